@@ -1,0 +1,112 @@
+"""Run commands with their output in a log file, and say in one line why one failed."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+VENV = ROOT / Path(os.environ.get("SYNSEG_VENV") or ".venv").expanduser()
+PYTHON = VENV / "bin" / "python"
+STAMPS = VENV / "synseg-stamps"
+LOGS = ROOT / "log"
+
+# Signs in pip's output that the network failed rather than the request.
+NETWORK_ERRORS = re.compile(
+    r"ConnectionError|NewConnectionError|Connection (?:aborted|broken|reset|refused)|timed out|TimeoutError"
+    r"|IncompleteRead|ProtocolError|Temporary failure|SSLError"
+)
+
+
+class BootstrapError(Exception):
+    """Say in one line why the environment cannot be made."""
+
+
+def run(step: str, command: list, **variables: str) -> None:
+    """Run a command with further environment variables; raise BootstrapError with the reason if it fails."""
+    LOGS.mkdir(exist_ok=True)
+    log = LOGS / f"bootstrap-{step}.log"
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [str(part) for part in command],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=ROOT,
+            env=environment(**variables),
+        )
+    if _wait(process, log) != 0:
+        print(_tail(log, lines=25), file=sys.stderr)
+        raise BootstrapError(f"the step '{step}' failed: {_reason(log)} (the whole log: {log})")
+
+
+def run_pip(step: str, *arguments: str) -> None:
+    """Run `pip install` under the constraints; a failure of the network is tried again."""
+    command = [PYTHON, "-m", "pip", "install", "--no-input", "--progress-bar", "off"]
+    command += ["--constraint", STAMPS / "constraints.txt", *arguments]
+    for attempt in (1, 2, 3):
+        try:
+            run(step, command)
+        except BootstrapError:
+            if attempt == 3 or not NETWORK_ERRORS.search(_tail(LOGS / f"bootstrap-{step}.log", lines=15)):
+                raise
+            print(f"      the network failed; attempt {attempt + 1} of 3 ...", flush=True)
+            time.sleep(5 * attempt)
+        else:
+            return
+
+
+def environment(**variables: str) -> dict[str, str]:
+    """Return the variables for a step: those of this shell, inside the environment, with a patient pip."""
+    result = {**os.environ, "VIRTUAL_ENV": str(VENV), "PIP_USER": "0", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    result["PATH"] = os.pathsep.join([str(VENV / "bin"), os.environ.get("PATH", os.defpath)])
+    result.setdefault("PIP_RETRIES", "10")
+    result.setdefault("PIP_DEFAULT_TIMEOUT", "60")
+    # Set by the wheels of whichever environment this runs in; ours has to find its own libraries.
+    result.pop("_ROS_WHEELS_BOOTSTRAP_COMPLETE", None)
+    if not os.environ.get("ROS_DISTRO"):
+        result.pop("PYTHONPATH", None)  # pip would take what lies there for installed
+    return {**result, **variables}
+
+
+def _wait(process: subprocess.Popen, log: Path) -> int:
+    """Wait for a process; on a terminal, show the seconds and the last line of its log meanwhile."""
+    started = time.monotonic()
+    terminal = sys.stdout.isatty()
+    try:
+        while True:
+            try:
+                return process.wait(timeout=1.0)
+            except subprocess.TimeoutExpired:
+                if terminal:
+                    last = " ".join(_tail(log, lines=1).split())
+                    elapsed = time.monotonic() - started
+                    print(f"\r\033[K      {elapsed:.0f} s  {last[:90]}", end="", flush=True)
+    except KeyboardInterrupt:
+        process.terminate()
+        process.wait()
+        raise
+    finally:
+        if terminal:
+            print("\r\033[K", end="", flush=True)
+
+
+def _reason(log: Path) -> str:
+    """Pick the line of a log that says what went wrong."""
+    text = log.read_text(errors="replace")
+    if "No space left on device" in text:
+        return "no space left on the disk; about 8 GB are needed"
+    if NETWORK_ERRORS.search(_tail(log, lines=15)):
+        return "the package registry was not reached; check the network and run it again"
+    errors = re.findall(r"(?m)^.*(?:ERROR:|[Ee]rror:|CMake Error).*$", text)
+    return errors[0].strip() if errors else "see the lines above"
+
+
+def _tail(log: Path, lines: int) -> str:
+    """Return the last lines of a log that say something."""
+    said = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    return "\n".join(said[-lines:])
