@@ -1,0 +1,1 @@
+"""Train the models of this project: data, pre-training and evaluation."""

@@ -1,0 +1,1 @@
+"""Provide the pictures, masks and captions that training and evaluation read."""
