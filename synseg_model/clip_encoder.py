@@ -1,0 +1,180 @@
+"""The frozen CLIP: hidden states of the image tower at any input size, embeddings of the text tower."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import open_clip
+import torch
+from open_clip.transformer import VisionTransformer
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from synseg_model.config import EncoderConfig, ModelError
+
+
+def interpolate_position_embedding(embedding: Tensor, source: tuple[int, int], target: tuple[int, int]) -> Tensor:
+    """Resample a learned position embedding (1+h*w, C) to another token grid, bicubic; the class token stays.
+
+    source, target: token grids (rows, columns); they need not be square.
+    """
+    if source == target:
+        return embedding
+    cls_token, grid = embedding[:1], embedding[1:]
+    grid = grid.reshape(1, *source, -1).permute(0, 3, 1, 2)  # (1, C, h, w)
+    grid = F.interpolate(grid.float(), size=target, mode="bicubic", align_corners=False)
+    return torch.cat([cls_token, grid[0].flatten(1).T.to(embedding.dtype)])
+
+
+class ClipEncoder(nn.Module):
+    """Both towers of an open_clip ViT, frozen and always in eval mode."""
+
+    def __init__(self, clip: nn.Module, tokenizer: open_clip.SimpleTokenizer | None = None):
+        super().__init__()
+        visual = clip.visual
+        if not isinstance(visual, VisionTransformer) or not hasattr(visual, "class_embedding"):
+            raise ModelError(
+                f"image tower {type(visual).__name__} is not an open_clip VisionTransformer: choose a ViT-* model"
+            )
+        self.clip = clip.eval().requires_grad_(False)
+        self.tokenizer = tokenizer
+        self.patch: int = visual.patch_size[0]
+        self.width: int = visual.conv1.out_channels
+        self.depth: int = len(visual.transformer.resblocks)
+        self.text_width: int = visual.output_dim
+
+    def train(self, mode: bool = True) -> ClipEncoder:
+        return super().train(False)  # frozen: dropout and the like never wake up
+
+    def embed_patches(self, images: Tensor) -> Tensor:
+        """Turn normalised images (B,3,H,W) into the transformer's input tokens (B,1+P,C)."""
+        if images.ndim != 4 or images.shape[1] != 3 or min(images.shape[2:]) < 1:
+            raise ValueError(f"images of shape {tuple(images.shape)}: expected (B,3,H,W)")
+        if images.shape[2] % self.patch or images.shape[3] % self.patch:
+            right = [max(1, round(side / self.patch)) * self.patch for side in images.shape[2:]]
+            raise ValueError(
+                f"images of {images.shape[2]}x{images.shape[3]} px: sides must be multiples of {self.patch}, "
+                f"for instance {right[0]}x{right[1]}"
+            )
+        visual = self.clip.visual
+        x = visual.conv1(images)  # (B, C, h, w)
+        grid = (x.shape[2], x.shape[3])
+        x = x.flatten(2).transpose(1, 2)  # (B, P, C)
+        position = interpolate_position_embedding(visual.positional_embedding, tuple(visual.grid_size), grid)
+        x = torch.cat([visual.class_embedding.expand(len(x), 1, -1).to(x.dtype), x], dim=1)
+        return visual.ln_pre(x + position.to(x.dtype))
+
+    def hidden_states(self, images: Tensor, layers: Sequence[int]) -> list[Tensor]:
+        """Return the outputs (B,1+P,C) of the given 0-based blocks, in ascending order of blocks.
+
+        Blocks after the last one asked for are not run.
+        """
+        if not layers or not all(0 <= layer < self.depth for layer in layers):
+            raise ValueError(f"layers {list(layers)}: this encoder has blocks 0 to {self.depth - 1}")
+        x = self.embed_patches(images)
+        states = []
+        for index, block in enumerate(self.clip.visual.transformer.resblocks[: max(layers) + 1]):
+            x = block(x)
+            if index in layers:
+                states.append(x)
+        return states
+
+    def image_embedding(self, images: Tensor) -> Tensor:
+        """Embed whole images (B,3,H,W) into the joint space (B,D), not normalised; any size, unlike open_clip."""
+        visual = self.clip.visual
+        x = self.embed_patches(images)
+        for block in visual.transformer.resblocks:
+            x = block(x)
+        pooled, _ = visual._pool(x)
+        return pooled if visual.proj is None else pooled @ visual.proj
+
+    def count_tokens(self, text: str) -> int:
+        """Count a text's tokens with its start and end marks, without truncation."""
+        return len(self.tokenizer.encode(text)) + 2
+
+    def tokenize(self, texts: Sequence[str]) -> Tensor:
+        """Turn texts into token ids (N, context_length), padded with 0."""
+        return self.tokenizer(list(texts), context_length=self.clip.context_length)
+
+    def encode_text(self, tokens: Tensor) -> Tensor:
+        """Embed token ids (N, context_length) into the joint space (N, D), not normalised."""
+        clip = self.clip
+        if not isinstance(clip, open_clip.CLIP) or clip.text_pool_type != "argmax" or clip.attn_mask is None:
+            return clip.encode_text(tokens)
+        # Attention is causal and the end mark is pooled, so padding behind the longest text cannot change anything:
+        # leaving it out makes short labels several times faster than open_clip's own pass over all 77 positions.
+        ends = tokens.argmax(dim=-1)
+        length = int(ends.max()) + 1
+        x = clip.token_embedding(tokens[:, :length]) + clip.positional_embedding[:length]
+        x = clip.transformer(x, attn_mask=clip.attn_mask[:length, :length])
+        x = clip.ln_final(x)[torch.arange(len(x), device=x.device), ends]
+        return clip.text_projection(x) if isinstance(clip.text_projection, nn.Linear) else x @ clip.text_projection
+
+
+def open_clip_config(model: str | dict) -> dict:
+    """Look up an open_clip architecture by name, or return a config given whole."""
+    if isinstance(model, dict):
+        return model
+    config = open_clip.get_model_config(model)
+    if config is None:
+        raise ModelError(f"open_clip knows no model {model!r}; `open_clip.list_models()` names those it has")
+    return config
+
+
+def build_encoder(config: EncoderConfig, folder: Path | None = None, download: bool = True) -> ClipEncoder:
+    """Build the encoder that a model's config names.
+
+    Public weights are fetched by open_clip (or found in its cache); an included encoder comes with random weights,
+    to be filled from the model folder's `weights.safetensors`. Raise ModelError where neither is to be had.
+    """
+    if config.included or not download:
+        clip = _bare_clip(config.model)
+    else:
+        clip = _public_clip(config)
+    tokenizer = _tokenizer(config, folder, clip)
+    return ClipEncoder(clip, tokenizer)
+
+
+def _bare_clip(model: str | dict) -> nn.Module:
+    values = dict(open_clip_config(model))
+    values.pop("custom_text", None)
+    try:
+        return open_clip.CLIP(**values)
+    except (TypeError, ValueError, KeyError) as error:
+        raise ModelError(f"open_clip cannot build the encoder {values}: {error}") from None
+
+
+def _public_clip(config: EncoderConfig) -> nn.Module:
+    if not isinstance(config.model, str) or not config.pretrained:
+        raise ModelError(
+            f"encoder {config.model!r} names no public weights and the folder carries none: "
+            "set 'pretrained' to an open_clip tag or include the encoder"
+        )
+    open_clip_config(config.model)
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    try:
+        return open_clip.create_model(config.model, pretrained=config.pretrained)
+    except Exception as error:  # hub, file system and parser errors alike: the user needs the same advice
+        raise ModelError(
+            f"cannot get the CLIP weights {config.model}/{config.pretrained} ({type(error).__name__}: "
+            f"{str(error).splitlines()[0] if str(error) else 'no details'}); they need a network once. "
+            "Without one, choose the model 'synseg-tiny', which ships with the package"
+        ) from None
+
+
+def _tokenizer(config: EncoderConfig, folder: Path | None, clip: nn.Module) -> open_clip.SimpleTokenizer:
+    if config.merges is None:
+        tokenizer = open_clip.SimpleTokenizer(context_length=clip.context_length)
+    else:
+        path = Path(folder or ".") / config.merges
+        if path.parent != Path(folder or "."):
+            raise ModelError(f"merges file {config.merges!r} lies outside the model folder")
+        try:
+            tokenizer = open_clip.SimpleTokenizer(bpe_path=str(path), context_length=clip.context_length)
+        except (OSError, EOFError, UnicodeDecodeError) as error:
+            raise ModelError(f"cannot read the tokenizer's merges {path}: {error}") from None
+    if tokenizer.vocab_size != clip.vocab_size:
+        raise ModelError(f"the tokenizer has {tokenizer.vocab_size} tokens, the text tower {clip.vocab_size}")
+    return tokenizer

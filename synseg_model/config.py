@@ -1,0 +1,188 @@
+"""What a model folder says about itself: `config.json`, read into frozen dataclasses. Needs no torch."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+FORMAT = 1
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "weights.safetensors"
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+
+
+class ModelError(ValueError):
+    """A model that is missing, damaged or of another kind; its text is one line for the user."""
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """Name the frozen CLIP.
+
+    model: an open_clip architecture name ("ViT-B-16-quickgelu") or a whole open_clip model config.
+    pretrained: the public open_clip weights tag ("openai"); None where the folder carries the encoder.
+    included: True where `weights.safetensors` holds both CLIP towers.
+    merges: file in the model folder with the BPE merges of a tokenizer smaller than CLIP's own.
+    """
+
+    model: str | dict
+    pretrained: str | None = None
+    included: bool = False
+    merges: str | None = None
+
+
+@dataclass(frozen=True)
+class DecoderConfig:
+    """Shape the decoder as CLIPSeg does (rd64: width 64, 4 heads, FFN 2048)."""
+
+    layers: tuple[int, ...] = (3, 6, 9)
+    width: int = 64
+    heads: int = 4
+    ffn: int = 2048
+    head: str = "plain"
+
+    def __post_init__(self) -> None:
+        if not self.layers or list(self.layers) != sorted(set(self.layers)) or self.layers[0] < 0:
+            raise ModelError(f"decoder layers {list(self.layers)}: give distinct block indices in ascending order")
+        if self.width < 1 or self.heads < 1 or self.width % self.heads:
+            raise ModelError(f"decoder width {self.width} is not a multiple of its {self.heads} heads")
+        if self.head not in ("plain", "refined"):
+            raise ModelError(f"decoder head {self.head!r}: expected 'plain' or 'refined'")
+
+
+@dataclass(frozen=True)
+class ImageConfig:
+    """Say how a frame becomes the network's input.
+
+    size: side in pixels of the square input; with resize="area" the input keeps the frame's aspect ratio
+        at about size*size pixels.
+    mean, std: per-channel statistics of RGB in [0, 1].
+    """
+
+    size: int = 352
+    resize: str = "square"
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+
+    def __post_init__(self) -> None:
+        if self.resize not in ("square", "area"):
+            raise ModelError(f"image resize {self.resize!r}: expected 'square' or 'area'")
+        if self.size < 1:
+            raise ModelError(f"image size {self.size}: expected a positive number of pixels")
+        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
+            raise ModelError(f"image mean {list(self.mean)} and std {list(self.std)}: three numbers each, std above 0")
+
+    def input_size(self, height: int, width: int, patch: int) -> tuple[int, int]:
+        """Choose the network's input (height, width) in pixels, multiples of `patch`, for a frame's size."""
+        if self.resize == "square":
+            side = max(1, round(self.size / patch)) * patch
+            return side, side
+        scale = self.size / (height * width) ** 0.5
+        # A panorama must not shrink to a single row of patches: four rows at least, sixteen times as wide at most.
+        least = 4 * patch
+        rows, columns = (max(least, round(side * scale / patch) * patch) for side in (height, width))
+        most = 16 * least
+        return min(rows, most), min(columns, most)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Describe a model folder.
+
+    templates: prompts, each with one "{}" for the label; their embeddings are averaged.
+    normalize_text: whether text embeddings are scaled to length 1 before FiLM (CLIPSeg's are not).
+    threshold: activation from which a pixel belongs to a label's mask, in [0, 1].
+    training, results: how the weights were made and what they reach; free-form, for people.
+    """
+
+    name: str
+    encoder: EncoderConfig
+    decoder: DecoderConfig = field(default_factory=DecoderConfig)
+    image: ImageConfig = field(default_factory=ImageConfig)
+    templates: tuple[str, ...] = ("a photo of a {}.",)
+    normalize_text: bool = False
+    threshold: float = 0.5
+    context_length: int = 77
+    training: dict = field(default_factory=dict)
+    results: dict = field(default_factory=dict)
+    format: int = FORMAT
+
+    def __post_init__(self) -> None:
+        if self.format != FORMAT:
+            raise ModelError(f"model format {self.format!r}: this version of synseg reads format {FORMAT}")
+        if not self.templates or any(template.count("{}") != 1 for template in self.templates):
+            raise ModelError(f"templates {list(self.templates)}: each needs exactly one '{{}}' for the label")
+        if not 0.0 <= self.threshold <= 1.0:
+            raise ModelError(f"threshold {self.threshold}: expected a number from 0 to 1")
+
+    @property
+    def image_size(self) -> int:
+        return self.image.size
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> ModelConfig:
+        """Build from parsed JSON; raise ModelError naming every unknown, missing or mistyped key."""
+        return _build(cls, values, "config")
+
+    @classmethod
+    def read(cls, folder: Path) -> ModelConfig:
+        """Read `folder/config.json`; raise ModelError where it is missing or wrong."""
+        path = Path(folder) / CONFIG_FILE
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise ModelError(f"no {CONFIG_FILE} in {folder}: expected a model folder") from None
+        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise ModelError(f"cannot read {path}: {error}") from None
+        try:
+            return cls.from_dict(values)
+        except ModelError as error:
+            raise ModelError(f"{path}: {error}") from None
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False) + "\n"
+
+
+_NESTED = {"encoder": EncoderConfig, "decoder": DecoderConfig, "image": ImageConfig}
+_SEQUENCES = {"layers": int, "mean": float, "std": float, "templates": str}
+_SCALARS = {
+    "name": str, "pretrained": (str, type(None)), "included": bool, "merges": (str, type(None)), "model": (str, dict),
+    "width": int, "heads": int, "ffn": int, "head": str, "size": int, "resize": str, "normalize_text": bool,
+    "threshold": (int, float), "context_length": int, "training": dict, "results": dict, "format": int,
+}  # fmt: skip
+
+
+def _build(cls: type, values: Any, where: str) -> Any:
+    if not isinstance(values, dict):
+        raise ModelError(f"{where} is {type(values).__name__}: expected an object")
+    fields = {f.name: f for f in dataclasses.fields(cls)}
+    unknown = sorted(set(values) - set(fields))
+    required = {
+        name
+        for name, f in fields.items()
+        if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+    }
+    missing = sorted(required - set(values))
+    if unknown or missing:
+        parts = [f"unknown keys {unknown}"] * bool(unknown) + [f"missing keys {missing}"] * bool(missing)
+        raise ModelError(f"{where} has {' and '.join(parts)}")
+    built = {}
+    for key, value in values.items():
+        if key in _NESTED:
+            built[key] = _build(_NESTED[key], value, f"{where}.{key}")
+        elif key in _SEQUENCES:
+            kind = _SEQUENCES[key]
+            accepted = (int, float) if kind is float else kind
+            if not isinstance(value, list) or not all(isinstance(item, accepted) for item in value):
+                raise ModelError(f"{where}.{key} is {value!r}: expected a list of {kind.__name__}")
+            built[key] = tuple(kind(item) for item in value)
+        elif not isinstance(value, _SCALARS[key]) or (isinstance(value, bool) and _SCALARS[key] is not bool):
+            raise ModelError(f"{where}.{key} is {value!r}: wrong type")
+        else:
+            built[key] = value
+    return cls(**built)

@@ -1,0 +1,114 @@
+"""FiLM and the CLIPSeg decoder: CLIP hidden states and a text embedding in, one activation map of logits out.
+
+Source: Lüddecke and Ecker, "Image Segmentation Using Text and Image Prompts", arXiv 2112.10003 (CLIPSeg);
+FiLM: Perez et al., arXiv 1709.07871.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from synseg_model.config import DecoderConfig
+
+
+class FiLM(nn.Module):
+    """Feature-wise linear modulation: x -> scale(t) * x + shift(t)."""
+
+    def __init__(self, text_width: int, width: int):
+        super().__init__()
+        self.scale = nn.Linear(text_width, width)
+        self.shift = nn.Linear(text_width, width)
+
+    def forward(self, features: Tensor, text: Tensor) -> Tensor:
+        """Modulate features (B,1,T,D) or (B,K,T,D) by text embeddings (B,K,C) -> (B,K,T,D)."""
+        return self.scale(text).unsqueeze(2) * features + self.shift(text).unsqueeze(2)
+
+
+class DecoderBlock(nn.Module):
+    """One post-norm transformer block, as torch's nn.TransformerEncoderLayer without dropout."""
+
+    def __init__(self, width: int, heads: int, ffn: int):
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+        self.norm1 = nn.LayerNorm(width)
+        self.up = nn.Linear(width, ffn)
+        self.down = nn.Linear(ffn, width)
+        self.norm2 = nn.LayerNorm(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, tokens, width = x.shape
+        q, k, v = self.qkv(x).view(batch, tokens, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
+        attended = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(batch, tokens, width)
+        x = self.norm1(x + self.out(attended))
+        return self.norm2(x + self.down(F.relu(self.up(x))))
+
+
+def make_head(kind: str, width: int, patch: int) -> nn.Module:
+    """Build the output head, tokens as a picture (N,D,h,w) -> logits (N,1,h*patch,w*patch).
+
+    "plain" is one transposed convolution with kernel = stride = patch. "refined" is CLIPSeg's 3x3 convolution and
+    two transposed convolutions (patch/4, then 4), which needs a patch that 4 divides.
+    """
+    if kind == "plain":
+        return nn.ConvTranspose2d(width, 1, patch, stride=patch)
+    if patch % 4:
+        raise ValueError(f"the refined head needs a patch size that 4 divides, not {patch}: choose head 'plain'")
+    first = patch // 4
+    return nn.Sequential(
+        nn.Conv2d(width, width, 3, padding=1),
+        nn.ReLU(),
+        nn.ConvTranspose2d(width, width // 2, first, stride=first),
+        nn.ReLU(),
+        nn.ConvTranspose2d(width // 2, 1, 4, stride=4),
+    )
+
+
+class ActivationDecoder(nn.Module):
+    """CLIPSeg's decoder, split so that all work that no label changes is done once per image."""
+
+    def __init__(self, config: DecoderConfig, clip_width: int, text_width: int, patch: int):
+        super().__init__()
+        depth = len(config.layers)
+        self.config, self.patch = config, patch
+        self.film = FiLM(text_width, config.width)
+        self.reduces = nn.ModuleList(nn.Linear(clip_width, config.width) for _ in range(depth))
+        self.blocks = nn.ModuleList(DecoderBlock(config.width, config.heads, config.ffn) for _ in range(depth))
+        self.head = make_head(config.head, config.width, patch)
+
+    def reduce(self, hidden_states: Sequence[Tensor]) -> list[Tensor]:
+        """Project hidden states (B,1+P,C), ascending layers, to (B,1+P,D) each, deepest first."""
+        return [reduce(state) for reduce, state in zip(self.reduces, reversed(hidden_states), strict=True)]
+
+    def forward(self, reduced: Sequence[Tensor], text: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Decode every label of every image.
+
+        reduced: what `reduce` returned, (B,1+P,D) each. text: (B,K,C). grid: token rows and columns, h*w = P.
+        Returns logits (B,K,h*patch,w*patch).
+        """
+        batch, labels = text.shape[:2]
+        x = self.film(reduced[0].unsqueeze(1), text)  # (B, K, 1+P, D)
+        x = self.blocks[0](x.flatten(0, 1))  # (B*K, 1+P, D)
+        for block, skip in zip(self.blocks[1:], reduced[1:], strict=True):
+            x = (x.unflatten(0, (batch, labels)) + skip.unsqueeze(1)).flatten(0, 1)
+            x = block(x)
+        picture = x[:, 1:].transpose(1, 2).unflatten(2, grid)  # the class token is carried until here, then dropped
+        return self.head(picture.contiguous()).view(batch, labels, grid[0] * self.patch, grid[1] * self.patch)
+
+    def bytes_per_label(self, tokens: int, element_size: int = 4) -> int:
+        """Estimate the memory one more label takes while it is decoded, from the largest live tensors."""
+        width, ffn, heads = self.config.width, self.config.ffn, self.config.heads
+        attention = heads * tokens * tokens
+        head = 3 * width // 2 * self.patch**2 // 16 * tokens if self.config.head == "refined" else 0
+        output = 2 * self.patch**2 * tokens
+        return element_size * (max(tokens * (6 * width + 2 * ffn), attention) + head + output)
+
+
+def logits_to_activation(logits: Tensor) -> Tensor:
+    """Map logits to semantic activations in [0, 1], in float32."""
+    return torch.sigmoid(logits.float())

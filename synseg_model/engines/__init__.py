@@ -1,0 +1,50 @@
+"""Ways of running the network. An engine takes raw frames and text and returns activation maps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from synseg_model.config import ModelConfig
+
+ENGINES = ("auto", "torch")
+
+
+class Engine(Protocol):
+    """What the Segmenter asks of an engine.
+
+    name: "torch". device: "cpu" or "cuda:0". fingerprint: hex digest of the weights, part of cache keys.
+    """
+
+    name: str
+    device: str
+    config: ModelConfig
+    fingerprint: str
+
+    def count_tokens(self, text: str) -> int:
+        """Count a prompt's tokens with start and end marks, never truncated."""
+
+    def encode_text(self, prompts: Sequence[str]) -> np.ndarray:
+        """Embed finished prompts; returns (N, D) float32 as CLIP's text tower gives them, not normalised."""
+
+    def activations(self, frames: Sequence[np.ndarray], text: np.ndarray) -> list[np.ndarray]:
+        """Segment frames (H,W,3) uint8 RGB of any sizes for text embeddings (K, D) float32.
+
+        Returns for each frame the activations (K, h, w) float32 in [0, 1] at the network's own resolution.
+        """
+
+
+def load_engine(model: str | Path, engine: str = "auto", device: str = "auto") -> Engine:
+    """Load a model into the engine asked for.
+
+    engine: "auto" or "torch". device: "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:N".
+    Raise ValueError for an unknown engine or device, ModelError for a model that cannot be loaded.
+    """
+    if engine not in ENGINES:
+        raise ValueError(f"engine {engine!r}: expected one of {', '.join(ENGINES)}")
+    from synseg_model.engines.torch_engine import TorchEngine
+
+    return TorchEngine(model, device)
