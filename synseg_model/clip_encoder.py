@@ -129,10 +129,7 @@ def build_encoder(config: EncoderConfig, folder: Path | None = None, download: b
     Public weights are fetched by open_clip (or found in its cache); an included encoder comes with random weights,
     to be filled from the model folder's `weights.safetensors`. Raise ModelError where neither is to be had.
     """
-    if config.included or not download:
-        clip = _bare_clip(config.model)
-    else:
-        clip = _public_clip(config)
+    clip = _bare_clip(config.model) if config.included or not download else _public_clip(config)
     tokenizer = _tokenizer(config, folder, clip)
     return ClipEncoder(clip, tokenizer)
 

@@ -222,9 +222,7 @@ _TRANSPOSED = {"clip.text_projection.weight": "text_projection", "clip.visual_pr
 _UNUSED = ("clip.text_model.embeddings.position_ids", "clip.vision_model.embeddings.position_ids")  # old buffers
 
 
-def _rename_hugging_face(
-    source: dict[str, Tensor], depth: int, config: ModelConfig, where: Path
-) -> dict[str, Tensor]:
+def _rename_hugging_face(source: dict[str, Tensor], depth: int, config: ModelConfig, where: Path) -> dict[str, Tensor]:
     source = {key: tensor for key, tensor in source.items() if key not in _UNUSED}
     target: dict[str, Tensor] = {}
     missing: list[str] = []

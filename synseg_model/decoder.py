@@ -97,8 +97,10 @@ class ActivationDecoder(nn.Module):
         for block, skip in zip(self.blocks[1:], reduced[1:], strict=True):
             x = (x.unflatten(0, (batch, labels)) + skip.unsqueeze(1)).flatten(0, 1)
             x = block(x)
-        picture = x[:, 1:].transpose(1, 2).unflatten(2, grid)  # the class token is carried until here, then dropped
-        return self.head(picture.contiguous()).view(batch, labels, grid[0] * self.patch, grid[1] * self.patch)
+        picture = x[:, 1:].unflatten(1, grid)  # the class token is carried until here, then dropped
+        # Tokens already lie channels-last, the layout in which convolutions are fastest on CPU and GPU.
+        logits = self.head(picture.permute(0, 3, 1, 2))
+        return logits.reshape(batch, labels, grid[0] * self.patch, grid[1] * self.patch)
 
     def bytes_per_label(self, tokens: int, element_size: int = 4) -> int:
         """Estimate the memory one more label takes while it is decoded, from the largest live tensors."""

@@ -41,7 +41,9 @@ class TorchEngine:
         self.network, self.fingerprint = load_model(model)
         self.network.to(self._device)
         self.config = self.network.config
-        statistics = (torch.tensor(values, device=self._device) for values in (self.config.image.mean, self.config.image.std))
+        statistics = (
+            torch.tensor(values, device=self._device) for values in (self.config.image.mean, self.config.image.std)
+        )
         self._mean, self._std = (values.view(3, 1, 1) * 255 for values in statistics)
 
     def count_tokens(self, text: str) -> int:

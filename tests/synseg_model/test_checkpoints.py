@@ -78,7 +78,7 @@ def test_weights_that_do_not_fit_are_named(folder, change):
 
 @pytest.mark.parametrize("name", ["nothing-like-this", "", "a/b/c", "nul\0byte", "../models/synseg-tiny/x"])
 def test_unknown_model_names_what_there_is(name):
-    with pytest.raises(ModelError, match="no model .*synseg-tiny"):
+    with pytest.raises(ModelError, match=r"no model .*synseg-tiny"):
         load_model(name)
 
 

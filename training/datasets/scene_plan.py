@@ -39,10 +39,13 @@ def check_request(size: tuple[int, int], split: str, objects: tuple[int, int]) -
         )
 
 
-def draw_pairs(rng: np.random.Generator, split: str, count: int, related: float = 1.0) -> list[tuple[str, str]]:
+def draw_pairs(
+    rng: np.random.Generator, split: str, count: int, related: float = 1.0
+) -> list[tuple[str, str]]:
     """Choose (color, noun) of every object.
 
-    Some repeat a pair, a noun or a colour, so that learners must tell the words apart; related scales how often.
+    Some repeat a pair, a noun or a colour, so that learners must tell the words apart;
+    related scales how often.
     """
     pool = BASE_PAIRS if split == "base" else ALL_PAIRS
     pairs = [_pick(rng, pool)]

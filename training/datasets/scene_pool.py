@@ -52,7 +52,10 @@ class PoolConfig:
 
 @dataclass(frozen=True)
 class Chunk:
-    """Hold pictures of one size: images (N,H,W,3) uint8, index_maps (N,H,W) uint8, segments[i][index] = (noun, color)."""
+    """Hold pictures of one size.
+
+    images: (N,H,W,3) uint8. index_maps: (N,H,W) uint8. segments[i][index] is (noun, color).
+    """
 
     images: np.ndarray
     index_maps: np.ndarray
@@ -102,8 +105,18 @@ def render_closeup(seed: int, size: tuple[int, int], split: str, objects: tuple[
         image=cv2.resize(scene.image[window], size[::-1], interpolation=cv2.INTER_AREA),
         index_map=cv2.resize(scene.index_map[window], size[::-1], interpolation=cv2.INTER_NEAREST),
     )
-    noun, pair = (f"{'an' if word[0] in 'aeiou' else 'a'} {word}" for word in (thing.noun, f"{thing.color} {thing.noun}"))
-    return scene, [noun, pair, f"a picture of {noun}", pair, f"a close view of {pair}", thing.noun, f"the {thing.color} {thing.noun}"]
+    noun, pair = (
+        f"{'an' if word[0] in 'aeiou' else 'a'} {word}" for word in (thing.noun, f"{thing.color} {thing.noun}")
+    )
+    return scene, [
+        noun,
+        pair,
+        f"a picture of {noun}",
+        pair,
+        f"a close view of {pair}",
+        thing.noun,
+        f"the {thing.color} {thing.noun}",
+    ]
 
 
 def _render_chunk(config: PoolConfig, number: int, path: Path) -> None:

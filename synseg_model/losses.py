@@ -1,0 +1,143 @@
+"""Multi-Category Contrastive Learning: four pure functions and one small module.
+
+Source: SynSeg, arXiv 2508.06115 v2, equations 3 to 7. All cosine similarities are computed in float32.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+BOUNDS = (0.005, 0.995)
+
+
+def clamp_similarity(similarity: Tensor, bounds: tuple[float, float] = BOUNDS, mode: str = "hard") -> Tensor:
+    """Keep cosine similarities inside `bounds`, so that their logarithms are finite.
+
+    mode "hard" is the paper's: no gradient outside the bounds. "straight-through" (ours) has the same values and
+    passes the gradient on, so that a pair that starts at a similarity below the bound can still learn.
+    """
+    clamped = similarity.clamp(*bounds)
+    if mode == "hard":
+        return clamped
+    if mode == "straight-through":
+        return similarity + (clamped - similarity).detach()
+    raise ValueError(f"clamp {mode!r}: expected 'hard' or 'straight-through'")
+
+
+def cosine_matrix(a: Tensor, b: Tensor) -> Tensor:
+    """Return all cosine similarities (B,N,M) between vectors (B,N,D) and (B,M,D)."""
+    return F.normalize(a, dim=-1) @ F.normalize(b, dim=-1).mT
+
+
+def align_loss(similarity: Tensor, valid: Tensor) -> Tensor:
+    """L_align = -(1/N) sum_i log sim(f_i, t_i), per image.
+
+    similarity: (B,N) clamped cosines of foreground i and its own text. valid: (B,N) bool. Returns (B,).
+    """
+    return _mean_over(-similarity.log(), valid)
+
+
+def contrast_loss(similarity: Tensor, valid: Tensor) -> Tensor:
+    """L_cont = -(1/N) sum_i log(1 - sim(f_i, b_i)), per image.
+
+    similarity: (B,N) clamped cosines of foreground i and its own background. valid: (B,N) bool. Returns (B,).
+    """
+    return _mean_over(-torch.log1p(-similarity), valid)
+
+
+def background_loss(similarity: Tensor, pairs: Tensor) -> Tensor:
+    """L_back = -(1/N^2) sum_jk log sim(b_j, b_k), per image.
+
+    similarity: (B,N,N) clamped cosines of backgrounds. pairs: (B,N,N) bool, which ordered pairs count. Returns (B,).
+    """
+    return _mean_over(-similarity.log(), pairs)
+
+
+def separation_loss(similarity: Tensor, pairs: Tensor) -> Tensor:
+    """L_sep = -(1/N^2) sum_jk log(1 - sim(f_j, f_k)), per image.
+
+    similarity: (B,N,N) clamped cosines of foregrounds. pairs: (B,N,N) bool, which ordered pairs count. Returns (B,).
+    With the diagonal included it adds the constant -log(1 - 0.995) / N = 5.298 / N, which has no gradient.
+    """
+    return _mean_over(-torch.log1p(-similarity), pairs)
+
+
+def _mean_over(values: Tensor, keep: Tensor) -> Tensor:
+    """Average what is kept over all dimensions but the first; 0 where nothing is."""
+    values, keep = values.flatten(1), keep.flatten(1)
+    return torch.where(keep, values, 0).sum(dim=1) / keep.sum(dim=1).clamp(min=1)
+
+
+def pair_mask(valid: Tensor, pairs: str) -> Tensor:
+    """Mark which ordered pairs of labels (B,N,N) count: "all" is the paper's, "distinct" leaves out the diagonal."""
+    mask = valid.unsqueeze(1) & valid.unsqueeze(2)
+    if pairs == "all":
+        return mask
+    if pairs == "distinct":
+        return mask & ~torch.eye(valid.shape[1], dtype=torch.bool, device=valid.device)
+    raise ValueError(f"pairs {pairs!r}: expected 'all' or 'distinct'")
+
+
+class MCCLLoss(nn.Module):
+    """The weighted sum of alignment, contrast, background and separation.
+
+    weights: of the four terms in that order; not published, 1 each is ours. bounds: of the cosines (paper).
+    pairs: "all" (paper) or "distinct" (ours). clamp: "hard" (paper) or "straight-through" (ours).
+
+    With one label in an image neither pair term can train anything: keep images with at least two.
+    """
+
+    def __init__(
+        self,
+        weights: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0),
+        bounds: tuple[float, float] = BOUNDS,
+        pairs: str = "all",
+        clamp: str = "hard",
+    ):
+        super().__init__()
+        if len(weights) != 4 or min(weights) < 0:
+            raise ValueError(f"weights {weights}: expected four numbers from 0")
+        if not 0 < bounds[0] < bounds[1] < 1:
+            raise ValueError(f"bounds {bounds}: expected 0 < lower < upper < 1")
+        pair_mask(torch.ones(1, 1, dtype=torch.bool), pairs)
+        clamp_similarity(torch.zeros(1), bounds, clamp)
+        self.weights, self.bounds, self.pairs, self.clamp = tuple(weights), tuple(bounds), pairs, clamp
+
+    def forward(self, foreground: Tensor, background: Tensor, text: Tensor, valid: Tensor) -> dict[str, Tensor]:
+        """Compute the loss of a batch of images with up to N labels each.
+
+        foreground, background: (B,N,D) synergy vectors. text: (B,N,D) frozen text embeddings.
+        valid: (B,N) bool, False for padding. Returns scalars align, cont, back, sep and total: means over the
+        images that have a label. Raises ValueError for shapes that do not fit.
+        """
+        shape = foreground.shape
+        if foreground.ndim != 3 or background.shape != shape or text.shape != shape or valid.shape != shape[:2]:
+            raise ValueError(
+                f"foreground {tuple(shape)}, background {tuple(background.shape)}, text {tuple(text.shape)}, "
+                f"valid {tuple(valid.shape)}: expected three times (B,N,D), and (B,N)"
+            )
+        with torch.autocast(foreground.device.type, enabled=False):
+            # Half precision would round cosines near the bounds onto them.
+            foreground, background, text = (
+                x if x.dtype == torch.float64 else x.float() for x in (foreground, background, text)
+            )
+            keep = pair_mask(valid, self.pairs)
+
+            def similarity(a: Tensor, b: Tensor) -> Tensor:
+                return clamp_similarity(cosine_matrix(a, b), self.bounds, self.clamp)
+
+            def own(a: Tensor, b: Tensor) -> Tensor:
+                return clamp_similarity(F.cosine_similarity(a, b, dim=-1), self.bounds, self.clamp)
+
+            terms = {
+                "align": align_loss(own(foreground, text), valid),
+                "cont": contrast_loss(own(foreground, background), valid),
+                "back": background_loss(similarity(background, background), keep),
+                "sep": separation_loss(similarity(foreground, foreground), keep),
+            }
+            images = valid.any(dim=1)
+            means = {name: (term * images).sum() / images.sum().clamp(min=1) for name, term in terms.items()}
+        total = sum(weight * term for weight, term in zip(self.weights, means.values(), strict=True))
+        return {**means, "total": total}

@@ -1,0 +1,40 @@
+"""Feature Synergy Structure: what a label's activation map gathers from an image, and what it leaves.
+
+Source: SynSeg, arXiv 2508.06115, section 3.2; the foreground-background form is CCAM's, arXiv 2203.13505.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def synergy_features(activation: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
+    """Pool dense features by an activation map and by its complement.
+
+        foreground = P^T Z / P_total,   background = (1 - P)^T Z / P_total
+
+    activation: (B,N,P) in [0, 1], one map per image and label over P tokens.
+    features: (B,N,P,D), or (B,1,P,D) where all labels share them.
+    Returns foreground (B,N,D) and background (B,N,D), in float32 whatever autocast says; their sum is the mean
+    feature of the image. The division by the number of tokens is CCAM's; cosine similarity does not see it.
+    Raises ValueError for shapes that do not fit.
+    """
+    if activation.ndim != 3 or features.ndim != 4 or activation.shape[0] != features.shape[0]:
+        raise ValueError(
+            f"activation {tuple(activation.shape)} and features {tuple(features.shape)}: expected (B,N,P) and (B,N,P,D)"
+        )
+    if features.shape[1] not in (1, activation.shape[1]) or features.shape[2] != activation.shape[2]:
+        raise ValueError(
+            f"features {tuple(features.shape)} do not fit activation {tuple(activation.shape)}: labels or tokens differ"
+        )
+    activation, features = activation.float(), features.float()
+    tokens = activation.shape[2]
+    foreground = (activation.unsqueeze(2) @ features).squeeze(2) / tokens  # (B,N,1,P) @ (B,N,P,D)
+    background = features.sum(dim=2) / tokens - foreground
+    return foreground, background
+
+
+def pool_to_tokens(activation: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Average activation maps (B,N,H,W) over the token grid (rows, columns); returns (B,N,P)."""
+    return F.adaptive_avg_pool2d(activation, grid).flatten(2)

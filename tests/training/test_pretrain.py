@@ -1,0 +1,66 @@
+import gzip
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from synseg_model import Segmenter
+from training.datasets.scenes import NOVEL_NOUNS, NOVEL_PAIRS
+from training.pretrain_clip import PretrainClipConfig
+from training.pretrain_clip import train as train_clip
+from training.pretrain_decoder import PretrainDecoderConfig, base_labels, draw_labels, mask_loss
+from training.pretrain_decoder import train as train_decoder
+from training.tiny_clip import tokenizer, write_merges
+
+
+def test_mask_training_knows_no_novel_label():
+    labels = base_labels()
+    assert not set(labels) & {f"{color} {noun}" for color, noun in NOVEL_PAIRS}
+    assert not {word for label in labels for word in label.split()} & set(NOVEL_NOUNS)
+
+
+def test_drawn_labels_are_distinct_known_and_partly_absent():
+    segments = [("grass", None), ("ball", "red"), ("car", "blue")]
+    allowed = set(base_labels())
+    for seed in range(200):
+        drawn = draw_labels(segments, np.array([5, 5, 0]), 8, np.random.default_rng(seed))
+        assert len(set(drawn)) == 8
+        assert {"grass", "ball", "red ball"} <= set(drawn)
+        assert "blue car" not in drawn[:3], "what is hidden is not present"
+        assert set(drawn) <= allowed | {"red ball"}
+
+
+def test_mask_loss_is_least_at_the_truth():
+    masks = torch.zeros(1, 2, 8, 8, dtype=torch.bool)
+    masks[0, 0, 2:5, 2:5] = True
+    right = torch.where(masks, 9.0, -9.0)
+    assert mask_loss(right, masks) < 0.01
+    assert mask_loss(right, masks) < mask_loss(torch.zeros_like(right), masks) < mask_loss(-right, masks)
+
+
+def test_small_tokenizer_has_6144_tokens_and_reads_any_script(tmp_path):
+    write_merges(tmp_path)
+    words = tokenizer(tmp_path)
+    assert words.vocab_size == 6144
+    assert words.decode(words.encode("a red ball, 草")).strip() == "a red ball , 草"
+
+
+def test_merges_file_is_the_same_bytes_each_time(tmp_path):
+    first = write_merges(tmp_path).read_bytes()
+    assert write_merges(tmp_path).read_bytes() == first
+    assert len(gzip.decompress(first).decode().splitlines()) == 5631
+
+
+@pytest.mark.slow
+def test_both_commands_make_a_model_folder_that_segments_and_resume_where_they_stopped(tmp_path):
+    common = {"cache": str(tmp_path / "cache"), "device": "cpu"}
+    clip = dict(common, output=str(tmp_path / "clip"), scenes=160, batch=16, warmup=1)
+    train_clip(PretrainClipConfig(**clip, steps=2))
+    decoder = dict(common, clip=clip["output"], output=str(tmp_path / "decoder"), scenes=32, batch=4, warmup=1)
+    folder = train_decoder(PretrainDecoderConfig(**decoder, steps=2))
+    config = json.loads((folder / "config.json").read_text())
+    assert config["training"]["decoder"]["seed"] == 0 and config["training"]["commands"]
+    segmenter = Segmenter.load(folder, cache_dir=tmp_path / "text")
+    segmenter.set_vocabulary(["ball", "grass"])
+    assert segmenter.segment(np.zeros((48, 64, 3), np.uint8)).activations.shape == (2, 48, 64)

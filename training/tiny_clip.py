@@ -1,0 +1,43 @@
+"""The architecture of synseg-tiny's CLIP: small enough to ship and to train on two CPU cores."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import open_clip
+from open_clip.tokenizer import default_bpe
+
+MERGES_FILE = "merges.txt.gz"
+MERGES = 5630  # CLIP's most frequent merges; 512 bytes and byte-ends + merges + 2 marks = 6,144 tokens
+
+TINY_CLIP = {
+    "embed_dim": 256,
+    "vision_cfg": {
+        "image_size": 128,
+        "patch_size": 8,
+        "width": 192,
+        "layers": 6,
+        "head_width": 64,
+        # Every patch takes part in the image's embedding: with few pictures to learn from, this teaches the tokens
+        # what lies where much sooner than a class token does.
+        "pool_type": "avg",
+    },
+    "text_cfg": {"context_length": 77, "vocab_size": 512 + MERGES + 2, "width": 192, "heads": 3, "layers": 4},
+}
+
+
+def write_merges(folder: Path) -> Path:
+    """Write the first MERGES of CLIP's own BPE merges (MIT licence, OpenAI) to `folder`, byte for byte the same."""
+    path = Path(folder) / MERGES_FILE
+    with gzip.open(default_bpe(), "rt", encoding="utf-8") as source:
+        lines = [next(source) for _ in range(MERGES + 1)]  # the first line is a version mark
+    lines[-1] = lines[-1].rstrip("\n")
+    with open(path, "wb") as raw, gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0) as target:
+        target.write("".join(lines).encode("utf-8"))
+    return path
+
+
+def tokenizer(folder: Path) -> open_clip.SimpleTokenizer:
+    """Load the tokenizer whose merges `write_merges` wrote."""
+    return open_clip.SimpleTokenizer(bpe_path=str(Path(folder) / MERGES_FILE))
