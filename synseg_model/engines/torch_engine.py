@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from synseg_model.checkpoints import load_model
 from synseg_model.decoder import logits_to_activation
@@ -59,17 +60,24 @@ class TorchEngine:
         return torch.cat(parts).float().cpu().numpy()
 
     @torch.inference_mode()
-    def activations(self, frames: Sequence[np.ndarray], text: np.ndarray) -> list[np.ndarray]:
+    def logits(self, images: np.ndarray, text: np.ndarray) -> Tensor:
+        """Run pictures that are already of an input size; returns logits (B,K,H,W) on the engine's device.
+
+        images: (B,H,W,3) uint8 RGB, sides multiples of the patch. text: (K,D) float32.
+        """
         embeddings = torch.tensor(text, device=self._device)  # a copy: the vocabulary's array is read-only
+        batch = torch.from_numpy(images).to(self._device)
+        normalised = (batch.permute(0, 3, 1, 2).float() - self._mean) / self._std
+        with torch.autocast("cuda", torch.float16, enabled=self._device.type == "cuda"):
+            return self.network(normalised, embeddings)
+
+    @torch.inference_mode()
+    def activations(self, frames: Sequence[np.ndarray], text: np.ndarray) -> list[np.ndarray]:
         resized = [resize_frame(frame, self.config.image, self.network.encoder.patch) for frame in frames]
         results: list[np.ndarray | None] = [None] * len(frames)
         for size in {image.shape for image in resized}:  # frames of one input size go through as one batch
             rows = [i for i, image in enumerate(resized) if image.shape == size]
-            batch = torch.from_numpy(np.stack([resized[i] for i in rows])).to(self._device)
-            images = (batch.permute(0, 3, 1, 2).float() - self._mean) / self._std
-            with torch.autocast("cuda", torch.float16, enabled=self._device.type == "cuda"):
-                logits = self.network(images, embeddings)
-            maps = logits_to_activation(logits).cpu().numpy()
+            maps = logits_to_activation(self.logits(np.stack([resized[i] for i in rows]), text)).cpu().numpy()
             for i, activation in zip(rows, maps, strict=True):
                 results[i] = activation
         return results

@@ -1,0 +1,8 @@
+"""Run the command line: `python -m synseg_model` is `synseg`."""
+
+import sys
+
+from synseg_model.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,124 @@
+"""`synseg info`: what a model folder says about itself, read without torch."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import struct
+from pathlib import Path
+from typing import Any
+
+from synseg_model.config import CONFIG_FILE, WEIGHTS_FILE, ModelConfig, ModelError
+
+SHIPPED = Path(__file__).parent / "models"
+_LARGEST_HEADER = 100 * 2**20  # bytes; the format's own limit
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print a model's description."""
+    print("\n".join(describe(find_folder(arguments.model))))
+    return 0
+
+
+def find_folder(model: str) -> Path:
+    """Find a model folder by a shipped model's name or by its path; raise ModelError where there is none."""
+    shipped = sorted(path.parent.name for path in SHIPPED.glob(f"*/{CONFIG_FILE}"))
+    if model in shipped:
+        return SHIPPED / model
+    if (Path(model) / CONFIG_FILE).is_file():
+        return Path(model)
+    raise ModelError(f"no model folder {model!r}: expected a shipped model {shipped} or a folder with {CONFIG_FILE}")
+
+
+def describe(folder: Path) -> list[str]:
+    """Describe a model folder in lines; raise ModelError where it is incomplete or damaged."""
+    config = ModelConfig.read(folder)
+    encoder, decoder, image = config.encoder, config.decoder, config.image
+    architecture = encoder.model if isinstance(encoder.model, str) else "open_clip config in the folder"
+    weights = "carried in the folder" if encoder.included else f"public, {encoder.pretrained}"
+    rows = [
+        ("model", config.name),
+        ("folder", str(folder)),
+        ("encoder", f"{architecture} ({weights})"),
+        *_towers(encoder.model),
+        ("decoder", f"{decoder.head} head, width {decoder.width}, {decoder.heads} heads, FFN {decoder.ffn}"),
+        ("layers", ", ".join(map(str, decoder.layers))),
+        ("image", f"{image.size} px, {'square' if image.resize == 'square' else 'aspect ratio kept'}"),
+        ("prompts", " | ".join(config.templates)),
+        (
+            "text",
+            f"{config.context_length} tokens, {'normalised' if config.normalize_text else 'not normalised'}",
+        ),
+        ("threshold", f"{config.threshold:g}"),
+        *_weights(folder / WEIGHTS_FILE),
+        *_tree("training", config.training),
+        *_tree("results", config.results),
+    ]
+    width = max(len(name) for name, _ in rows) + 2
+    return [f"{name:<{width}}{value}" for name, value in rows]
+
+
+def _towers(model: str | dict) -> list[tuple[str, str]]:
+    if isinstance(model, str):
+        return []
+    vision, text = model.get("vision_cfg", {}), model.get("text_cfg", {})
+    parts = [
+        f"image tower {vision.get('layers')} x {vision.get('width')}, patch {vision.get('patch_size')}",
+        f"text tower {text.get('layers')} x {text.get('width')}, {text.get('vocab_size')} tokens",
+    ]
+    return [("", part) for part in parts]
+
+
+def read_header(path: Path) -> dict[str, dict[str, Any]]:
+    """Read the names, types and shapes of a safetensors file's tensors; raise ModelError if it is damaged.
+
+    Source: the format's description, https://huggingface.co/docs/safetensors.
+    """
+    try:
+        with open(path, "rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            if length > _LARGEST_HEADER:
+                raise ValueError(f"a header of {length} bytes")
+            tensors = json.loads(file.read(length))
+        tensors.pop("__metadata__", None)
+        end = max((tensor["data_offsets"][1] for tensor in tensors.values()), default=0)
+        for tensor in tensors.values():
+            math.prod(tensor["shape"])
+        if path.stat().st_size != 8 + length + end:
+            raise ValueError(f"{path.stat().st_size} bytes, expected {8 + length + end}")
+    except FileNotFoundError:
+        raise ModelError(f"no {path.name} in {path.parent}: the model folder is incomplete") from None
+    except (OSError, struct.error, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ModelError(f"{path} is damaged ({error}): copy or download it again") from None
+    return tensors
+
+
+def _weights(path: Path) -> list[tuple[str, str]]:
+    tensors = read_header(path)
+    types = sorted({str(tensor.get("dtype")) for tensor in tensors.values()})
+    sizes: dict[str, int] = {}
+    for name, tensor in tensors.items():
+        part = name.split(".", 1)[0]
+        sizes[part] = sizes.get(part, 0) + math.prod(tensor["shape"])
+    parts = ", ".join(f"{part} {_millions(size)}" for part, size in sizes.items())
+    megabytes = path.stat().st_size / 1e6
+    return [
+        ("parameters", f"{_millions(sum(sizes.values()))} in the folder ({parts})"),
+        ("weights", f"{megabytes:.1f} MB, {', '.join(types)}"),
+    ]
+
+
+def _millions(count: int) -> str:
+    return f"{count / 1e6:.2f} M" if count >= 10_000 else str(count)
+
+
+def _tree(title: str, values: dict[str, Any]) -> list[tuple[str, str]]:
+    """Flatten free-form JSON to one row per leaf."""
+    rows = []
+    for key, value in values.items():
+        if isinstance(value, dict):
+            rows += _tree(f"{title}.{key}", value)
+        else:
+            rows.append((f"{title}.{key}", value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)))
+    return rows

@@ -1,0 +1,187 @@
+"""What segmenting a picture gives: activations, masks, label map, confidence; computed when asked for."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from functools import cached_property
+
+import cv2
+import numpy as np
+
+from synseg_model.vocabulary import Vocabulary
+
+# Bilinear weights may round a value up by a few units in the last place: labels this far below are surely
+# absent.
+_ROUNDING = 1e-5
+
+_KEPT_PIXELS = 1920 * 1080  # largest picture whose buffers are kept for the next one: 23 MB
+
+
+@dataclass(frozen=True)
+class _Statistics:
+    area: int
+    score: float
+    roi: tuple[int, int, int, int]
+
+
+class Result:
+    """Activations, masks and maps of one picture, at its size, for every label of the vocabulary.
+
+    vocabulary: the one that the picture was segmented with. maps: (K,h,w) float32 in [0, 1] at the network's
+    own resolution. shape: (H, W) of the picture in pixels.
+
+    Everything is computed from `maps` on first use and kept, except single activations and masks. Labels are
+    known by their index i from 0; label_map says i+1. Arrays are read-only, as they are shared.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, maps: np.ndarray, shape: tuple[int, int]) -> None:
+        if maps.ndim != 3 or len(maps) != len(vocabulary) or not maps.size:
+            raise ValueError(f"maps of shape {maps.shape}: expected ({len(vocabulary)},h,w), one map per label")
+        self.vocabulary = vocabulary
+        self.maps = np.ascontiguousarray(maps, np.float32)
+        self.shape = shape
+        self._statistics: dict[int, _Statistics] = {}
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Labels in the order of activations and masks."""
+        return self.vocabulary.labels
+
+    def activation(self, index: int) -> np.ndarray:
+        """Return the activation (H,W) float32 in [0, 1] of one label."""
+        return self._resize(self._check(index))
+
+    def mask(self, index: int) -> np.ndarray:
+        """Return the mask (H,W) bool of one label: where its activation reaches its threshold."""
+        plane = self._resize(self._check(index), _scratch(self.shape)[0])
+        return plane >= self.vocabulary.thresholds[index]
+
+    @cached_property
+    def activations(self) -> np.ndarray:
+        """(K,H,W) float32 in [0, 1], resampled bilinearly; 4 bytes per label and pixel."""
+        stack = np.empty((len(self.labels), *self.shape), np.float32)
+        for index, plane in enumerate(stack):
+            self._resize(index, plane)
+        return _frozen(stack)
+
+    @cached_property
+    def masks(self) -> np.ndarray:
+        """(K,H,W) bool: activation >= threshold. Masks may overlap."""
+        stack = np.zeros((len(self.labels), *self.shape), bool)
+        plane = _scratch(self.shape)[0]
+        for index in self._candidates:
+            np.greater_equal(self._resize(index, plane), self.vocabulary.thresholds[index], out=stack[index])
+        return _frozen(stack)
+
+    @property
+    def label_map(self) -> np.ndarray:
+        """(H,W) uint16: i+1 of the most active label that reaches its threshold, 0 where none does."""
+        return self._decision[0]
+
+    @cached_property
+    def confidence(self) -> np.ndarray:
+        """(H,W) float32 in [0, 1]: the winner's activation; on background 1 minus the largest activation."""
+        label_map, winning, largest = self._decision
+        rest = np.setdiff1d(np.arange(len(self.labels)), self._candidates)
+        if len(rest):
+            largest, plane = largest.copy(), _scratch(self.shape)[0]
+            for index in rest:
+                cv2.max(largest, self._resize(index, plane), dst=largest)
+        confidence = np.subtract(1, largest, dtype=np.float32)
+        cv2.copyTo(winning, (label_map > 0).view(np.uint8), confidence)
+        return _frozen(confidence)
+
+    @cached_property
+    def present(self) -> tuple[int, ...]:
+        """Indices of the labels whose masks are not empty."""
+        return tuple(index for index in self._candidates if self.area(index))
+
+    def area(self, index: int) -> int:
+        """Count the pixels of a label's mask."""
+        return self._measure(index).area
+
+    def score(self, index: int) -> float:
+        """Average a label's activation inside its mask, in [0, 1]; 0 where the mask is empty."""
+        return self._measure(index).score
+
+    def roi(self, index: int) -> tuple[int, int, int, int]:
+        """Return the box (x, y, width, height) in pixels around a label's mask; zeros where it is empty."""
+        return self._measure(index).roi
+
+    @cached_property
+    def _candidates(self) -> tuple[int, ...]:
+        """Labels that can reach their thresholds: bilinear resampling never exceeds the largest sample."""
+        largest = self.maps.max(axis=(1, 2))
+        return tuple(int(i) for i in np.flatnonzero(largest >= self.vocabulary.thresholds - _ROUNDING))
+
+    @cached_property
+    def _decision(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Label map, the winner's activation (0 on background), and the largest activation of any candidate.
+
+        One label at a time through a few buffers, so that no (K,H,W) array is ever needed.
+        """
+        label_map = np.zeros(self.shape, np.uint16)
+        winning, largest = np.zeros(self.shape, np.float32), np.zeros(self.shape, np.float32)
+        plane, reaching, number, wins = _scratch(self.shape)
+        for index in self._candidates:
+            self._resize(index, plane)
+            cv2.max(largest, plane, dst=largest)
+            # THRESH_TOZERO keeps what is above its limit; the number just below the threshold makes that
+            # "reaches".
+            below = np.nextafter(self.vocabulary.thresholds[index], np.float32(-1))
+            cv2.threshold(plane, float(below), 0, cv2.THRESH_TOZERO, dst=reaching)
+            cv2.compare(reaching, winning, cv2.CMP_GT, dst=wins)  # of equals the first label wins
+            cv2.max(winning, reaching, dst=winning)
+            number.fill(index + 1)
+            cv2.copyTo(number, wins, label_map)
+        free = np.flatnonzero(self.vocabulary.thresholds == 0)
+        if free.size:  # an activation of 0 reaches a threshold of 0, but does not win the comparison above
+            label_map[label_map == 0] = free[0] + 1
+        return _frozen(label_map), _frozen(winning), _frozen(largest)
+
+    def _measure(self, index: int) -> _Statistics:
+        if index not in self._statistics:
+            self._statistics[self._check(index)] = self._compute_statistics(index)
+        return self._statistics[index]
+
+    def _compute_statistics(self, index: int) -> _Statistics:
+        if index in self._candidates:
+            plane = self._resize(index, _scratch(self.shape)[0])
+            mask = (plane >= self.vocabulary.thresholds[index]).view(np.uint8)
+            area = cv2.countNonZero(mask)
+            if area:
+                score = min(1.0, max(0.0, cv2.mean(plane, mask)[0]))
+                return _Statistics(area, score, tuple(int(side) for side in cv2.boundingRect(mask)))
+        return _Statistics(0, 0.0, (0, 0, 0, 0))
+
+    def _check(self, index: int) -> int:
+        if not 0 <= index < len(self.labels):
+            raise IndexError(f"label index {index}: the vocabulary has {len(self.labels)} labels, from 0")
+        return index
+
+    def _resize(self, index: int, out: np.ndarray | None = None) -> np.ndarray:
+        """Resample one map to the picture's size: the only place that does, so that outputs agree exactly."""
+        height, width = self.shape
+        return cv2.resize(self.maps[index], (width, height), dst=out, interpolation=cv2.INTER_LINEAR)
+
+
+_threads = threading.local()
+
+
+def _scratch(shape: tuple[int, int]) -> tuple[np.ndarray, ...]:
+    """Lend this thread's buffers of a picture's size: two float32, a uint16 and a uint8, not cleared.
+
+    Fresh memory for every frame would cost as much time as the work on it. Very large pictures get fresh
+    memory, so that it is given back.
+    """
+    buffers = getattr(_threads, "buffers", None)
+    if buffers is None or buffers[0].shape != shape:
+        buffers = tuple(np.empty(shape, dtype) for dtype in (np.float32, np.float32, np.uint16, np.uint8))
+        _threads.buffers = buffers if buffers[0].size <= _KEPT_PIXELS else None
+    return buffers
+
+
+def _frozen(array: np.ndarray) -> np.ndarray:
+    array.flags.writeable = False
+    return array

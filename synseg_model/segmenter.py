@@ -1,0 +1,109 @@
+"""The one door to segmentation: for the command line, the node and the evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from synseg_model.engines import Engine, load_engine
+from synseg_model.result import Result
+from synseg_model.text_cache import TextCache
+from synseg_model.vocabulary import LARGEST_LIMIT, MAX_LABELS, LabelRules, Vocabulary
+
+
+class Segmenter:
+    """Segment pictures for a vocabulary that may change at any time.
+
+    engine: a loaded Engine; `Segmenter.load` finds one by name. max_labels: longest vocabulary accepted.
+    cache_dir: folder for text embeddings, None for the user's cache folder.
+
+    Vocabularies may be prepared on one thread while another segments; each call of `segment` or
+    `segment_batch` uses one vocabulary throughout.
+    """
+
+    def __init__(self, engine: Engine, max_labels: int = MAX_LABELS, cache_dir: str | Path | None = None) -> None:
+        if not 1 <= max_labels <= LARGEST_LIMIT:
+            raise ValueError(f"max_labels {max_labels}: expected 1 to {LARGEST_LIMIT}")
+        self.engine = engine
+        config = engine.config
+        self._rules = LabelRules(
+            engine.count_tokens, config.templates, config.context_length, config.threshold, max_labels
+        )
+        self._cache = TextCache(engine, cache_dir)
+        self._vocabulary: Vocabulary | None = None
+
+    @classmethod
+    def load(
+        cls,
+        model: str | Path = "synseg-tiny",
+        engine: str = "auto",
+        device: str = "auto",
+        max_labels: int = MAX_LABELS,
+        cache_dir: str | Path | None = None,
+    ) -> Segmenter:
+        """Load a model: a shipped name, a model folder, or a CLIPSeg id.
+
+        Raise ModelError for a model that is missing or damaged, ValueError for an unknown engine or device.
+        """
+        return cls(load_engine(model, engine, device), max_labels, cache_dir)
+
+    @property
+    def vocabulary(self) -> Vocabulary | None:
+        """The vocabulary in use, None before the first."""
+        return self._vocabulary
+
+    def prepare_vocabulary(self, labels: Iterable[str], thresholds: Sequence[float] | None = None) -> Vocabulary:
+        """Check and encode labels without using them yet; raise VocabularyError naming what is wrong.
+
+        thresholds: one per label in [0, 1]; None or empty for the model's own.
+        """
+        names, limits = self._rules.check(labels, thresholds)
+        return Vocabulary(names, limits, self._cache.embed(names), self.engine.fingerprint)
+
+    def use(self, vocabulary: Vocabulary) -> None:
+        """Use a prepared vocabulary from the next call on."""
+        if vocabulary.fingerprint != self.engine.fingerprint:
+            raise ValueError("this vocabulary was prepared with another model: prepare it with this Segmenter")
+        self._vocabulary = vocabulary
+
+    def set_vocabulary(self, labels: Iterable[str], thresholds: Sequence[float] | None = None) -> Vocabulary:
+        """Prepare labels and use them; on VocabularyError the running vocabulary stays."""
+        vocabulary = self.prepare_vocabulary(labels, thresholds)
+        self.use(vocabulary)
+        return vocabulary
+
+    def segment(self, image: np.ndarray, vocabulary: Vocabulary | None = None) -> Result:
+        """Segment one picture (H,W,3) uint8 RGB, for the vocabulary in use unless another is given."""
+        return self.segment_batch([image], vocabulary)[0]
+
+    def segment_batch(self, images: Sequence[np.ndarray], vocabulary: Vocabulary | None = None) -> list[Result]:
+        """Segment several pictures, whose sizes may differ, in one call of the engine.
+
+        Raise ValueError for what is not a picture, and before the first vocabulary.
+        """
+        vocabulary = vocabulary or self._vocabulary
+        if vocabulary is None:
+            raise ValueError("no vocabulary yet: call set_vocabulary([...]) first")
+        if vocabulary.fingerprint != self.engine.fingerprint:
+            raise ValueError("this vocabulary was prepared with another model: prepare it with this Segmenter")
+        several = len(images) > 1
+        frames = [check_image(image, f"image {i}" if several else "image") for i, image in enumerate(images)]
+        if not frames:
+            return []
+        maps = self.engine.activations(frames, vocabulary.embeddings)
+        return [Result(vocabulary, m, frame.shape[:2]) for m, frame in zip(maps, frames, strict=True)]
+
+
+def check_image(image: np.ndarray, name: str = "image") -> np.ndarray:
+    """Return a picture (H,W,3) uint8 as a contiguous array; raise ValueError that says what else it is."""
+    if not isinstance(image, np.ndarray):
+        raise ValueError(f"{name} is {type(image).__name__}: expected a numpy array (H,W,3) of uint8, RGB")
+    if image.ndim != 3 or image.shape[2] != 3:
+        raise ValueError(f"{name} has shape {image.shape}: expected (H,W,3), RGB")
+    if image.dtype != np.uint8:
+        raise ValueError(f"{name} has dtype {image.dtype}: expected uint8, 0 to 255")
+    if not image.size:
+        raise ValueError(f"{name} of {image.shape[1]}x{image.shape[0]} pixels is empty")
+    return np.ascontiguousarray(image)

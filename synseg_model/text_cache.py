@@ -1,0 +1,167 @@
+"""Text embeddings, kept in memory and on disk: labels come back every time a robot starts."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import logging
+import os
+import tempfile
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from synseg_model.engines import Engine
+from synseg_model.vocabulary import prompt
+
+logger = logging.getLogger(__name__)
+
+REMEMBERED = 4096  # embeddings in memory: 8 MB at 512 values
+LARGEST_FILE = 2**20  # bytes; an embedding takes a few thousand
+PROMPTS_AT_ONCE = 256
+
+
+def default_folder() -> Path | None:
+    """Find the cache folder: $SYNSEG_CACHE_DIR, else synseg in the XDG cache folder; None without a home."""
+    chosen = os.environ.get("SYNSEG_CACHE_DIR")
+    if chosen:
+        return Path(chosen)
+    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if base.is_absolute():  # the XDG standard ignores a relative one
+        return base / "synseg"
+    try:
+        return Path.home() / ".cache" / "synseg"
+    except RuntimeError:
+        return None
+
+
+class TextCache:
+    """Embed labels with an engine's text tower, each only once.
+
+    An embedding is known by the engine's fingerprint, the prompt templates, normalisation and the label. On
+    disk it is one .npy file under folder/text (folder None: the user's cache folder). A file that is damaged
+    is computed again and replaced; where files cannot be written, one warning says so and memory has to do.
+    Any number of threads and processes may share a folder: files appear whole or not at all.
+    """
+
+    def __init__(self, engine: Engine, folder: str | Path | None = None) -> None:
+        self._engine = engine
+        base = Path(folder) if folder else default_folder()
+        self._folder = base / "text" if base else None
+        self._memory: OrderedDict[str, np.ndarray] = OrderedDict()
+        self._lock = threading.Lock()
+        self._encoding = threading.Lock()
+        self._writable = self._folder is not None
+
+    def embed(self, labels: Sequence[str]) -> np.ndarray:
+        """Return the embeddings (K,D) float32 of labels, as the config asks: templates and normalisation."""
+        keys = [self._key(label) for label in labels]
+        found = {key: self._find(key) for key in keys}
+        shapes = {embedding.shape for embedding in found.values() if embedding is not None}
+        if any(e is None for e in found.values()) or len(shapes) > 1:
+            # Of two threads that miss the same labels, the second finds them when its turn comes.
+            with self._encoding:
+                found = {key: self._find(key) for key in keys} if len(shapes) < 2 else dict.fromkeys(keys)
+                missing = [(k, label) for k, label in zip(keys, labels, strict=True) if found[k] is None]
+                if missing:
+                    fresh = self._encode([label for _, label in missing])
+                    if any(e is not None and e.shape != fresh.shape[1:] for e in found.values()):
+                        missing, fresh = list(zip(keys, labels, strict=True)), self._encode(labels)
+                    for (key, _), embedding in zip(missing, fresh, strict=True):
+                        found[key] = embedding
+                        self._remember(key, embedding)
+                        self._store(key, embedding)
+        return np.stack([found[key] for key in keys])
+
+    def _encode(self, labels: Sequence[str]) -> np.ndarray:
+        """Embed labels: the mean over templates; if normalised, of unit vectors and to unit length again."""
+        config = self._engine.config
+        prompts = [prompt(template, label) for label in labels for template in config.templates]
+        parts = [
+            np.asarray(self._engine.encode_text(prompts[start : start + PROMPTS_AT_ONCE]), np.float32)
+            for start in range(0, len(prompts), PROMPTS_AT_ONCE)
+        ]
+        embeddings = np.concatenate(parts).reshape(len(labels), len(config.templates), -1)  # (K, templates, D)
+        if config.normalize_text:
+            embeddings = _normalised(embeddings)
+        mean = embeddings.mean(axis=1)
+        return _normalised(mean) if config.normalize_text else mean
+
+    def _key(self, label: str) -> str:
+        config = self._engine.config
+        identity = [self._engine.fingerprint, list(config.templates), config.normalize_text, label]
+        return hashlib.sha256(json.dumps(identity).encode()).hexdigest()
+
+    def _find(self, key: str) -> np.ndarray | None:
+        with self._lock:
+            embedding = self._memory.get(key)
+            if embedding is not None:
+                self._memory.move_to_end(key)
+                return embedding
+        embedding = self._load(key)
+        if embedding is not None:
+            self._remember(key, embedding)
+        return embedding
+
+    def _remember(self, key: str, embedding: np.ndarray) -> None:
+        with self._lock:
+            self._memory[key] = embedding
+            self._memory.move_to_end(key)
+            while len(self._memory) > REMEMBERED:
+                self._memory.popitem(last=False)
+
+    def _path(self, key: str) -> Path:
+        return self._folder / f"{key}.npy"
+
+    def _load(self, key: str) -> np.ndarray | None:
+        """Read one embedding; None where there is none, or none that can be trusted."""
+        if self._folder is None:
+            return None
+        try:
+            with open(self._path(key), "rb") as file:
+                data = file.read(LARGEST_FILE + 1)
+        except OSError:
+            return None
+        try:
+            if len(data) > LARGEST_FILE:
+                raise ValueError(f"larger than {LARGEST_FILE} bytes")
+            embedding = np.load(io.BytesIO(data), allow_pickle=False)
+            if not isinstance(embedding, np.ndarray) or embedding.dtype != np.float32 or embedding.ndim != 1:
+                raise ValueError("not an embedding")
+            if not np.isfinite(embedding).all() or not embedding.any():
+                raise ValueError("not finite or all zero")
+        except Exception as error:  # whatever a damaged file makes numpy raise, MemoryError included
+            logger.info("text cache: %s is damaged (%s) and is computed again", self._path(key), error)
+            return None
+        return embedding
+
+    def _store(self, key: str, embedding: np.ndarray) -> None:
+        if not self._writable:
+            return
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            handle, part = tempfile.mkstemp(prefix=f"{key[:16]}.", suffix=".part", dir=self._folder)
+            try:
+                with os.fdopen(handle, "wb") as file:
+                    np.save(file, embedding, allow_pickle=False)
+                os.replace(part, self._path(key))
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    os.unlink(part)
+                raise
+        except OSError as error:
+            self._writable = False
+            logger.warning(
+                "text cache: cannot write to %s (%s): embeddings are kept in memory only",
+                self._folder,
+                error.strerror or error,
+            )
+
+
+def _normalised(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)

@@ -1,0 +1,176 @@
+"""Labels, which are data: checked, tidied, deduplicated, and paired with thresholds and text embeddings."""
+
+from __future__ import annotations
+
+import numbers
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+
+MAX_LABELS = 1203  # the size of LVIS; larger vocabularies are a setting away
+LARGEST_LIMIT = 65535  # label maps are uint16 and 0 is background
+
+# Guards that cost nothing, before anything is tokenised or compared. A token of CLIP's vocabulary is far
+# shorter than 16 characters on average, and nobody repeats each label 16 times.
+_CHARACTERS_PER_TOKEN = 16
+_REPEATS = 16
+
+_SPACES = dict.fromkeys(map(ord, "\u200b\u2060\ufeff"), " ")  # zero-width space, word joiner, byte-order mark
+_BIDI_CONTROLS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+class VocabularyError(ValueError):
+    """A vocabulary that cannot be used; its text names the label and the rule that it breaks."""
+
+
+@dataclass(frozen=True, eq=False)
+class Vocabulary:
+    """Labels that are ready to segment with.
+
+    labels: distinct texts. thresholds: (K,) float32 in [0, 1]; a pixel whose activation reaches it belongs to
+    the label. embeddings: (K,D) float32, as the model's decoder takes them. fingerprint: of the engine that
+    made them. Arrays are read-only.
+    """
+
+    labels: tuple[str, ...]
+    thresholds: np.ndarray
+    embeddings: np.ndarray
+    fingerprint: str
+
+    def __post_init__(self) -> None:
+        for name, ndim in (("thresholds", 1), ("embeddings", 2)):
+            array = np.array(getattr(self, name), np.float32)
+            if array.ndim != ndim or len(array) != len(self.labels):
+                raise ValueError(f"{name} of shape {array.shape} do not fit {len(self.labels)} labels")
+            array.flags.writeable = False
+            object.__setattr__(self, name, array)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class LabelRules:
+    """Say which labels a model accepts.
+
+    count_tokens: of a finished prompt, with start and end marks. templates: prompts with one "{}" for the
+    label.
+    """
+
+    count_tokens: Callable[[str], int]
+    templates: tuple[str, ...]
+    context_length: int
+    threshold: float
+    max_labels: int = MAX_LABELS
+
+    def check(
+        self, labels: Iterable[str], thresholds: Sequence[float] | None = None
+    ) -> tuple[tuple[str, ...], np.ndarray]:
+        """Tidy labels and pair them with thresholds: ((K) labels, (K,) float32).
+
+        Space around and inside labels is trimmed, Unicode is composed (NFC); of labels that differ only in
+        case the first spelling stays, with its threshold. thresholds: None or empty for the model's own, or
+        one per label given. Raise VocabularyError for the first label or threshold that breaks a rule.
+        """
+        given = self._listed(labels)
+        values = self._checked_thresholds(thresholds, given)
+        template = max(self.templates, key=lambda text: self.count_tokens(prompt(text, "")))
+        kept: dict[str, tuple[str, float]] = {}
+        for position, (raw, value) in enumerate(zip(given, values, strict=True), start=1):
+            label = self._tidy(raw, position)
+            key = _case_key(label)
+            if key in kept:
+                continue
+            if len(kept) == self.max_labels:
+                raise VocabularyError(
+                    f"more than {self.max_labels} labels (the first too many is {_show(label)}): "
+                    "send fewer, or raise max_labels"
+                )
+            tokens = self.count_tokens(prompt(template, label))
+            if tokens > self.context_length:
+                raise VocabularyError(
+                    f"label {_show(label)} is too long: {tokens} tokens as {_show(prompt(template, label))}, "
+                    f"the model reads at most {self.context_length}"
+                )
+            kept[key] = (label, value)
+        names, limits = zip(*kept.values(), strict=True)
+        return names, np.array(limits, np.float32)
+
+    def _listed(self, labels: Iterable[str]) -> list[str]:
+        if isinstance(labels, (str, bytes)):
+            raise VocabularyError(f"labels are one text, {_show(labels)}: expected a list of texts")
+        most = self.max_labels * _REPEATS
+        try:
+            given = list(islice(labels, most + 1))
+        except TypeError:
+            raise VocabularyError(f"labels are {type(labels).__name__}: expected a list of texts") from None
+        if not given:
+            raise VocabularyError("no labels: expected at least one")
+        if len(given) > most:
+            raise VocabularyError(f"more than {most} labels, repeats included: at most {self.max_labels} are accepted")
+        return given
+
+    def _checked_thresholds(self, thresholds: Sequence[float] | None, labels: list[str]) -> list[float]:
+        if thresholds is None:
+            return [self.threshold] * len(labels)
+        try:
+            values = list(islice(thresholds, len(labels) + 1))
+        except TypeError:
+            raise VocabularyError(
+                f"thresholds are {type(thresholds).__name__}: expected a list with one number per label"
+            ) from None
+        if not values:
+            return [self.threshold] * len(labels)
+        if len(values) != len(labels):
+            many = f"more than {len(labels)}" if len(values) > len(labels) else str(len(values))
+            raise VocabularyError(f"{many} thresholds for {len(labels)} labels: give none, or one per label")
+        for label, value in zip(labels, values, strict=True):
+            number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+            if not number or not 0 <= value <= 1:  # nan is in no order
+                raise VocabularyError(
+                    f"threshold {_show(value)} of label {_show(label)}: expected a number from 0 to 1"
+                )
+        return [float(value) for value in values]
+
+    def _tidy(self, label: str, position: int) -> str:
+        if not isinstance(label, str):
+            raise VocabularyError(f"label {position} is {type(label).__name__} {_show(label)}: expected a text")
+        label = label.strip()
+        most = self.context_length * _CHARACTERS_PER_TOKEN
+        if len(label) > most:
+            raise VocabularyError(
+                f"label {_show(label)} is too long: {len(label)} characters, "
+                f"the model reads at most {self.context_length} tokens"
+            )
+        for character in label:
+            category = unicodedata.category(character)
+            if category == "Cs":
+                raise VocabularyError(f"label {_show(label)} is not valid Unicode: it has a lone surrogate")
+            if (category == "Cc" and character not in "\t\n\v\f\r\x85") or character in _BIDI_CONTROLS:
+                raise VocabularyError(f"label {_show(label)} has the control character U+{ord(character):04X}")
+        tidy = unicodedata.normalize("NFC", " ".join(label.translate(_SPACES).split()))
+        if all(unicodedata.category(character) in ("Cf", "Zs") for character in tidy):
+            raise VocabularyError(f"label {position} is empty ({_show(label)}): expected a text")
+        return tidy
+
+
+def prompt(template: str, label: str) -> str:
+    """Put a label into a prompt template."""
+    return template.replace("{}", label)  # str.format would read braces elsewhere in the template
+
+
+def _case_key(label: str) -> str:
+    """Make labels equal that differ in case alone (Unicode's canonical caseless matching)."""
+    return unicodedata.normalize("NFD", unicodedata.normalize("NFD", label).casefold())
+
+
+def _show(value: object, most: int = 60) -> str:
+    """Represent any value in a line of bounded length that is safe to print on a terminal."""
+    if isinstance(value, (str, bytes)):
+        return repr(value) if len(value) <= most else f"{value[:most]!r}… ({len(value)} characters)"
+    if value is None or isinstance(value, (bool, float, np.number)) or (isinstance(value, int) and abs(value) < 1e9):
+        return repr(value)
+    return f"of type {type(value).__name__}"

@@ -1,0 +1,79 @@
+"""Fixtures that every test folder may use."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import pytest
+
+from synseg_model.config import EncoderConfig, ModelConfig
+
+
+class NullEngine:
+    """Stand in for a network at the engine boundary: deterministic, instant, and it notes what it was asked.
+
+    A label's embedding comes from a hash of its prompt; its activation is the sigmoid of a random linear
+    function, set by the embedding, of the blurred colours of the frame, at an eighth of its size.
+    """
+
+    name = "null"
+    device = "cpu"
+    width = 16
+
+    def __init__(self, fingerprint: str = "00ff", **config) -> None:
+        self.config = ModelConfig(name="null", encoder=EncoderConfig(model="none"), **config)
+        self.fingerprint = fingerprint
+        self.prompts: list[str] = []
+        self._lock = threading.Lock()
+
+    def count_tokens(self, text: str) -> int:
+        return len(text.split()) + 2
+
+    def encode_text(self, prompts: Sequence[str]) -> np.ndarray:
+        with self._lock:
+            self.prompts += prompts
+        seeds = [int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") for text in prompts]
+        return np.stack([np.random.default_rng(seed).normal(size=self.width) for seed in seeds]).astype(np.float32)
+
+    def activations(self, frames: Sequence[np.ndarray], text: np.ndarray) -> list[np.ndarray]:
+        return [self._activation(frame, text) for frame in frames]
+
+    def _activation(self, frame: np.ndarray, text: np.ndarray) -> np.ndarray:
+        height, width = (max(1, side // 8) for side in frame.shape[:2])
+        colors = cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32) / 127.5 - 1
+        logits = np.einsum("kc,hwc->khw", 4 * text[:, :3], colors) + text[:, 3, None, None]
+        return (1 / (1 + np.exp(-logits))).astype(np.float32)
+
+
+@pytest.fixture
+def null_engine() -> NullEngine:
+    """A tiny deterministic engine, for tests of what surrounds one."""
+    return NullEngine()
+
+
+@pytest.fixture
+def make_null_engine() -> type[NullEngine]:
+    """Make null engines with other fingerprints or configs."""
+    return NullEngine
+
+
+@pytest.fixture
+def gradient_image() -> np.ndarray:
+    """A colourful picture (120,160,3): red grows to the right, green downwards, blue is a disc."""
+    image = np.zeros((120, 160, 3), np.uint8)
+    image[..., 0] = np.linspace(0, 255, 160)[None]
+    image[..., 1] = np.linspace(0, 255, 120)[:, None]
+    blue = np.zeros((120, 160), np.uint8)
+    cv2.circle(blue, (80, 60), 35, 255, -1)
+    image[..., 2] = blue
+    return image
+
+
+@pytest.fixture(autouse=True)
+def _own_cache_folder(tmp_path_factory, monkeypatch) -> None:
+    """Keep tests away from the user's cache."""
+    monkeypatch.setenv("SYNSEG_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))

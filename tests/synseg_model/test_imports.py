@@ -1,0 +1,47 @@
+"""What importing the package may load."""
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("torch", "open_clip", "torchvision", "onnxruntime", "tensorrt")
+
+
+def modules_after(code: str) -> set[str]:
+    """Run code in a fresh interpreter and name the modules that it has loaded."""
+    report = f"{code}\nimport sys; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", report], capture_output=True, text=True, check=True)
+    return set(done.stdout.split("\n")[-2].split())
+
+
+def test_importing_the_package_loads_no_third_party_module():
+    loaded = modules_after("import synseg_model")
+    assert "synseg_model" in loaded
+    assert not loaded & {*HEAVY, "numpy", "cv2", "PIL"}
+
+
+@pytest.mark.parametrize("name", ["ModelError", "Result", "Segmenter", "Vocabulary", "VocabularyError"])
+def test_public_names_are_reached_without_torch(name):
+    loaded = modules_after(f"from synseg_model import {name}")
+    assert "numpy" in loaded or name == "ModelError"
+    assert not loaded & set(HEAVY)
+
+
+def test_modules_around_the_segmenter_load_no_torch():
+    loaded = modules_after("import synseg_model.visualize, synseg_model.media, synseg_model.segment_files")
+    assert "synseg_model.segment_files" in loaded
+    assert not loaded & set(HEAVY)
+
+
+def test_the_command_line_explains_itself_without_numpy():
+    code = "from synseg_model.cli import make_parser\nmake_parser().format_help()"
+    assert not modules_after(code) & {*HEAVY, "numpy", "cv2"}
+
+
+def test_unknown_names_are_attribute_errors():
+    import synseg_model
+
+    with pytest.raises(AttributeError, match="no attribute 'segmentor'"):
+        _ = synseg_model.segmentor
+    assert "Segmenter" in dir(synseg_model)
