@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -92,11 +93,11 @@ class ClipEncoder(nn.Module):
 
     def count_tokens(self, text: str) -> int:
         """Count a text's tokens with its start and end marks, without truncation."""
-        return len(self.tokenizer.encode(text)) + 2
+        return len(self.tokenizer.encode(_without_marks(text))) + 2
 
     def tokenize(self, texts: Sequence[str]) -> Tensor:
         """Turn texts into token ids (N, context_length), padded with 0."""
-        return self.tokenizer(list(texts), context_length=self.clip.context_length)
+        return self.tokenizer([_without_marks(text) for text in texts], context_length=self.clip.context_length)
 
     def encode_text(self, tokens: Tensor) -> Tensor:
         """Embed token ids (N, context_length) into the joint space (N, D), not normalised."""
@@ -111,6 +112,11 @@ class ClipEncoder(nn.Module):
         x = clip.transformer(x, attn_mask=clip.attn_mask[:length, :length])
         x = clip.ln_final(x)[torch.arange(len(x), device=x.device), ends]
         return clip.text_projection(x) if isinstance(clip.text_projection, nn.Linear) else x @ clip.text_projection
+
+
+def _without_marks(text: str) -> str:
+    """Break up what the tokenizer would read as its own marks: a label is data and must not end its own prompt."""
+    return re.sub(r"<(start_of_text|end_of_text)>", r"< \1 >", text, flags=re.IGNORECASE)
 
 
 def open_clip_config(model: str | dict) -> dict:

@@ -56,7 +56,7 @@ class PretrainDecoderConfig:
     cache: str = "runs/cache"
     name: str = "synseg-tiny"
     scenes: int = 14_000
-    steps: int = 1_000
+    steps: int = 1_200
     batch: int = 14
     labels: int = 5
     learning_rate: float = 2e-3
@@ -138,15 +138,40 @@ def batches(chunks: list[Chunk], config: PretrainDecoderConfig, rows: dict[str, 
         step += 1
 
 
-def mask_loss(logits: Tensor, masks: Tensor) -> Tensor:
-    """Binary cross-entropy over all pixels plus Dice over present labels, so that thin things count too."""
-    logits, masks = logits.float(), masks.float()
-    cross_entropy = F.binary_cross_entropy_with_logits(logits, masks)
-    present = masks.flatten(2).any(dim=2)
+def mask_loss(logits: Tensor, masks: Tensor, balance: float = 0.0) -> Tensor:
+    """Binary cross-entropy over all pixels plus Dice over present labels, so that thin things count too.
+
+    logits: (B,K,H,W). masks: (B,K,H,W) bool. balance: from 0, every pixel of a map counts the same, to 1, the pixels
+    inside a mask count together as much as those outside. A fresh decoder needs balance: things cover a few percent
+    of a picture, and without it predicting nothing at all is a minimum that it does not leave.
+    """
+    logits, masks = logits.float().flatten(2), masks.float().flatten(2)
+    share = masks.mean(dim=2, keepdim=True)
+    even = torch.where(masks > 0, 0.5 / share.clamp(min=0.005), 0.5 / (1 - share).clamp(min=0.05))
+    weight = balance * even + (1 - balance)
+    cross_entropy = F.binary_cross_entropy_with_logits(logits, masks, weight)
+    present = masks.any(dim=2)
     probability = logits.sigmoid()
-    overlap = 2 * (probability * masks).flatten(2).sum(2) + 1
-    dice = 1 - overlap / (probability.flatten(2).sum(2) + masks.flatten(2).sum(2) + 1)
+    overlap = 2 * (probability * masks).sum(dim=2) + 1
+    dice = 1 - overlap / (probability.sum(dim=2) + masks.sum(dim=2) + 1)
     return cross_entropy + 0.3 * dice[present].mean()
+
+
+@torch.no_grad()
+def standardize(network: SynSeg, images: Tensor, text: Tensor) -> None:
+    """Scale the decoder's input layers so that their outputs have mean 0 and variance 1 on real data.
+
+    CLIP's hidden states and raw text embeddings are far from unit variance; a post-norm decoder behind them starts
+    slowly or not at all. images: (B,3,H,W) normalised. text: (N,D), every training label.
+    """
+    decoder = network.decoder
+    states = network.encoder.hidden_states(images, network.config.decoder.layers)
+    inputs = [(layer, state.flatten(0, 1)) for layer, state in zip(decoder.reduces, reversed(states), strict=True)]
+    for layer, x in [*inputs, (decoder.film.scale, text), (decoder.film.shift, text)]:
+        y = x @ layer.weight.T
+        mean, std = y.mean(dim=0), y.std(dim=0)
+        layer.weight.div_(std[:, None])
+        layer.bias.copy_(-mean / std)
 
 
 def build_network(config: PretrainDecoderConfig) -> tuple[SynSeg, ModelConfig]:
@@ -196,6 +221,8 @@ def train(config: PretrainDecoderConfig) -> Path:
                       captions=1, supersample=(1, 2, 3))  # fmt: skip
     chunks = [read_chunk(path) for path in tqdm(build_pool(pool, Path(config.cache)), desc="reading scenes")]
     stream = batches(chunks, config, {label: row for row, label in enumerate(labels)}, start)
+    if start == 0:
+        standardize(network, to_tensor(chunks[0].images[:32], device), table)
     writer = SummaryWriter(str(output))
     started = time.monotonic()
     with tqdm(total=config.steps, initial=start, desc="decoder", unit="step", mininterval=5) as bar:
@@ -206,7 +233,8 @@ def train(config: PretrainDecoderConfig) -> Path:
                 group["lr"] = factor * config.learning_rate
             with torch.autocast(device.type, torch.bfloat16):
                 logits = network(to_tensor(images, device), table[torch.from_numpy(rows).to(device)])
-            loss = mask_loss(logits, torch.from_numpy(masks).to(device))
+            balance = max(0.0, 1 - 2 * step / config.steps)  # gone at half time, so that thresholds end calibrated
+            loss = mask_loss(logits, torch.from_numpy(masks).to(device), balance)
             if not math.isfinite(loss.item()):
                 raise FloatingPointError(f"the loss is {loss.item()} at step {step}: lower --learning_rate")
             optimizer.zero_grad(set_to_none=True)

@@ -63,6 +63,13 @@ def test_tokens_are_counted_with_both_marks_and_without_truncation(small_network
     assert encoder.count_tokens("ball " * 200) == 202
 
 
+@pytest.mark.parametrize("mark", ["<end_of_text>", "<start_of_text>", "<End_Of_Text>"])
+def test_a_label_that_looks_like_a_tokenizer_mark_is_read_as_text(small_network, mark):
+    tokens = small_network.encoder.tokenize([f"a {mark} b"])[0].tolist()
+    assert tokens.count(49407) == 1 and tokens.count(49406) == 1
+    assert small_network.encoder.count_tokens(f"a {mark} b") == tokens.index(49407) + 1
+
+
 @pytest.mark.parametrize("name", ["ViT-B-16-quickgelu", "ViT-B-32"])
 @torch.no_grad()
 def test_public_architectures_build(name):

@@ -2,16 +2,21 @@ import gzip
 import json
 
 import numpy as np
+import open_clip
 import pytest
 import torch
+from torch.nn import functional as F
 
 from synseg_model import Segmenter
+from synseg_model.clip_encoder import ClipEncoder
+from synseg_model.config import DecoderConfig, EncoderConfig, ModelConfig
+from synseg_model.network import SynSeg
 from training.datasets.scenes import NOVEL_NOUNS, NOVEL_PAIRS
 from training.pretrain_clip import PretrainClipConfig
 from training.pretrain_clip import train as train_clip
-from training.pretrain_decoder import PretrainDecoderConfig, base_labels, draw_labels, mask_loss
+from training.pretrain_decoder import PretrainDecoderConfig, base_labels, draw_labels, mask_loss, standardize
 from training.pretrain_decoder import train as train_decoder
-from training.tiny_clip import tokenizer, write_merges
+from training.tiny_clip import TINY_CLIP, tokenizer, write_merges
 
 
 def test_mask_training_knows_no_novel_label():
@@ -37,6 +42,29 @@ def test_mask_loss_is_least_at_the_truth():
     right = torch.where(masks, 9.0, -9.0)
     assert mask_loss(right, masks) < 0.01
     assert mask_loss(right, masks) < mask_loss(torch.zeros_like(right), masks) < mask_loss(-right, masks)
+
+
+def test_balanced_mask_loss_weighs_a_thing_as_much_as_its_surroundings():
+    masks = torch.zeros(1, 1, 10, 10, dtype=torch.bool)
+    masks[..., 0, :5] = True  # five percent
+    nothing, everything = torch.full(masks.shape, -4.0), torch.full(masks.shape, 4.0)
+    assert mask_loss(nothing, masks) < mask_loss(everything, masks) / 3
+    dice = 0.3 * (1 - 1 / (100 * torch.sigmoid(torch.tensor(4.0)) + 6) * (10 * torch.sigmoid(torch.tensor(4.0)) + 1))
+    cross_entropy = mask_loss(everything, masks, balance=1.0) - dice
+    expected = 0.5 * (F.softplus(torch.tensor(4.0)) + F.softplus(torch.tensor(-4.0)))
+    torch.testing.assert_close(cross_entropy, expected)
+
+
+def test_standardized_decoder_gets_inputs_of_unit_variance():
+    clip = open_clip.CLIP(**TINY_CLIP)
+    config = ModelConfig("x", EncoderConfig(TINY_CLIP, included=True), DecoderConfig(layers=(1, 3, 5), ffn=32))
+    network = SynSeg(ClipEncoder(clip), config)
+    images, text = torch.randn(4, 3, 64, 64), torch.randn(40, 256) * 20 + 7
+    standardize(network, images, text)
+    with torch.no_grad():
+        for x in [*(r.flatten(0, 1) for r in network.encode_image(images)), network.decoder.film.scale(text)]:
+            torch.testing.assert_close(x.mean(dim=0), torch.zeros(64), atol=1e-3, rtol=0)
+            torch.testing.assert_close(x.std(dim=0), torch.ones(64), atol=1e-3, rtol=0)
 
 
 def test_small_tokenizer_has_6144_tokens_and_reads_any_script(tmp_path):
