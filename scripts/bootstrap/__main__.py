@@ -5,14 +5,17 @@ Jazzy or Kilted installation is sourced in this shell, which is then used as it 
 messages.
 """
 
-from __future__ import annotations
+import sys
+
+if sys.version_info < (3, 10):  # noqa: UP036 - first of all, because an older Python cannot read the other files
+    found = ".".join(str(part) for part in sys.version_info[:2])
+    sys.exit("make env: Python " + found + " is too old; name 3.10 or newer: make env PYTHON=python3.12")
 
 import contextlib
 import fcntl
 import os
 import platform
 import signal
-import sys
 import time
 from pathlib import Path
 
@@ -39,6 +42,8 @@ def main() -> int:
             print(f"The environment is ready after {time.monotonic() - started:.0f} s.", flush=True)
             return 0
     except BootstrapError as error:
+        if error.output:
+            print(error.output, file=sys.stderr)
         print(f"make env: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -57,8 +57,6 @@ def _sourced_ros(distro: str, prefixes: str) -> dict[str, str]:
 def check(ros: dict[str, str]) -> None:
     """Raise BootstrapError, naming what to install, where Python, its headers or a compiler are missing."""
     version = ".".join(platform.python_version_tuple()[:2])
-    if sys.version_info < (3, 10):  # noqa: UP036 - this file is run by whatever Python there is
-        raise BootstrapError(f"Python {version} is too old; name 3.10 or newer: make env PYTHON=python3.12")
     if ros["from"] == "wheels":
         if sys.version_info >= (3, 14):
             raise BootstrapError(

@@ -23,7 +23,11 @@ NETWORK_ERRORS = re.compile(
 
 
 class BootstrapError(Exception):
-    """Say in one line why the environment cannot be made."""
+    """Say in one line why the environment cannot be made; `output` is the end of a failed command's output."""
+
+    def __init__(self, message: str, output: str = "") -> None:
+        super().__init__(message)
+        self.output = output
 
 
 def run(step: str, command: list, **variables: str) -> None:
@@ -40,8 +44,8 @@ def run(step: str, command: list, **variables: str) -> None:
             env=environment(**variables),
         )
     if _wait(process, log) != 0:
-        print(_tail(log, lines=25), file=sys.stderr)
-        raise BootstrapError(f"the step '{step}' failed: {_reason(log)} (the whole log: {log})")
+        message = f"the step '{step}' failed: {_reason(log)} (the whole log: {log})"
+        raise BootstrapError(message, _tail(log, lines=25))
 
 
 def run_pip(step: str, *arguments: str) -> None:
@@ -51,8 +55,8 @@ def run_pip(step: str, *arguments: str) -> None:
     for attempt in (1, 2, 3):
         try:
             run(step, command)
-        except BootstrapError:
-            if attempt == 3 or not NETWORK_ERRORS.search(_tail(LOGS / f"bootstrap-{step}.log", lines=15)):
+        except BootstrapError as error:
+            if attempt == 3 or not NETWORK_ERRORS.search(error.output):
                 raise
             print(f"      the network failed; attempt {attempt + 1} of 3 ...", flush=True)
             time.sleep(5 * attempt)
@@ -100,7 +104,7 @@ def _reason(log: Path) -> str:
     text = log.read_text(errors="replace")
     if "No space left on device" in text:
         return "no space left on the disk; about 8 GB are needed"
-    if NETWORK_ERRORS.search(_tail(log, lines=15)):
+    if NETWORK_ERRORS.search(_tail(log, lines=25)):
         return "the package registry was not reached; check the network and run it again"
     errors = re.findall(r"(?m)^.*(?:ERROR:|[Ee]rror:|CMake Error).*$", text)
     return errors[0].strip() if errors else "see the lines above"

@@ -63,7 +63,7 @@ def plan(ros: dict[str, str]) -> list[Step]:
         _read(CONSTRAINTS, *wheels),
     )
     libraries = Step(
-        "Install torch, open_clip and the other libraries (2 to 5 minutes, 7 GB)",
+        "Install torch, open_clip and the other libraries (2 to 5 minutes, 6 GB)",
         STAMPS / "libraries",
         lambda: run_pip("libraries", "--no-build-isolation", "--editable", ".[dev]"),
         tools.key,

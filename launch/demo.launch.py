@@ -1,0 +1,50 @@
+"""Start a camera player and the segmentation node: ros2 launch synseg_ros demo.launch.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ament_index_python.packages import get_package_share_directory
+from launch import LaunchDescription
+from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, Shutdown
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
+
+LAUNCH = Path(get_package_share_directory("synseg_ros"), "launch")
+
+ARGUMENTS = {
+    "source": ("scenes", "What the camera shows: scenes (generated), an image, a folder, a video, a device"),
+    "fps": ("15.0", "Frames per second of the camera player"),
+    "camera": ("/camera/image_raw", "Topic of the frames"),
+    "labels": ("red ball, box, grass, sky", "The vocabulary to start with, separated by commas"),
+}
+
+
+def generate_launch_description() -> LaunchDescription:
+    """Return the camera player and, included with all its arguments, the node."""
+    arguments = [
+        DeclareLaunchArgument(name, default_value=default, description=description)
+        for name, (default, description) in ARGUMENTS.items()
+    ]
+    camera = Node(
+        package="synseg_ros",
+        executable="camera",
+        name="camera",
+        parameters=[
+            {
+                "source": ParameterValue(LaunchConfiguration("source"), value_type=str),
+                "topic": ParameterValue(LaunchConfiguration("camera"), value_type=str),
+                "fps": ParameterValue(LaunchConfiguration("fps"), value_type=float),
+            }
+        ],
+        output="screen",
+        emulate_tty=True,
+        on_exit=Shutdown(reason="the camera has ended"),
+    )
+    node = IncludeLaunchDescription(
+        PythonLaunchDescriptionSource(str(LAUNCH / "segment.launch.py")),
+        launch_arguments=[(name, LaunchConfiguration(name)) for name in ("camera", "labels")],
+    )
+    return LaunchDescription([*arguments, camera, node])

@@ -1,0 +1,6 @@
+"""ROS 2 around Segmenter: the node, message conversions, a camera player and the demo."""
+
+import pkgutil
+
+# The generated messages (synseg_ros.msg) live in the install space: let this package span both folders.
+__path__ = pkgutil.extend_path(__path__, __name__)

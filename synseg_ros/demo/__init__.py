@@ -1,0 +1,1 @@
+"""See the whole path work: a camera, the node and a listener, and what came out in numbers and pictures."""

@@ -1,0 +1,79 @@
+"""Run the demo: python -m synseg_ros.demo [--input PATH] [--labels "person, car"]."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from synseg_ros.demo.flow import Demo, DemoError
+from synseg_ros.demo.plan import make_plan
+from synseg_ros.demo.processes import ProcessDiedError
+
+DESCRIPTION = "Start a camera and the node, change the labels while they run, and show what came out."
+ENDING = (signal.SIGTERM, signal.SIGHUP)
+INTERRUPTED = 130
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the demo; return 0, 1 when it did not work, 2 for bad arguments, 130 when interrupted."""
+    options = _parser().parse_args(argv)
+    try:
+        plan = make_plan(options.input, options.labels)
+    except ValueError as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return 2
+    began = time.monotonic()
+    shown = "generated scenes" if plan.scenes else plan.source
+    print(f"starting the node with {options.model} and a camera with {shown}", flush=True)
+    demo = Demo(plan, options.model, options.output)
+    try:
+        with _interruptible():
+            demo.start()
+            status = demo.run()
+    except DemoError as error:
+        print(f"demo: {error}\n{demo.last_words()}", file=sys.stderr)
+        return 1
+    except ProcessDiedError as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        return INTERRUPTED
+    finally:
+        demo.close()
+    print(f"ended after {time.monotonic() - began:.0f} s")
+    return status
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let a request to end, and a terminal that closes, act as Ctrl-C does: the demo then ends its processes."""
+    handlers = {number: signal.signal(number, signal.default_int_handler) for number in ENDING}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m synseg_ros.demo", description=DESCRIPTION)
+    parser.add_argument("--input", metavar="PATH", help="image, folder, video or /dev/video0 (generated scenes)")
+    parser.add_argument("--labels", default="", metavar='"A, B"', help="what to look for: first half, then all of it")
+    parser.add_argument("--model", default="synseg-tiny", help="a shipped model or a model folder (%(default)s)")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("output/demo.png"),
+        help="where the contact sheet goes (%(default)s)",
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

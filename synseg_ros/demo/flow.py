@@ -1,0 +1,164 @@
+"""The demo's course: start the processes, ask for labels, change them, and end everything."""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from tqdm import tqdm
+
+from synseg_ros.demo.listener import Listener
+from synseg_ros.demo.plan import Plan, camera_arguments, ros_arguments
+from synseg_ros.demo.processes import Child, stop_all
+from synseg_ros.demo.report import TITLES, per_label, table, write_contact_sheet
+
+NODE_MODULE = "synseg_ros.node"
+TOPIC, CAMERA = "/camera/image_raw", "camera"
+PHASE_FRAMES, PHASE_SECONDS = 60, 12.0  # a live phase ends with whichever comes first, and has at least:
+FEWEST_FRAMES = 5
+START_SECONDS = 120.0  # importing torch takes that long where the machine is busy
+STALL_SECONDS = 25.0
+
+
+class DemoError(RuntimeError):
+    """Something that should have happened did not; the text says what."""
+
+
+class Demo:
+    """Run one demo: start() brings the processes up, run() gives the exit status, close() ends everything."""
+
+    def __init__(self, plan: Plan, model: str, sheet: Path) -> None:
+        self._plan, self._model, self._sheet = plan, model, sheet
+        self._children: dict[str, Child] = {}
+        self._executor: SingleThreadedExecutor | None = None
+
+    def start(self) -> None:
+        """Start the node, the camera and the listener in a ROS domain of their own, on this machine only."""
+        os.environ["ROS_DOMAIN_ID"] = str(random.randrange(1, 100))
+        os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+        node = ros_arguments({"model": self._model, "camera": TOPIC, "camera_name": CAMERA})
+        self._children["node"] = Child("node", NODE_MODULE, node, os.environ)
+        if self._plan.scenes:
+            self._start_camera()  # its truth is needed to choose labels; others wait for the first vocabulary
+        rclpy.init(args=[], signal_handler_options=rclpy.SignalHandlerOptions.NO)
+        self._listener = Listener(TOPIC, CAMERA)
+        self._executor = SingleThreadedExecutor()
+        self._executor.add_node(self._listener)
+
+    def run(self) -> int:
+        """Ask for both vocabularies, print the table, write the contact sheet; return 0 for a sound run."""
+        listener = self._listener
+        if self._plan.scenes:
+            self._wait(lambda: listener.segments is not None, START_SECONDS, "the camera told no truth")
+        first, second = self._plan.vocabularies(listener.segments)
+        versions = [self._ask(first, START_SECONDS)]
+        if not self._plan.scenes:
+            self._start_camera()
+        self._collect(versions[0], "before the change", last=False)
+        versions.append(self._ask(second, STALL_SECONDS))
+        self._collect(versions[1], "after the change", last=True)
+        counts = self._finish()
+        write_contact_sheet(listener, versions, self._sheet)
+        print(f"\n{table(listener, versions)}\n")
+        for title, version in zip(TITLES, versions, strict=True):
+            print(f"{title}: {', '.join(per_label(listener.phases[version]))}")
+        print(f"frames by the node's own count: {counts}")
+        print(f"overlays: {self._sheet}")
+        faults = listener.contradictions()
+        for fault in faults:
+            print(f"inconsistent: {fault}", file=sys.stderr)
+        return int(bool(faults))
+
+    def last_words(self) -> str:
+        """Return the last lines that every process has written, with its name."""
+        return "\n".join(f"the {name} said last:\n{child.tail()}" for name, child in self._children.items())
+
+    def close(self) -> dict[str, int]:
+        """End all processes and leave ROS; return the exit statuses by name."""
+        statuses = stop_all(self._children.values())
+        if self._executor is not None:
+            self._executor.shutdown()
+            self._executor = None
+            self._listener.destroy_node()
+            rclpy.try_shutdown()
+        return statuses
+
+    def _start_camera(self) -> None:
+        arguments = camera_arguments(self._plan, TOPIC, f"/synseg/{CAMERA}/info")
+        self._children["camera"] = Child("camera", "synseg_ros.camera", arguments, os.environ)
+
+    def _ask(self, labels: tuple[str, ...], timeout: float) -> int:
+        """Publish labels and wait until they are in use; return their version."""
+        listener = self._listener
+        before = listener.status.version if listener.status else 0
+        listener.ask_for(labels)
+
+        def answered() -> bool:
+            status = listener.status
+            return status is not None and (status.version > before or not status.accepted)
+
+        self._wait(answered, timeout, "the node did not answer to a vocabulary")
+        if not listener.status.accepted:
+            raise DemoError(f"the node refused the labels {', '.join(labels)}: {listener.status.message}")
+        return listener.status.version
+
+    def _collect(self, version: int, title: str, last: bool) -> None:
+        """Listen until there are enough masks of a version; at last, until a folder is through."""
+        frames = self._plan.frames
+        goal = PHASE_FRAMES
+        if frames is not None:
+            goal = frames - len(self._all_stamps()) if last else frames // 2
+        begin = progress = time.monotonic()
+        with tqdm(total=goal, desc=title, unit="frame", leave=False) as bar:
+            while not self._enough(bar.n, goal, time.monotonic() - begin, last):
+                self._spin(allow_camera_end=last)
+                phase = self._listener.phases.get(version)
+                if phase and len(phase.stamps) > bar.n:
+                    bar.update(len(phase.stamps) - bar.n)
+                    progress = time.monotonic()
+                if time.monotonic() - progress > STALL_SECONDS:
+                    raise DemoError(f"no masks of vocabulary {version} for {STALL_SECONDS:.0f} s")
+
+    def _enough(self, count: int, goal: int, seconds: float, last: bool) -> bool:
+        if self._plan.frames is not None:
+            return count >= goal or (last and count > 0 and self._children["camera"].returncode == 0)
+        return count >= goal or (count >= FEWEST_FRAMES and seconds >= PHASE_SECONDS)
+
+    def _finish(self) -> str:
+        """Stop the camera, take what is still under way, and return the node's own count of frames."""
+        self._children["camera"].stop()
+        heard, deadline = 0, time.monotonic() + 2.5
+        while heard < 2 and time.monotonic() < deadline:  # the second report began after the last frame
+            before = self._listener.node_counts
+            self._spin(allow_camera_end=True)
+            heard += self._listener.node_counts is not before
+        counts = self._listener.node_counts
+        kinds = ("received", "segmented", "dropped", "idle", "bad", "failed")
+        summary = ", ".join(f"{counts.get(f'frames {kind}', '?')} {kind}" for kind in kinds)
+        for name, status in self.close().items():
+            if status:
+                raise self._children[name].died()
+        return summary
+
+    def _all_stamps(self) -> set[int]:
+        return {stamp for phase in self._listener.phases.values() for stamp in phase.stamps}
+
+    def _wait(self, done: Callable[[], bool], seconds: float, complaint: str) -> None:
+        deadline = time.monotonic() + seconds
+        while not done():
+            self._spin()
+            if time.monotonic() > deadline:
+                raise DemoError(f"{complaint} within {seconds:.0f} s")
+
+    def _spin(self, allow_camera_end: bool = False) -> None:
+        self._executor.spin_once(timeout_sec=0.05)
+        for name, child in self._children.items():
+            ended = child.returncode
+            if ended is not None and not (allow_camera_end and name == "camera" and ended == 0):
+                raise child.died()

@@ -1,0 +1,179 @@
+"""The demo's own node: publishes vocabularies, hears every output, and keeps what the report needs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.node import Node
+from sensor_msgs.msg import CameraInfo, Image
+from std_msgs.msg import Header, String
+
+from synseg_ros.conversions import check_image, image_to_array, image_to_rgb
+from synseg_ros.demo.truth import IntersectionOverUnion, TruthSegments
+from synseg_ros.msg import ClassMasks, FrameInfo, Vocabulary, VocabularyStatus
+from synseg_ros.qos import EVERY_MESSAGE, LATCHED
+
+PICTURE_WIDTH = 400
+KEPT_PICTURES = 64
+WAITING_FRAMES = 100  # what belongs to frames that the node skipped is forgotten after so many newer ones
+
+
+@dataclass
+class Phase:
+    """What came back for one version of the vocabulary."""
+
+    labels: tuple[str, ...]
+    stamps: list[int] = field(default_factory=list)  # of the masks, nanoseconds
+    latencies: list[float] = field(default_factory=list)  # camera stamp to masks received, ms
+    arrivals: list[float] = field(default_factory=list)  # monotonic seconds
+    pictures: list[np.ndarray] = field(default_factory=list)  # overlays, made smaller, spread over the phase
+    accuracy: IntersectionOverUnion = field(default_factory=IntersectionOverUnion)
+    _overlays: int = 0
+    _stride: int = 1
+
+    def add_picture(self, picture: np.ndarray) -> None:
+        """Keep an overlay, or every second, fourth ... one, so that a long phase does not fill the memory."""
+        if self._overlays % self._stride == 0:
+            self.pictures.append(picture)
+        self._overlays += 1
+        if len(self.pictures) > KEPT_PICTURES:
+            self.pictures, self._stride = self.pictures[::2], self._stride * 2
+
+
+class Listener(Node):
+    """Subscribe to everything the node publishes, and to the camera's truth.
+
+    phases holds what arrived by vocabulary version; faults what contradicts itself, in words.
+    """
+
+    def __init__(self, topic: str, camera: str) -> None:
+        super().__init__("synseg_demo")
+        self.phases: dict[int, Phase] = {}
+        self.status: VocabularyStatus | None = None
+        self.segments: TruthSegments | None = None
+        self.sent: list[int] = []
+        self.faults: list[str] = []
+        self.node_counts: dict[str, str] = {}
+        self._announced: dict[int, tuple[str, ...]] = {}
+        self._versions: dict[int, int] = {}  # by stamp, as the infos have it
+        self._truth: dict[int, np.ndarray] = {}
+        self._label_maps: dict[int, np.ndarray] = {}
+        self._overlays: dict[int, np.ndarray] = {}
+        self._vocabulary = self.create_publisher(Vocabulary, "synseg/vocab", LATCHED)
+        base, out = topic.rpartition("/")[0], f"synseg/{camera}"
+        for kind, name, take, qos in (
+            (VocabularyStatus, "synseg/active_vocab", self._take_status, LATCHED),
+            (FrameInfo, f"{out}/info", self._take_info, EVERY_MESSAGE),
+            (ClassMasks, f"{out}/masks", self._take_masks, EVERY_MESSAGE),
+            (Image, f"{out}/label_map", self._take_label_map, EVERY_MESSAGE),
+            (Image, f"{out}/confidence", self._take_confidence, EVERY_MESSAGE),
+            (Image, f"{out}/overlay", self._take_overlay, EVERY_MESSAGE),
+            (CameraInfo, f"{base}/camera_info", self._take_camera_info, EVERY_MESSAGE),
+            (Image, f"{base}/truth/index_map", self._take_truth, EVERY_MESSAGE),
+            (String, f"{base}/truth/segments", self._take_segments, LATCHED),
+            (DiagnosticArray, "/diagnostics", self._take_diagnostics, EVERY_MESSAGE),
+        ):
+            self.create_subscription(kind, name, take, qos)
+
+    def ask_for(self, labels: Sequence[str]) -> None:
+        """Publish a vocabulary."""
+        self._vocabulary.publish(Vocabulary(labels=list(labels)))
+
+    def contradictions(self) -> list[str]:
+        """List what does not fit together in all that arrived; empty for a sound run."""
+        faults, sent = list(self.faults), set(self.sent)
+        for version, phase in self.phases.items():
+            announced = self._announced.get(version)
+            if phase.labels != announced:
+                faults.append(f"version {version} was announced with {announced}, but used with {phase.labels}")
+            foreign = sum(stamp not in sent for stamp in phase.stamps)
+            if foreign:
+                faults.append(f"{foreign} masks of version {version} have a stamp that no frame had")
+            if not phase.pictures:
+                faults.append(f"no overlay of version {version} arrived")
+            crossed = sum(self._versions.get(stamp, version) != version for stamp in phase.stamps)
+            if crossed:
+                faults.append(f"{crossed} masks of version {version} have an info of another version")
+        return faults
+
+    def _take_status(self, message: VocabularyStatus) -> None:
+        self.status = message
+        if message.version:
+            self._announced[message.version] = tuple(message.labels)
+
+    def _take_camera_info(self, message: CameraInfo) -> None:
+        self.sent.append(_stamp(message.header))
+
+    def _take_masks(self, message: ClassMasks) -> None:
+        now, stamp = time.time_ns(), _stamp(message.header)
+        phase = self._phase(message.vocabulary_version, message.labels)
+        if stamp in phase.stamps[-10:]:
+            return  # a frame that the camera had to send twice
+        phase.stamps.append(stamp)
+        phase.latencies.append((now - stamp) / 1e6)
+        phase.arrivals.append(time.monotonic())
+        for mask in message.masks:
+            if not 1 <= mask.id <= len(message.labels) or message.labels[mask.id - 1] != mask.label:
+                self.faults.append(f"mask {mask.id} is called {mask.label!r} in a vocabulary {message.labels}")
+
+    def _take_info(self, message: FrameInfo) -> None:
+        self._phase(message.vocabulary_version, message.labels)
+        self._versions[_stamp(message.header)] = message.vocabulary_version
+        self._match(_stamp(message.header))
+
+    def _take_label_map(self, message: Image) -> None:
+        self._keep(self._label_maps, message, image_to_array(message))
+
+    def _take_truth(self, message: Image) -> None:
+        self._keep(self._truth, message, image_to_array(message))
+
+    def _take_overlay(self, message: Image) -> None:
+        height = round(message.height * PICTURE_WIDTH / message.width)
+        small = cv2.resize(image_to_rgb(message), (PICTURE_WIDTH, height), interpolation=cv2.INTER_AREA)
+        self._keep(self._overlays, message, small)
+
+    def _phase(self, version: int, labels: Sequence[str]) -> Phase:
+        phase = self.phases.setdefault(version, Phase(tuple(labels)))
+        if tuple(labels) != phase.labels:
+            self.faults.append(f"version {version} came with the labels {labels} and {phase.labels}")
+        return phase
+
+    def _keep(self, store: dict[int, np.ndarray], message: Image, pixels: np.ndarray) -> None:
+        store[_stamp(message.header)] = pixels
+        if len(store) > WAITING_FRAMES:
+            del store[next(iter(store))]
+        self._match(_stamp(message.header))
+
+    def _match(self, stamp: int) -> None:
+        """Use what has arrived for a frame as soon as its info tells the version that it was made with."""
+        if stamp not in self._versions:
+            return
+        phase = self.phases[self._versions[stamp]]
+        if stamp in self._overlays:
+            phase.add_picture(self._overlays.pop(stamp))
+        if stamp in self._label_maps and (stamp in self._truth or self.segments is None):
+            label_map = self._label_maps.pop(stamp)
+            if label_map.max() > len(phase.labels):
+                self.faults.append(f"a label map has value {label_map.max()} with {len(phase.labels)} labels")
+            if self.segments is not None:
+                phase.accuracy.add(label_map, phase.labels, self._truth.pop(stamp), self.segments)
+
+    def _take_confidence(self, message: Image) -> None:
+        check_image(message)
+
+    def _take_segments(self, message: String) -> None:
+        self.segments = TruthSegments.from_json(message.data)
+
+    def _take_diagnostics(self, message: DiagnosticArray) -> None:
+        for status in message.status:
+            if status.name.startswith("synseg:"):
+                self.node_counts = {pair.key: pair.value for pair in status.values}
+
+
+def _stamp(header: Header) -> int:
+    return header.stamp.sec * 10**9 + header.stamp.nanosec

@@ -1,0 +1,79 @@
+"""Processes that a parent starts, watches and always ends."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Mapping
+
+TAIL_LINES = 15
+GENTLE_SECONDS = 20.0  # before a process that was asked to end is made to
+
+
+class ProcessDiedError(RuntimeError):
+    """A process that should still run has ended; the text has its last lines."""
+
+
+class Child:
+    """A Python module running as a process of its own, with its output kept in a temporary file.
+
+    It gets a session of its own, so that an interrupt at the terminal reaches the parent only, which then
+    decides.
+    """
+
+    def __init__(self, name: str, module: str, arguments: Iterable[str], environment: Mapping[str, str]) -> None:
+        self.name = name
+        self._interrupted = False
+        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - it lives as long as the process
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", module, *arguments],
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+    @property
+    def returncode(self) -> int | None:
+        """Return the exit status, None while it runs."""
+        return self._process.poll()
+
+    def interrupt(self) -> None:
+        """Ask the process to end, as Ctrl-C does; only once, as a second time would break into its ending."""
+        if self.returncode is None and not self._interrupted:
+            self._interrupted = True
+            self._process.send_signal(signal.SIGINT)
+
+    def stop(self, timeout: float = GENTLE_SECONDS) -> int:
+        """End the process, gently first, and return its exit status."""
+        self.interrupt()
+        for last_resort in (self._process.terminate, self._process.kill):
+            try:
+                return self._process.wait(timeout)
+            except subprocess.TimeoutExpired:
+                last_resort()
+        return self._process.wait()
+
+    def tail(self) -> str:
+        """Return the last lines that the process has written."""
+        self._log.flush()
+        self._log.seek(0)
+        return "".join(self._log.readlines()[-TAIL_LINES:]).rstrip()
+
+    def died(self) -> ProcessDiedError:
+        """Make the error for a process that has ended before its time."""
+        lines = self.tail() or "(nothing)"
+        return ProcessDiedError(f"the {self.name} ended with status {self.returncode}, saying last:\n{lines}")
+
+
+def stop_all(children: Iterable[Child]) -> dict[str, int]:
+    """End all processes at the same time and return their exit statuses by name."""
+    children = list(children)
+    for child in children:
+        child.interrupt()
+    deadline = time.monotonic() + GENTLE_SECONDS
+    return {child.name: child.stop(max(0.1, deadline - time.monotonic())) for child in children}

@@ -1,0 +1,84 @@
+"""What the demo shows at its end: a table of numbers and a contact sheet of overlays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import accumulate, pairwise
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from synseg_model.visualize import contact_sheet
+from synseg_ros.demo.listener import PICTURE_WIDTH, Listener, Phase
+
+COLUMNS = 4
+TITLES = ("before", "after")
+
+
+def table(listener: Listener, versions: Sequence[int]) -> str:
+    """Lay out what was measured before and after the vocabulary change, one column each."""
+    phases = [listener.phases[version] for version in versions]
+    columns = [[title, *_column(listener, phase).values()] for title, phase in zip(TITLES, phases, strict=True)]
+    names = ["", *_column(listener, phases[0])]
+    widths = [max(map(len, cells)) for cells in columns]
+    left = max(map(len, names))
+    lines = [
+        "  ".join([name.ljust(left), *(cell.rjust(width) for cell, width in zip(cells, widths, strict=True))])
+        for name, *cells in zip(names, *columns, strict=True)
+    ]
+    lines.insert(1, "-" * len(lines[0]))
+    return "\n".join(lines)
+
+
+def _column(listener: Listener, phase: Phase) -> Mapping[str, str]:
+    first, last = min(phase.stamps), max(phase.stamps)
+    sent = sum(first <= stamp <= last for stamp in listener.sent)
+    seconds = phase.arrivals[-1] - phase.arrivals[0]
+    fast, slow = np.percentile(phase.latencies, (50, 99))
+    accuracy = phase.accuracy.mean()
+    return {
+        "labels": str(len(phase.labels)),
+        "frames sent by the camera": str(sent),
+        "frames segmented": str(len(phase.stamps)),
+        "frames dropped": str(sent - len(phase.stamps)),
+        "frames per second": f"{(len(phase.stamps) - 1) / seconds:.1f}" if seconds else "-",
+        "latency p50 (ms)": f"{fast:.0f}",
+        "latency p99 (ms)": f"{slow:.0f}",
+        "mIoU (%)": "-" if accuracy is None else f"{accuracy:.1f}",
+    }
+
+
+def per_label(phase: Phase) -> list[str]:
+    """Name the labels of a phase, with their intersection over union in percent where it is known."""
+    accuracy = phase.accuracy.per_label()
+    return [f"{label} {accuracy[label]:.0f} %" if label in accuracy else label for label in phase.labels]
+
+
+def write_contact_sheet(listener: Listener, versions: Sequence[int], path: Path) -> None:
+    """Write overlays from before and after the change as a PNG, a row for each, with their labels below."""
+    pictures, captions = [], []
+    for title, version in zip(TITLES, versions, strict=True):
+        phase = listener.phases[version]
+        chosen = _spread(phase.pictures, COLUMNS)
+        accuracy = phase.accuracy.mean()
+        heading = title if accuracy is None else f"{title}: mIoU {accuracy:.1f} %"
+        pictures += chosen
+        captions += [heading, *map(", ".join, _share(per_label(phase), COLUMNS - 1))] if chosen else []
+    if pictures:
+        sheet = contact_sheet(pictures, columns=COLUMNS, captions=captions, tile=PICTURE_WIDTH)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(sheet).save(path)
+
+
+def _spread(pictures: Sequence[np.ndarray], count: int) -> list[np.ndarray]:
+    """Choose count pictures at even distances, some of them twice where there are fewer; none of none."""
+    chosen = np.linspace(0, len(pictures) - 1, count).round().astype(int)
+    return [pictures[index] for index in chosen] if pictures else []
+
+
+def _share(names: Sequence[str], cells: int) -> list[Sequence[str]]:
+    """Share names out to cells, in order and as evenly as possible, the first cells with more."""
+    counts = [len(names) // cells + (cell < len(names) % cells) for cell in range(cells)]
+    edges = [0, *accumulate(counts)]
+    return [names[start:end] for start, end in pairwise(edges)]

@@ -1,0 +1,71 @@
+"""The thread that owns the engine: the newest frame of every camera wins, all else happens between frames."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Generic, TypeVar
+
+Frame = TypeVar("Frame")
+
+
+class Worker(Generic[Frame]):
+    """Run the engine on one thread, fed through one slot per camera.
+
+    segment gets the waiting frames, one per camera name at most. An exception in it, or in a task, goes to
+    on_error and the thread goes on. start() begins; stop() ends it after the frame at hand.
+    """
+
+    def __init__(self, segment: Callable[[Mapping[str, Frame]], None], on_error: Callable[[Exception], None]) -> None:
+        self._segment = segment
+        self._on_error = on_error
+        self._slots: dict[str, Frame] = {}
+        self._tasks: deque[Callable[[], None]] = deque()
+        self._stopping = False
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._run, name="synseg-engine", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def offer(self, camera: str, frame: Frame) -> bool:
+        """Put a frame into its camera's slot; return False when it replaced one that still waited there."""
+        with self._changed:
+            free = camera not in self._slots
+            self._slots[camera] = frame
+            self._changed.notify()
+        return free
+
+    def between_frames(self, task: Callable[[], None]) -> None:
+        """Run a task on the worker's thread before the next frame; tasks keep their order."""
+        with self._changed:
+            self._tasks.append(task)
+            self._changed.notify()
+
+    def stop(self, timeout: float = 10.0) -> None:
+        """Forget waiting frames and tasks, and wait until the thread has ended, timeout seconds at most."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify()
+        if self._thread.is_alive():
+            self._thread.join(timeout)
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._stopping or self._tasks or self._slots)
+                if self._stopping:
+                    return
+                job = self._next_job()
+            try:
+                job()
+            except Exception as error:  # whatever an engine throws, the next frame may succeed
+                self._on_error(error)
+
+    def _next_job(self) -> Callable[[], None]:
+        if self._tasks:
+            return self._tasks.popleft()
+        frames, self._slots = self._slots, {}
+        return lambda: self._segment(frames)

@@ -1,0 +1,139 @@
+"""The bootstrap says what is wrong in one line, and its steps are done once for the same inputs."""
+
+import contextlib
+import importlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BOOTSTRAP = Path(__file__).resolve().parents[2] / "scripts" / "bootstrap"
+
+
+@pytest.fixture
+def module(monkeypatch, tmp_path):
+    """Import a module of the bootstrap, which is a program and no package, for an environment in tmp_path."""
+    monkeypatch.setenv("SYNSEG_VENV", str(tmp_path / "venv"))
+    monkeypatch.syspath_prepend(str(BOOTSTRAP))
+    yield importlib.import_module
+    for name in ("machine", "process", "steps"):
+        sys.modules.pop(name, None)
+
+
+@pytest.fixture
+def run_bootstrap(tmp_path):
+    """Run the bootstrap for an environment in tmp_path with further variables; returns the finished process."""
+
+    def run(**variables):
+        ours = ("ROS_DISTRO", "AMENT_PREFIX_PATH", "SYNSEG_ROS_DISTRO", "CXX")
+        clean = {name: value for name, value in os.environ.items() if name not in ours}
+        return subprocess.run(
+            [sys.executable, BOOTSTRAP],
+            env={**clean, "SYNSEG_VENV": str(tmp_path / "venv"), **variables},
+            capture_output=True,
+            text=True,
+        )
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("variables", "named"),
+    [
+        ({"ROS_DISTRO": "humble", "AMENT_PREFIX_PATH": "/opt/ros/humble"}, "humble"),
+        ({"SYNSEG_ROS_DISTRO": "foxy"}, "foxy"),
+        ({"CXX": "no-such-compiler"}, "g++"),
+    ],
+)
+def test_what_will_not_do_is_refused_in_one_line(run_bootstrap, tmp_path, variables, named):
+    done = run_bootstrap(**variables)
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert named in done.stderr
+    assert not (tmp_path / "venv").exists()
+
+
+def test_environment_for_a_sourced_ros_is_not_replaced_in_a_shell_without_it(run_bootstrap, tmp_path):
+    stamps = tmp_path / "venv" / "synseg-stamps"
+    stamps.mkdir(parents=True)
+    made_for = '{"ros": {"distro": "jazzy", "from": "sourced", "prefix": "/opt/ros/jazzy"}}'
+    (stamps / "identity.json").write_text(made_for)
+    done = run_bootstrap()
+    assert done.returncode == 1
+    assert "/opt/ros/jazzy" in done.stderr
+    assert (stamps / "identity.json").read_text() == made_for
+
+
+def test_missing_python_headers_are_named_with_their_package(module, monkeypatch, tmp_path):
+    machine = module("machine")
+    monkeypatch.setattr(machine.sysconfig, "get_paths", lambda: {"include": str(tmp_path)})
+    with pytest.raises(module("process").BootstrapError, match=r"Python\.h.*apt install python3\.\d+-dev"):
+        machine.check({"from": "wheels", "distro": "kilted", "prefix": ""})
+
+
+def test_step_is_done_once_for_the_same_inputs(module, tmp_path):
+    step, calls = module("steps").Step, []
+    step("title", tmp_path / "stamp", lambda: calls.append("first"), "a").run("[1/1]")
+    step("title", tmp_path / "stamp", lambda: calls.append("again"), "a").run("[1/1]")
+    step("title", tmp_path / "stamp", lambda: calls.append("changed"), "b").run("[1/1]")
+    assert calls == ["first", "changed"]
+
+
+def test_interrupted_step_is_not_done(module, tmp_path):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    step = module("steps").Step
+    step("title", tmp_path / "stamp", lambda: None, "a").run("[1/1]")
+    with pytest.raises(KeyboardInterrupt):
+        step("title", tmp_path / "stamp", interrupted, "b").run("[1/1]")
+    assert not step("title", tmp_path / "stamp", lambda: None, "a").is_done()
+    assert not step("title", tmp_path / "stamp", lambda: None, "b").is_done()
+
+
+def test_package_that_an_interrupted_pip_left_is_not_taken_for_installed(module, tmp_path):
+    site = tmp_path / "venv" / "lib" / "python3.11" / "site-packages"
+    for name in ("whole-1.0.dist-info", "half-1.0.dist-info"):
+        (site / name).mkdir(parents=True)
+        (site / name / "METADATA").touch()
+    (site / "whole-1.0.dist-info" / "RECORD").touch()
+    module("steps").Step("title", tmp_path / "stamp", lambda: None).run("[1/1]")
+    assert [path.name for path in site.iterdir()] == ["whole-1.0.dist-info"]
+
+
+def test_sourced_ros_keeps_its_numpy(module, tmp_path):
+    steps = module("steps")
+    steps.STAMPS.mkdir(parents=True)
+    steps.write_constraints({"from": "sourced", "distro": "jazzy", "prefix": "/opt/ros/jazzy"})
+    lines = (steps.STAMPS / "constraints.txt").read_text().splitlines()
+    numpy = importlib.import_module("numpy").__version__
+    assert [line for line in lines if line.startswith(("numpy", "opencv"))] == [f"numpy=={numpy}"]
+    assert any(line.startswith("torch==") for line in lines)
+
+
+def test_failed_command_is_reported_with_its_reason_and_last_lines(module, tmp_path, monkeypatch):
+    process = module("process")
+    monkeypatch.setattr(process, "LOGS", tmp_path)
+    with pytest.raises(process.BootstrapError, match="'tool' failed: ERROR: no such thing") as caught:
+        process.run("tool", [sys.executable, "-c", "print('at work'); raise SystemExit('ERROR: no such thing')"])
+    assert "at work" in caught.value.output
+
+
+@pytest.mark.parametrize(
+    ("output", "attempts"), [("ReadTimeoutError: Read timed out.", 2), ("ERROR: No matching distribution found", 1)]
+)
+def test_installation_is_tried_again_after_a_failure_of_the_network_only(module, monkeypatch, output, attempts):
+    process, calls = module("process"), []
+
+    def fail_once(step, command):
+        calls.append(step)
+        if len(calls) == 1:
+            raise process.BootstrapError("failed", output)
+
+    monkeypatch.setattr(process, "run", fail_once)
+    monkeypatch.setattr(process.time, "sleep", lambda seconds: None)
+    with contextlib.suppress(process.BootstrapError):
+        process.run_pip("libraries", "torch")
+    assert len(calls) == attempts

@@ -1,0 +1,97 @@
+"""A ROS domain of their own for these tests, a bench to wait on, an engine and a model without training."""
+
+import os
+import time
+
+import pytest
+
+from tests.synseg_ros.stripes import StripeEngine
+
+PATIENCE = 180.0  # seconds; only ever used up by a failure
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ros_domain():
+    """Keep the tests' messages on this machine and apart from every other ROS process on it."""
+    domain = {"ROS_DOMAIN_ID": str(1 + os.getpid() % 100), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
+    before = {name: os.environ.get(name) for name in domain}
+    os.environ.update(domain)
+    yield
+    for name, value in before.items():
+        if value is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = value
+
+
+class Bench:
+    """An executor with nodes on it, and a node of the test's own to publish and subscribe with."""
+
+    def __init__(self):
+        import rclpy
+        from rclpy.executors import SingleThreadedExecutor
+
+        self.context = rclpy.Context()
+        rclpy.init(context=self.context, args=[])
+        self.executor = SingleThreadedExecutor(context=self.context)
+        self.node = rclpy.create_node("bench", context=self.context)
+        self.executor.add_node(self.node)
+        self.closers = []
+
+    def collect(self, kind, topic, qos):
+        """Subscribe and return the list that messages are appended to."""
+        messages = []
+        self.node.create_subscription(kind, topic, messages.append, qos)
+        return messages
+
+    def spin_until(self, condition, meanwhile=None, what="the condition"):
+        """Take messages until the condition holds, doing something meanwhile; fail after PATIENCE seconds."""
+        deadline = time.monotonic() + PATIENCE
+        while not condition():
+            if meanwhile is not None:
+                meanwhile()
+            self.executor.spin_once(timeout_sec=0.05)
+            assert time.monotonic() < deadline, f"waited {PATIENCE:.0f} s in vain for {what}"
+
+    def close(self):
+        for close in reversed(self.closers):
+            close()
+        self.executor.shutdown()
+        self.node.destroy_node()
+        self.context.try_shutdown()
+
+
+@pytest.fixture
+def bench():
+    bench = Bench()
+    yield bench
+    bench.close()
+
+
+@pytest.fixture
+def stripe_engine():
+    return StripeEngine()
+
+
+@pytest.fixture(scope="session")
+def random_model(tmp_path_factory):
+    """A folder with a small model of random weights, which finds everything a little everywhere."""
+    import torch
+
+    from synseg_model.checkpoints import save_model
+    from synseg_model.config import DecoderConfig, EncoderConfig, ImageConfig, ModelConfig
+    from synseg_model.network import SynSeg
+
+    clip = {
+        "embed_dim": 48,
+        "vision_cfg": {"image_size": 64, "patch_size": 16, "width": 64, "layers": 4, "head_width": 32},
+        "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2},
+    }
+    config = ModelConfig(
+        name="random",
+        encoder=EncoderConfig(clip, included=True),
+        decoder=DecoderConfig(layers=(0, 1, 3), width=16, heads=2, ffn=32),
+        image=ImageConfig(size=64),
+    )
+    torch.manual_seed(0)
+    return save_model(tmp_path_factory.mktemp("models") / "random", SynSeg.from_config(config).eval(), config)

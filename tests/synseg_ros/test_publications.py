@@ -1,0 +1,106 @@
+"""A Result becomes messages that say the same."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip("synseg_ros.msg", reason="needs ROS 2 and the built messages: use scripts/with_env")
+
+from builtin_interfaces.msg import Time
+from std_msgs.msg import Header
+
+from synseg_model.result import Result
+from synseg_model.visualize import palette
+from synseg_model.vocabulary import Vocabulary
+from synseg_ros.conversions import image_to_array
+from synseg_ros.publications import (
+    class_masks,
+    confidence_image,
+    frame_info,
+    label_map_image,
+    vocabulary_status,
+)
+
+pytestmark = pytest.mark.ros
+
+HEADER = Header(stamp=Time(sec=5, nanosec=7), frame_id="lens")
+
+
+def vocabulary_of(count):
+    names = tuple(f"label {index}" for index in range(count))
+    return Vocabulary(names, np.full(count, 0.5, np.float32), np.zeros((count, 4), np.float32), "0" * 64)
+
+
+@pytest.fixture
+def result():
+    """Three labels on 4x6 pixels: one in a corner, one nowhere, one on a column."""
+    maps = np.zeros((3, 4, 6), np.float32)
+    maps[0, 2:, 3:] = 0.75
+    maps[0, 2, 3] = 0.25
+    maps[2, :, 1] = 1.0
+    return Result(vocabulary_of(3), maps, (4, 6))
+
+
+def test_masks_of_present_labels_are_cropped_to_their_boxes(result):
+    message = class_masks(result, HEADER, version=4)
+    assert (message.header, message.vocabulary_version) == (HEADER, 4)
+    assert (message.height, message.width, message.labels) == (4, 6, ["label 0", "label 1", "label 2"])
+    corner, column = message.masks
+    assert (corner.id, corner.label, corner.area) == (1, "label 0", 5)
+    assert (column.id, column.label, column.area) == (3, "label 2", 4)
+    assert (corner.roi.x_offset, corner.roi.y_offset, corner.roi.width, corner.roi.height) == (3, 2, 3, 2)
+    assert corner.score == pytest.approx(0.75)
+    assert (corner.mask.encoding, corner.mask.header) == ("mono8", HEADER)
+    np.testing.assert_array_equal(image_to_array(corner.mask), [[0, 255, 255], [255, 255, 255]])
+    np.testing.assert_array_equal(image_to_array(column.mask), np.full((4, 1), 255))
+
+
+def test_pasting_the_cropped_masks_gives_the_masks_back(result):
+    for mask in class_masks(result, HEADER, version=1).masks:
+        pasted = np.zeros((4, 6), np.uint8)
+        x, y = mask.roi.x_offset, mask.roi.y_offset
+        pasted[y : y + mask.roi.height, x : x + mask.roi.width] = image_to_array(mask.mask)
+        np.testing.assert_array_equal(pasted == 255, result.masks[mask.id - 1])
+
+
+def test_label_map_and_confidence_have_the_frames_size_and_header(result):
+    label_map, confidence = label_map_image(result, HEADER), confidence_image(result, HEADER)
+    assert label_map.header == confidence.header == HEADER
+    assert (label_map.encoding, confidence.encoding) == ("mono8", "mono8")
+    np.testing.assert_array_equal(image_to_array(label_map), result.label_map)
+    np.testing.assert_array_equal(image_to_array(confidence), np.round(255 * result.confidence))
+
+
+@pytest.mark.parametrize(("count", "encoding"), [(254, "mono8"), (255, "mono16")])
+def test_over_254_labels_the_label_map_has_16_bits(count, encoding):
+    maps = np.zeros((count, 2, 2), np.float32)
+    maps[-1, 0, 0] = 1
+    message = label_map_image(Result(vocabulary_of(count), maps, (2, 2)), HEADER)
+    assert message.encoding == encoding
+    np.testing.assert_array_equal(image_to_array(message), [[count, 0], [0, 0]])
+
+
+def test_the_info_names_version_and_labels(result):
+    info = frame_info(result, HEADER, version=9, inference_ms=12.5)
+    assert (info.header, info.vocabulary_version, info.labels) == (HEADER, 9, list(result.labels))
+    assert info.inference_ms == 12.5
+
+
+def test_the_status_gives_every_label_its_threshold_and_the_overlays_colour():
+    status = vocabulary_status(vocabulary_of(3), 2, Time(sec=1))
+    assert (status.version, status.labels) == (2, ["label 0", "label 1", "label 2"])
+    assert (status.accepted, status.message) == (True, "")
+    assert list(status.thresholds) == [0.5, 0.5, 0.5]
+    colors = [[round(255 * value) for value in (c.r, c.g, c.b)] for c in status.colors]
+    assert colors == palette(3).tolist()
+    assert {c.a for c in status.colors} == {1.0}
+
+
+def test_a_refusal_keeps_version_and_labels():
+    status = vocabulary_status(vocabulary_of(1), 2, Time(sec=1), refusal="empty label")
+    assert (status.version, status.labels) == (2, ["label 0"])
+    assert (status.accepted, status.message) == (False, "empty label")
+
+
+def test_before_the_first_vocabulary_the_status_is_version_zero():
+    status = vocabulary_status(None, 0, Time(sec=1))
+    assert (status.version, list(status.labels), status.accepted) == (0, [], True)

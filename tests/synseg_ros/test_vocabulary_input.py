@@ -1,0 +1,175 @@
+"""A vocabulary reaches the node once, whoever publishes it and when; only the newest waits to be encoded."""
+
+import threading
+
+import pytest
+
+pytest.importorskip("synseg_ros.msg", reason="needs ROS 2 and the built messages: use scripts/with_env")
+
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from synseg_ros.msg import Vocabulary
+
+from synseg_ros.vocabulary_input import REMEMBERED, EchoFilter, VocabularyEncoder, VocabularySubscription
+
+pytestmark = pytest.mark.ros
+
+PATIENCE = 10.0
+QOS = {
+    "volatile": QoSProfile(depth=10),
+    "latched": QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL),
+}
+BALL, CUBE = (("ball",), ()), (("cube",), ())
+
+
+def info(publisher=b"p", number=1, stamp=100):
+    return {
+        "publisher_gid": None if publisher is None else {"data": publisher},
+        "publication_sequence_number": number,
+        "source_timestamp": stamp,
+    }
+
+
+def test_the_second_copy_of_a_publication_is_an_echo():
+    echo = EchoFilter()
+    assert [echo.is_new(BALL, info()), echo.is_new(BALL, info())] == [True, False]
+
+
+@pytest.mark.parametrize("other", [{"publisher": b"q"}, {"number": 2}, {"stamp": 101}])
+def test_the_same_labels_published_again_are_new(other):
+    echo = EchoFilter()
+    assert echo.is_new(BALL, info())
+    assert echo.is_new(BALL, info(**other))
+
+
+def test_copies_that_come_late_and_out_of_order_are_echoes():
+    echo = EchoFilter()
+    first = [echo.is_new(BALL, info(number=n, stamp=n)) for n in range(1, REMEMBERED // 2)]
+    again = [echo.is_new(BALL, info(number=n, stamp=n)) for n in range(1, REMEMBERED // 2)]
+    assert all(first)
+    assert not any(again)
+
+
+def test_without_any_identification_equal_content_is_an_echo_for_a_moment_only():
+    now = [0.0]
+    echo = EchoFilter(clock=lambda: now[0])
+    nothing = info(publisher=None, number=None, stamp=0)
+    assert echo.is_new(BALL, nothing)
+    assert echo.is_new(CUBE, nothing)
+    now[0] = 0.5
+    assert not echo.is_new(BALL, nothing)
+    now[0] = 5.0
+    assert echo.is_new(BALL, nothing)
+
+
+def test_memory_of_publications_is_bounded():
+    echo = EchoFilter()
+    for number in range(10 * REMEMBERED):
+        echo.is_new(BALL, info(number=number, stamp=number))
+    assert len(echo._seen) == REMEMBERED
+
+
+@pytest.fixture
+def deliveries(monkeypatch):
+    """Count what the middleware delivered, echoes included."""
+    delivered, is_new = [], EchoFilter.is_new
+
+    def counting(self, request, info):
+        delivered.append(request)
+        return is_new(self, request, info)
+
+    monkeypatch.setattr(EchoFilter, "is_new", counting)
+    return delivered
+
+
+@pytest.mark.parametrize(("kind", "copies"), [("volatile", 1), ("latched", 2)])
+def test_everything_that_a_publisher_says_is_received_once_and_in_order(bench, deliveries, kind, copies):
+    publisher = bench.node.create_publisher(Vocabulary, "vocab", QOS[kind])
+    received = []
+    VocabularySubscription(bench.node, "vocab", received.append)
+    bench.spin_until(lambda: publisher.get_subscription_count() == copies)
+    for labels in (["ball"], ["cube"], ["ball"]):
+        publisher.publish(Vocabulary(labels=labels))
+    bench.spin_until(lambda: len(deliveries) == 3 * copies)
+    assert received == [BALL, CUBE, BALL]
+
+
+def test_what_a_latched_publisher_said_before_is_received_once(bench, deliveries):
+    publisher = bench.node.create_publisher(Vocabulary, "vocab", QOS["latched"])
+    publisher.publish(Vocabulary(labels=["ball"]))
+    received = []
+    VocabularySubscription(bench.node, "vocab", received.append)
+    bench.spin_until(lambda: received and publisher.get_subscription_count() == 2)
+    publisher.publish(Vocabulary(labels=["cube"]))
+    bench.spin_until(lambda: len(deliveries) == 3)
+    assert received == [BALL, CUBE]
+
+
+def test_a_latched_publisher_that_comes_later_is_received(bench):
+    received = []
+    VocabularySubscription(bench.node, "vocab", received.append)
+    bench.node.create_publisher(Vocabulary, "vocab", QOS["latched"]).publish(Vocabulary(labels=["ball"]))
+    bench.spin_until(lambda: received)
+    assert received == [BALL]
+
+
+def test_thresholds_are_received(bench):
+    received = []
+    VocabularySubscription(bench.node, "vocab", received.append)
+    message = Vocabulary(labels=["ball", "cube"], thresholds=[0.5, 0.25])
+    bench.node.create_publisher(Vocabulary, "vocab", QOS["latched"]).publish(message)
+    bench.spin_until(lambda: received)
+    assert received == [(("ball", "cube"), (0.5, 0.25))]
+
+
+class Desk:
+    """An encoder that is held up at a gate until the test opens it."""
+
+    def __init__(self):
+        self.ready, self.refused = [], []
+        self.gate, self.busy, self.idle = threading.Event(), threading.Event(), threading.Event()
+        self.encoder = VocabularyEncoder(self.prepare, self.note_ready, self.note_refused)
+
+    def prepare(self, request):
+        self.busy.set()
+        assert self.gate.wait(PATIENCE)
+        if request[0] == ("",):
+            raise ValueError("empty label")
+        return request[0]
+
+    def note_ready(self, labels):
+        self.ready.append(labels)
+        if labels == ("last",):
+            self.idle.set()
+
+    def note_refused(self, error):
+        self.refused.append(str(error))
+
+
+@pytest.fixture
+def desk():
+    desk = Desk()
+    yield desk
+    desk.gate.set()
+    desk.encoder.stop()
+
+
+def test_of_several_vocabularies_that_wait_only_the_newest_is_encoded(desk):
+    desk.encoder.start()
+    desk.encoder.request((("first",), ()))
+    assert desk.busy.wait(PATIENCE)
+    for label in ("second", "third", "last"):
+        desk.encoder.request(((label,), ()))
+    desk.gate.set()
+    assert desk.idle.wait(PATIENCE)
+    assert desk.ready == [("first",), ("last",)]
+
+
+def test_a_refused_vocabulary_is_reported_and_the_next_one_is_encoded(desk):
+    desk.gate.set()
+    desk.encoder.request((("",), ()))
+    desk.encoder.start()
+    assert desk.busy.wait(PATIENCE)
+    desk.encoder.request((("last",), ()))
+    assert desk.idle.wait(PATIENCE)
+    assert desk.refused == ["empty label"]
+    assert desk.ready == [("last",)]

@@ -1,0 +1,137 @@
+"""What is shipped is complete, and the files that name the same thing agree."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+import synseg_model
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("synseg_model", "synseg_ros", "training")
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """Build the wheel from a copy, as `pip install .` does; returns the opened archive."""
+    folder = tmp_path_factory.mktemp("wheel")
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, folder)
+    for name in (*PACKAGES, "tests", "scripts"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--quiet", "."]
+    subprocess.run(command, cwd=folder, check=True)
+    (path,) = folder.glob("*.whl")
+    with zipfile.ZipFile(path) as archive:
+        yield archive
+
+
+def test_wheel_holds_every_file_of_the_packages_and_nothing_else(wheel):
+    expected = {
+        str(path.relative_to(ROOT))
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    assert {name for name in wheel.namelist() if ".dist-info/" not in name} == expected
+
+
+def test_wheel_carries_the_model_that_is_used_by_default(wheel):
+    shipped = "synseg_model/models/synseg-tiny"
+    assert {f"{shipped}/config.json", f"{shipped}/weights.safetensors"} <= set(wheel.namelist())
+
+
+def test_wheel_installs_the_command_synseg(wheel):
+    (entry_points,) = (name for name in wheel.namelist() if name.endswith("entry_points.txt"))
+    assert "synseg = synseg_model.cli:main" in wheel.read(entry_points).decode().splitlines()
+
+
+def test_versions_agree():
+    declared = re.search(r'(?m)^version = "(.+)"$', (ROOT / "pyproject.toml").read_text()).group(1)
+    ros = ElementTree.parse(ROOT / "package.xml").findtext("version")
+    assert declared == ros == synseg_model.__version__
+
+
+def test_every_message_is_generated():
+    listed = re.findall(r'"msg/(\w+\.msg)"', (ROOT / "CMakeLists.txt").read_text())
+    assert listed == sorted(path.name for path in (ROOT / "msg").glob("*.msg"))
+
+
+def test_what_cmake_finds_is_declared_for_rosdep():
+    found = set(re.findall(r"find_package\((\w+)", (ROOT / "CMakeLists.txt").read_text()))
+    package = ElementTree.parse(ROOT / "package.xml").getroot()
+    declared = {element.text for element in package if element.tag.endswith("depend")}
+    assert found and found <= declared
+
+
+def test_installed_executables_can_be_executed():
+    executables = [ROOT / ".ci" / "run", ROOT / "scripts" / "with_env", *(ROOT / "scripts" / "ros").iterdir()]
+    assert [path.name for path in executables if not os.access(path, os.X_OK)] == []
+
+
+def test_parameter_file_holds_the_defaults_of_the_node():
+    yaml = pytest.importorskip("yaml")
+    parameters = pytest.importorskip("synseg_ros.parameters")
+    written = yaml.safe_load((ROOT / "config" / "synseg.yaml").read_text())["/**"]["ros__parameters"]
+    defaults = vars(parameters.NodeSettings())
+    assert written == {name: value for name, value in defaults.items() if value != ()}
+
+
+def test_launch_arguments_are_parameters_of_the_node():
+    parameters = pytest.importorskip("synseg_ros.parameters")
+    source = (ROOT / "launch" / "segment.launch.py").read_text()
+    table = re.search(r"(?s)PARAMETERS = \{(.+?)\n\}", source).group(1)
+    arguments = re.findall(r'(?m)^    "(\w+)":', table)
+    assert "camera" in arguments
+    assert set(arguments) <= set(vars(parameters.NodeSettings()))
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
+@pytest.mark.parametrize(
+    "text",
+    ["person, car", "it's", 'a "red" ball', "$HOME $(shell echo made) ${PATH}", "`id`; exit 3 #", "a\\b *", "球 мяч"],
+)
+def test_make_demo_passes_input_and_labels_as_they_are(text, tmp_path):
+    received = tmp_path / "received.json"
+    stand_in = tmp_path / "with_env"
+    stand_in.write_text(
+        f"#!{sys.executable}\nimport json, sys\njson.dump(sys.argv[1:], open({str(received)!r}, 'w'))\n"
+    )
+    stand_in.chmod(0o755)
+    command = ["make", "demo", "BOOTSTRAP=true", f"WITH_ENV={stand_in}", f"INPUT={text}", f"LABELS={text}"]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    expected = ["python", "-m", "synseg_ros.demo", "--input", text, "--labels", text]
+    assert json.loads(received.read_text()) == expected
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
+def test_make_demo_without_input_and_labels_passes_none(tmp_path):
+    done = subprocess.run(
+        ["make", "demo", "BOOTSTRAP=true", "WITH_ENV=echo"], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    assert done.stdout == "python -m synseg_ros.demo\n"
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
+@pytest.mark.parametrize("status", [1, 5])  # a test failed; no test ran
+def test_ci_fails_when_tests_fail_or_none_ran(status, tmp_path):
+    stand_in = tmp_path / "with_env"
+    stand_in.write_text(f'#!/bin/sh\n[ "$1" = ruff ] || exit {status}\n')
+    stand_in.chmod(0o755)
+    variables = {**os.environ, "MAKEFLAGS": f"BOOTSTRAP=true WITH_ENV={stand_in}"}
+    done = subprocess.run([ROOT / ".ci" / "run"], cwd=tmp_path, env=variables, capture_output=True)
+    assert done.returncode != 0
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
+def test_ci_passes_from_any_folder_when_lint_and_tests_pass(tmp_path):
+    variables = {**os.environ, "MAKEFLAGS": "BOOTSTRAP=true WITH_ENV=true"}
+    done = subprocess.run([ROOT / ".ci" / "run"], cwd=tmp_path, env=variables, capture_output=True)
+    assert done.returncode == 0
