@@ -60,7 +60,7 @@ def load_model(model: str | Path) -> tuple[SynSeg, str]:
     from synseg_model import clipseg_import  # imports this module's save_model's users: kept out of the common path
 
     path = Path(name).expanduser()
-    if path.is_dir():
+    if name and path.is_dir():  # Path("") would be the current folder
         if clipseg_import.is_clipseg_folder(path):
             return clipseg_import.from_hugging_face(path)
         return _load_folder(path)

@@ -1,32 +1,30 @@
-"""Measure a model on held-out generated scenes: `python -m training.evaluate --model synseg-tiny`.
+"""Measure a model: `python -m training.evaluate --model synseg-tiny` on generated scenes, or on a data set.
 
-Four numbers, each a mean IoU in percent summed over all pictures; every pixel goes to the most active label.
-
-* base: scenes of the base split, vocabulary = all base nouns + all stuff; mean over the base nouns.
-* stuff: the same run, mean over stuff.
-* novel: scenes with novel things, vocabulary = all nouns + all stuff; mean over the novel nouns.
-* base_pairs, novel_pairs: vocabulary per picture = the coloured nouns in it, three near misses, its stuff; mean over
-  the colour-noun pairs that mask training did or did not cover.
+`--dataset voc21 --root VOCdevkit` and the like follow the protocols that the field compares by; see
+`training/evaluation/protocols.py` for the data sets and `training/evaluation/scenes.py` for what scenes measure.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import shlex
+import signal
+import sys
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import cv2
 import jsonargparse
-import numpy as np
-from tqdm import tqdm
 
-from synseg_model.result import Result
 from synseg_model.segmenter import Segmenter
-from synseg_model.visualize import contact_sheet, overlay
-from training.datasets.scenes import BASE_NOUNS, COLORS, NOUNS, NOVEL_NOUNS, STUFF, Scene, is_base, make_scene
-from training.metrics import ConfusionMatrix
+from training.datasets.scenes import Scene
+from training.evaluation import figures, pictures, report
+from training.evaluation.predict import PredictSettings
+from training.evaluation.protocols import Protocol, protocol
+from training.evaluation.run import Evaluation, Request, evaluate_dataset
+from training.evaluation.scenes import evaluate_scenes, picture_grid
 
-HELD_OUT_SEED = 2_000_000_000  # far from every seed that training draws from
+INTERRUPTED = 130  # the shell's exit status for Ctrl-C
 
 
 @dataclass
@@ -35,13 +33,51 @@ class EvaluateConfig:
 
     Args:
         model: a shipped name or a model folder.
-        scenes: pictures for each of the runs.
-        height: of the pictures, in pixels.
-        width: of the pictures, in pixels.
-        output: folder for `scenes.json` and `scenes.png`; nothing is written where it is empty.
+        dataset: scenes, voc21, voc20, context60, context59, coco-object, coco-stuff, cityscapes, ade20k, camvid or
+            coco-mini.
+        root: folder of the data set; scenes need none.
+        split: which part is reported; empty for the protocol's own.
+        images: measure on so many pictures only, spread over the split; 0 for all.
+        mode: slide (windows), whole (one pass at the model's own size), or auto for the data set's usual one.
+        short_side: of pictures in slide mode, in pixels; proportions stay.
+        longest: limit of the other side in slide mode, in pixels.
+        window: side of a window in pixels.
+        stride: from window to window, in pixels.
+        batch: windows in one pass.
+        prompts: single ("a photo of a {}."), imagenet (80 templates) or model (the model's own).
+        aliases: ask for every prompt of a class list and take the largest score of each class.
+        pamr: refine the maps by the picture's colours (10 iterations, dilations 1, 2, 4, 8, 12, 24).
+        threshold: activation at which background gives way, where a data set has one; the model's own if not given.
+        sweep: choose the threshold on pictures that are not reported.
+        tune_split: where --sweep looks; empty for the protocol's own.
+        tune_images: pictures for --sweep, spread over that split; 0 for all.
+        scenes: generated pictures for each of the runs on scenes.
+        height: of generated pictures, in pixels.
+        width: of generated pictures, in pixels.
+        seed: of generated pictures.
+        device: auto takes a GPU where there is one.
+        output: folder for `scenes.json` and `scenes.png`, or for a folder per data set with `report.md`,
+            `results.json`, `confusion.csv` and figures; nothing is written where it is empty.
     """
 
     model: str = "synseg-tiny"
+    dataset: str = "scenes"
+    root: str = ""
+    split: str = ""
+    images: int = 0
+    mode: str = "auto"
+    short_side: int = 448
+    longest: int = 2048
+    window: int = 448
+    stride: int = 224
+    batch: int = 4
+    prompts: str = "single"
+    aliases: bool = False
+    pamr: bool = False
+    threshold: float | None = None
+    sweep: bool = False
+    tune_split: str = ""
+    tune_images: int = 200
     scenes: int = 200
     height: int = 240
     width: int = 320
@@ -50,107 +86,17 @@ class EvaluateConfig:
     output: str = "runs/evaluate"
 
 
-def arg_max(result: Result) -> np.ndarray:
-    """Give every pixel to its most active label: (H,W) label indices, no background."""
-    return np.argmax(result.activations, axis=0)
-
-
-def truth_map(scene: Scene, labels: list[str]) -> np.ndarray:
-    """Draw the truth as indices into labels, (H,W) uint8; 255 where no label names the segment."""
-    rows = [
-        next((i for i, label in enumerate(labels) if label in (s.noun, f"{s.color} {s.noun}")), 255)
-        for s in scene.segments
-    ]
-    return np.array(rows, np.uint8)[scene.index_map]
-
-
-def measure_nouns(segmenter: Segmenter, scenes: list[Scene], nouns: tuple[str, ...]) -> tuple[ConfusionMatrix, list[float]]:
-    """Segment scenes for nouns and all stuff; returns the counts and each picture's own mean IoU in percent."""
-    labels = [*nouns, *STUFF]
-    segmenter.set_vocabulary(labels)
-    total, single = ConfusionMatrix(len(labels)), []
-    for scene in tqdm(scenes, desc=f"{len(nouns)} nouns + {len(STUFF)} stuff", unit="image"):
-        prediction, truth = arg_max(segmenter.segment(scene.image)), truth_map(scene, labels)
-        total.update(prediction, truth)
-        own = ConfusionMatrix(len(labels))
-        own.update(prediction, truth)
-        single.append(own.mean_iou(np.unique(truth).tolist()))
-    return total, single
-
-
-def measure_pairs(segmenter: Segmenter, scenes: list[Scene], seed: int) -> dict[str, float]:
-    """Segment scenes for the coloured nouns in them; returns base_pairs and novel_pairs in percent."""
-    pairs = [f"{color} {noun}" for noun in NOUNS for color in COLORS]
-    matrix = ConfusionMatrix(len(pairs) + len(STUFF))
-    rows = {label: i for i, label in enumerate([*pairs, *STUFF])}
-    for number, scene in enumerate(tqdm(scenes, desc="colour-noun pairs", unit="image")):
-        rng = np.random.default_rng((seed, number))
-        present = [label for label in scene.labels if label in rows]
-        things = [label for label in present if " " in label]
-        absent = []
-        while things and len(absent) < 3:
-            color, noun = things[rng.integers(len(things))].split()
-            other = (
-                f"{color} {NOUNS[rng.integers(len(NOUNS))]}" if rng.random() < 0.5 else f"{rng.choice(list(COLORS))} {noun}"
-            )
-            if other not in present and other not in absent:
-                absent.append(other)
-        labels = present + absent
-        segmenter.set_vocabulary(labels)
-        lookup = np.array([rows[label] for label in labels])
-        truth = truth_map(scene, labels)
-        known = np.where(truth == 255, len(rows), np.append(lookup, np.zeros(256, int))[truth])
-        keep = known < len(rows)
-        matrix.update(lookup[arg_max(segmenter.segment(scene.image))][keep], known[keep])
-    base = [rows[label] for label in pairs if is_base(*label.split())]
-    novel = [row for label, row in rows.items() if " " in label and row not in set(base)]
-    seen = np.flatnonzero(matrix.counts.sum(axis=1))
-    return {
-        "base_pairs": matrix.mean_iou(np.intersect1d(base, seen).tolist()),
-        "novel_pairs": matrix.mean_iou(np.intersect1d(novel, seen).tolist()),
-    }
-
-
 def evaluate(segmenter: Segmenter, config: EvaluateConfig) -> tuple[dict, list[tuple[Scene, float]]]:
-    """Run the whole protocol; returns results for JSON and the base scenes with their own mean IoU."""
-    size, start = (config.height, config.width), HELD_OUT_SEED + config.seed * 1_000_000
-    base_scenes, novel_scenes = (
-        [make_scene(start + offset + i, size, split, (1, 5)) for i in range(config.scenes)]
-        for offset, split in ((0, "base"), (500_000, "novel"))
-    )
-    base, single = measure_nouns(segmenter, base_scenes, BASE_NOUNS)
-    novel, _ = measure_nouns(segmenter, novel_scenes, NOUNS)
-    novel_rows = [NOUNS.index(noun) for noun in NOVEL_NOUNS]
-    results = {
-        "base": base.mean_iou(range(len(BASE_NOUNS))),
-        "stuff": base.mean_iou(range(len(BASE_NOUNS), len(BASE_NOUNS) + len(STUFF))),
-        "novel": novel.mean_iou(novel_rows),
-        **measure_pairs(segmenter, base_scenes + novel_scenes, config.seed),
-    }
-    per_class = dict(zip([*BASE_NOUNS, *STUFF], base.iou() * 100, strict=True))
-    per_class |= {noun: novel.iou()[row] * 100 for noun, row in zip(NOVEL_NOUNS, novel_rows, strict=True)}
-    results = {key: round(value, 1) for key, value in results.items()}
-    results["per_class"] = {label: round(float(value), 1) for label, value in per_class.items()}
-    results["scenes"], results["size"] = config.scenes, [config.height, config.width]
-    return results, list(zip(base_scenes, single, strict=True))
-
-
-def picture_grid(segmenter: Segmenter, scored: list[tuple[Scene, float]], count: int = 6) -> np.ndarray:
-    """Show the best, the middle and the worst pictures: each with the overlay of its own labels beside it."""
-    order = sorted(range(len(scored)), key=lambda i: -scored[i][1])
-    middle = len(order) // 2 - count // 2
-    chosen = [*order[:count], *order[middle : middle + count], *order[-count:]]
-    images, captions = [], []
-    for i in chosen:
-        scene, score = scored[i]
-        segmenter.set_vocabulary([label for label in scene.labels if " " not in label])
-        images += [scene.image, overlay(scene.image, segmenter.segment(scene.image))]
-        captions += [scene.caption, f"mIoU {score:.0f} among {len(BASE_NOUNS) + len(STUFF)} labels"]
-    return contact_sheet(images, columns=6, captions=captions)
+    """Measure on scenes; returns results for JSON and the base scenes with their own mean IoU."""
+    return evaluate_scenes(segmenter, config.scenes, (config.height, config.width), config.seed)
 
 
 def main(config: EvaluateConfig) -> dict:
-    """Evaluate, print and write the results."""
+    """Evaluate, print and write the results; returns what the JSON file holds."""
+    return _on_scenes(config) if config.dataset == "scenes" else _on_dataset(config)
+
+
+def _on_scenes(config: EvaluateConfig) -> dict:
     segmenter = Segmenter.load(config.model, device=config.device)
     results, scored = evaluate(segmenter, config)
     print(json.dumps(results, indent=2))
@@ -163,5 +109,89 @@ def main(config: EvaluateConfig) -> dict:
     return results
 
 
+def _on_dataset(config: EvaluateConfig) -> dict:
+    chosen = protocol(config.dataset)
+    if not config.root:
+        raise ValueError(
+            f"no --root for {config.dataset}: expected the folder of the data set.\n\n"
+            + chosen.tree.expected.format(root="ROOT", split=config.split or chosen.split)
+        )
+    request = Request(
+        root=Path(config.root),
+        split=config.split or None,
+        images=config.images,
+        prompts=config.prompts,
+        aliases=config.aliases,
+        threshold=config.threshold,
+        sweep=config.sweep,
+        tune_split=config.tune_split or None,
+        tune_images=config.tune_images,
+        predict=PredictSettings(
+            mode=chosen.mode if config.mode == "auto" else config.mode,
+            short_side=config.short_side,
+            longest=config.longest,
+            window=config.window,
+            stride=config.stride,
+            pamr=config.pamr,
+            batch=config.batch,
+        ),
+    )
+    evaluation = evaluate_dataset(chosen, config.model, request, config.device)
+    result = evaluation.result | {"command": command(config)}
+    if not result["complete"]:
+        print(f"interrupted after {result['images']} of {result['images_asked']} pictures", file=sys.stderr)
+    if config.output and result["images"]:
+        path = write(Path(config.output) / chosen.name, chosen, evaluation, result)
+        print(report.comparison_table([result]))
+        print(f"wrote {path}")
+    print(f"{chosen.name}: mIoU {result['miou']} % ({result['images']} pictures)")
+    return result
+
+
+def write(folder: Path, chosen: Protocol, evaluation: Evaluation, result: dict) -> Path:
+    """Write numbers, figures and report; returns the report's path."""
+    labels, measured = chosen.labels(), evaluation.measured
+    folder.mkdir(parents=True, exist_ok=True)
+    report.write_results(folder, result, measured.matrix.counts)  # first: drawing takes a while
+    counts, title = measured.matrix.counts, f"{chosen.title}\nwhich class the pixels of each class were given"
+    drawn = [
+        figures.class_bars(labels, measured.matrix.iou(), folder / "classes.png", f"{chosen.title}\nIoU by class"),
+        figures.confusion(labels, counts, folder / "confusion.png", title),
+    ]
+    if evaluation.curve:
+        title = f"{chosen.title}\n{result['threshold_from']}"
+        drawn.append(figures.threshold_curve(evaluation.curve, evaluation.threshold, folder / "sweep.png", title))
+    if measured.complete:  # these run the network again, which nobody wants to wait for after Ctrl-C
+        names, shown = chosen.class_list().names, (evaluation.predictor, evaluation.samples, measured)
+        drawn.append(pictures.prediction_grid(*shown, names, evaluation.threshold, folder / "predictions.png"))
+        drawn.append(pictures.threshold_figure(*shown, names, chosen.background, folder / "thresholds.png"))
+    return report.write_report(folder, result, drawn)
+
+
+def command(config: EvaluateConfig) -> str:
+    """Write the command that gives these settings, defaults left out."""
+    default = EvaluateConfig()
+    words = ["python", "-m", "training.evaluate"]
+    for item in fields(config):
+        value = getattr(config, item.name)
+        if value != getattr(default, item.name) and item.name not in ("output", "device"):
+            words += [f"--{item.name}", str(value).lower() if isinstance(value, bool) else str(value)]
+    return shlex.join(words)
+
+
+def run() -> int:
+    """Read the command line; returns the exit status: 0, 2 for what the user can put right, 130 after Ctrl-C or SIGTERM."""
+    config = jsonargparse.auto_cli(EvaluateConfig, as_positional=False)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cluster's polite end keeps what was measured, too
+    try:
+        return 0 if main(config).get("complete", True) else INTERRUPTED
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted: nothing was measured yet", file=sys.stderr)
+        return INTERRUPTED
+
+
 if __name__ == "__main__":
-    main(jsonargparse.auto_cli(EvaluateConfig, as_positional=False))
+    sys.exit(run())

@@ -44,3 +44,8 @@ class ConfusionMatrix:
         """Average IoU over the given classes (all by default) that occur, in percent."""
         values = self.iou() if classes is None else self.iou()[list(classes)]
         return float(np.nanmean(values) * 100) if np.isfinite(values).any() else float("nan")
+
+    def pixel_accuracy(self) -> float:
+        """Share of counted pixels that got their true class, in percent; nan before the first."""
+        total = self.counts.sum()
+        return float(np.trace(self.counts) / total * 100) if total else float("nan")

@@ -35,3 +35,23 @@ def test_truth_beyond_the_classes_is_refused():
 def test_shapes_must_agree():
     with pytest.raises(ValueError, match="differ in shape"):
         ConfusionMatrix(3).update(np.zeros((1, 2)), np.zeros((2, 1)))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_mean_iou_equals_torchmetrics_on_random_maps_with_ignored_pixels(seed):
+    torch = pytest.importorskip("torch")
+    classification = pytest.importorskip("torchmetrics.classification")
+    rng = np.random.default_rng(seed)
+    own = ConfusionMatrix(7)
+    reference = classification.MulticlassJaccardIndex(7, average="none", ignore_index=255)
+    accuracy = classification.MulticlassAccuracy(7, average="micro", ignore_index=255)
+    for _ in range(4):
+        truth = rng.choice([0, 1, 2, 3, 4, 6, 255], (23, 31))  # class 5 is only ever predicted
+        prediction = np.where(rng.random(truth.shape) < 0.4, truth, rng.integers(0, 7, truth.shape))
+        prediction[prediction == 255] = 5
+        own.update(prediction, truth)
+        for metric in (reference, accuracy):
+            metric.update(torch.from_numpy(prediction), torch.from_numpy(truth))
+    np.testing.assert_allclose(own.iou(), reference.compute().numpy(), rtol=1e-6)
+    assert own.mean_iou() == pytest.approx(100 * float(reference.compute().mean()), rel=1e-6)
+    assert own.pixel_accuracy() == pytest.approx(100 * float(accuracy.compute()), rel=1e-6)

@@ -1,0 +1,1 @@
+"""Measuring a model: protocols, data sets, windows, refinement, reports and figures."""

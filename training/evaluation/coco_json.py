@@ -1,0 +1,69 @@
+"""Truth from a COCO instances file: polygons and run lengths drawn into one map of classes."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from training.evaluation.samples import Sample
+
+
+def instance_samples(path: Path, images: Path, classes: tuple[str, ...]) -> list[Sample]:
+    """List the pictures of an instances file, by id, with background 0 and class i as i+1.
+
+    Pictures without an instance belong to the data set: all of them is background. Raise ValueError for a file that is
+    no instances file, and for a category whose name is not in `classes`.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        categories = {row["id"]: row["name"] for row in content["categories"]}
+        pictures = sorted(content["images"], key=lambda row: row["id"])
+        by_picture: dict[int, list[dict]] = {row["id"]: [] for row in pictures}
+        for annotation in content["annotations"]:
+            by_picture[annotation["image_id"]].append(annotation)
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ValueError(f"cannot read {path} as COCO instances ({type(error).__name__}: {error})") from None
+    unknown = sorted(set(categories.values()) - set(classes))
+    if unknown:
+        raise ValueError(f"{path} has the category {unknown[0]!r}: expected COCO's {len(classes)} categories")
+    index = {number: classes.index(name) + 1 for number, name in categories.items()}
+    return [
+        Sample(
+            Path(row["file_name"]).stem,
+            images / row["file_name"],
+            partial(draw_instances, by_picture[row["id"]], index, (row["height"], row["width"])),
+        )
+        for row in pictures
+    ]
+
+
+def draw_instances(annotations: list[dict], index: dict[int, int], size: tuple[int, int]) -> np.ndarray:
+    """Draw instances (H,W) uint8, large ones first, so that what is small stays visible on what is large.
+
+    index: class of each category id. Crowds are drawn like single things: they are the same class.
+    """
+    truth = np.zeros(size, np.uint8)
+    for annotation in sorted(annotations, key=lambda row: -row["area"]):
+        truth[instance_mask(annotation["segmentation"], size)] = index[annotation["category_id"]]
+    return truth
+
+
+def instance_mask(segmentation: list | dict, size: tuple[int, int]) -> np.ndarray:
+    """Draw one instance (H,W) bool from polygons [[x, y, ...], ...] or run lengths {"counts": [...]} by columns."""
+    if isinstance(segmentation, dict):
+        counts = segmentation["counts"]
+        if not isinstance(counts, list):
+            raise ValueError(
+                "an instance has compressed run lengths: expected polygons or a list of counts, as COCO has"
+            )
+        values = np.repeat(np.arange(len(counts)) % 2 == 1, counts)
+        return values.reshape(size[1], size[0]).T
+    mask = np.zeros(size, np.uint8)
+    for polygon in segmentation:
+        # Each polygon by itself: filled together, parts that overlap would cancel out.
+        cv2.fillPoly(mask, [np.round(np.reshape(polygon, (-1, 2)) - 0.5).astype(np.int32)], 1)
+    return mask.astype(bool)
