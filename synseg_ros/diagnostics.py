@@ -5,14 +5,17 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
 WINDOW_SECONDS = 5.0
 WARNING_SECONDS = 5.0
+KINDS = ("received", "lost", "segmented", "dropped", "idle", "bad", "failed")
+MANY_LOST = 0.2  # share of a camera's frames that is worth a warning
 
 
 class RateLimit:
@@ -37,17 +40,18 @@ class RateLimit:
 class CameraStatistics:
     """Count the frames of one camera; called from the receiving and the working thread.
 
-    received: all messages; bad: refused ones; idle: nobody subscribed or no vocabulary yet; dropped: replaced
-    by a newer frame before its turn; failed: the engine raised; segmented: published.
+    received: all messages; lost: sent by the camera, but never received; bad: refused ones; idle: nobody
+    subscribed or no vocabulary yet; dropped: replaced by a newer frame before its turn; failed: the engine
+    raised; segmented: published.
     """
 
     clock: Callable[[], float] = time.monotonic
-    counts: dict[str, int] = field(
-        default_factory=lambda: dict.fromkeys(("received", "segmented", "dropped", "idle", "bad", "failed"), 0)
-    )
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
     last_error: str = ""
     _error_time: float = -float("inf")
     _recent: deque[tuple[float, float, float]] = field(default_factory=deque)  # time, latency ms, inference ms
+    _newest: tuple[Any, int] = (None, 0)  # publisher and number of the newest message
+    _reported: tuple[int, int] = (0, 0)  # received and lost at the last status
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def count(self, *kinds: str) -> None:
@@ -55,6 +59,16 @@ class CameraStatistics:
         with self._lock:
             for kind in kinds:
                 self.counts[kind] += 1
+
+    def received(self, info: Mapping[str, Any]) -> None:
+        """Count one message and, by its publisher's numbering in rclpy's message info, those lost before it."""
+        publisher, number = info.get("publisher_gid"), info.get("publication_sequence_number")
+        with self._lock:
+            self.counts["received"] += 1
+            if number is not None:
+                before, self._newest = self._newest, (publisher, number)
+                if before[0] == publisher and number > before[1] > 0:
+                    self.counts["lost"] += number - before[1] - 1
 
     def error(self, kind: str, reason: str) -> None:
         """Count one frame that was bad or failed, and keep the reason."""
@@ -76,6 +90,7 @@ class CameraStatistics:
                 self._recent.popleft()
             recent, counts = list(self._recent), dict(self.counts)
             error, fresh = self.last_error, now - self._error_time < WINDOW_SECONDS
+            lost = self._share_lost()
         rows = {f"frames {kind}": str(count) for kind, count in counts.items()}
         rows["frames per second"] = f"{len(recent) / WINDOW_SECONDS:.1f}"
         if recent:
@@ -96,5 +111,15 @@ class CameraStatistics:
             )
         else:
             level, message = DiagnosticStatus.OK, "idle: no frame arrived, or nobody subscribes to an output"
+        if level == DiagnosticStatus.OK and lost > MANY_LOST:
+            level = DiagnosticStatus.WARN
+            message += f"; {lost:.0%} of the camera's frames are lost on the way (are DDS buffers too small?)"
         pairs = [KeyValue(key=key, value=value) for key, value in {**values, **rows}.items()]
         return DiagnosticStatus(name=name, level=level, message=message, values=pairs)
+
+    def _share_lost(self) -> float:
+        """Return which share of the frames since the last status was lost; the lock is held."""
+        now = self.counts["received"], self.counts["lost"]
+        received, lost = np.subtract(now, self._reported)
+        self._reported = now
+        return lost / max(1, received + lost)

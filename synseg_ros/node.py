@@ -114,9 +114,9 @@ class SynSegNode(Node):
 
     # On the executor's thread
 
-    def _take_frame(self, name: str, message: Image) -> None:
+    def _take_frame(self, name: str, message: Image, info: Mapping[str, Any]) -> None:
         camera = self._cameras[name]
-        camera.statistics.count("received")
+        camera.statistics.received(info)
         try:
             check_image(message)
         except FrameError as error:

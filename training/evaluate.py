@@ -180,7 +180,7 @@ def command(config: EvaluateConfig) -> str:
 
 
 def run() -> int:
-    """Read the command line; returns the exit status: 0, 2 for what the user can put right, 130 after Ctrl-C or SIGTERM."""
+    """Read the command line; returns 0, 2 for what the user can put right, 130 after Ctrl-C or SIGTERM."""
     config = jsonargparse.auto_cli(EvaluateConfig, as_positional=False)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cluster's polite end keeps what was measured, too
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import sys
 import time
 from collections.abc import Callable
@@ -15,8 +14,9 @@ from tqdm import tqdm
 
 from synseg_ros.demo.listener import Listener
 from synseg_ros.demo.plan import Plan, camera_arguments, ros_arguments
-from synseg_ros.demo.processes import Child, stop_all
+from synseg_ros.demo.processes import Child, private_domain, stop_all
 from synseg_ros.demo.report import TITLES, per_label, table, write_contact_sheet
+from synseg_ros.diagnostics import KINDS
 
 NODE_MODULE = "synseg_ros.node"
 TOPIC, CAMERA = "/camera/image_raw", "camera"
@@ -40,8 +40,7 @@ class Demo:
 
     def start(self) -> None:
         """Start the node, the camera and the listener in a ROS domain of their own, on this machine only."""
-        os.environ["ROS_DOMAIN_ID"] = str(random.randrange(1, 100))
-        os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+        os.environ.update(private_domain())
         node = ros_arguments({"model": self._model, "camera": TOPIC, "camera_name": CAMERA})
         self._children["node"] = Child("node", NODE_MODULE, node, os.environ)
         if self._plan.scenes:
@@ -139,8 +138,7 @@ class Demo:
             self._spin(allow_camera_end=True)
             heard += self._listener.node_counts is not before
         counts = self._listener.node_counts
-        kinds = ("received", "segmented", "dropped", "idle", "bad", "failed")
-        summary = ", ".join(f"{counts.get(f'frames {kind}', '?')} {kind}" for kind in kinds)
+        summary = ", ".join(f"{counts.get(f'frames {kind}', '?')} {kind}" for kind in KINDS)
         for name, status in self.close().items():
             if status:
                 raise self._children[name].died()

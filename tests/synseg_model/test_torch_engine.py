@@ -34,6 +34,14 @@ def test_activations_equal_the_network_on_a_normalised_image(engine, frames, sma
     np.testing.assert_allclose(engine.activations(frames[:1], text)[0], expected, atol=1e-5)
 
 
+def test_logits_of_pictures_of_input_size_are_what_activations_are_made_of(engine, frames):
+    text = engine.encode_text(["ball", "grass"])
+    logits = engine.logits(np.stack([frames[0], frames[2]]), text)
+    assert logits.shape == (2, 2, 64, 64)
+    for own, frame in zip(logits, (frames[0], frames[2]), strict=True):
+        np.testing.assert_allclose(own.sigmoid().numpy(), engine.activations([frame], text)[0], atol=1e-6)
+
+
 def test_text_of_many_prompts_equals_single_ones(engine):
     prompts = [f"label number {i}" for i in range(70)]
     many = engine.encode_text(prompts)

@@ -58,13 +58,43 @@ def test_frames_without_a_stamp_have_no_latency(clock):
 
 def test_every_kind_of_frame_is_counted(clock):
     statistics = CameraStatistics(clock=clock)
-    statistics.count("received")
+    statistics.received({})
     statistics.count("dropped")
     statistics.count("dropped")
     statistics.error("bad", "step 3")
     rows = values(statistics.status("n", {"engine": "torch"}, ready=True))
     assert (rows["frames received"], rows["frames dropped"], rows["frames bad"]) == ("1", "2", "1")
     assert (rows["engine"], rows["last error"]) == ("torch", "step 3")
+
+
+def numbered(number, publisher=b"p"):
+    return {"publisher_gid": {"data": publisher}, "publication_sequence_number": number}
+
+
+def test_gaps_in_the_cameras_numbering_are_lost_frames(clock):
+    statistics = CameraStatistics(clock=clock)
+    for number in (7, 8, 11, 12):
+        statistics.received(numbered(number))
+    rows = values(statistics.status("n", {}, ready=True))
+    assert (rows["frames received"], rows["frames lost"]) == ("4", "2")
+
+
+def test_another_or_restarted_camera_or_no_numbering_is_no_loss(clock):
+    statistics = CameraStatistics(clock=clock)
+    for info in (numbered(7), numbered(90, b"q"), numbered(91, b"q"), numbered(1, b"q"), numbered(None), {}):
+        statistics.received(info)
+    assert values(statistics.status("n", {}, ready=True))["frames lost"] == "0"
+
+
+def test_many_lost_frames_are_a_warning_while_they_last(clock):
+    statistics = CameraStatistics(clock=clock)
+    statistics.received(numbered(1))
+    statistics.received(numbered(5))
+    first = statistics.status("n", {}, ready=True)
+    assert first.level == DiagnosticStatus.WARN
+    assert "60% of the camera's frames are lost" in first.message
+    statistics.received(numbered(6))
+    assert statistics.status("n", {}, ready=True).level == DiagnosticStatus.OK
 
 
 def test_an_error_shows_for_some_seconds_and_stays_in_the_list(clock):

@@ -22,7 +22,8 @@ class Measured:
 
     matrix: over all its pixels. singles: for each picture its place in the list of samples, its own mean IoU over the
     classes in its truth (percent) and how many classes those are. predictions: the first pictures' maps, by place.
-    complete: False where the run was interrupted. seconds: spent in the network and its pre- and postprocessing, reading files excluded.
+    complete: False where the run was interrupted. seconds: spent in the network and its pre- and postprocessing,
+    reading files excluded.
     """
 
     matrix: ConfusionMatrix
