@@ -113,9 +113,8 @@ def test_make_demo_passes_input_and_labels_as_they_are(text, tmp_path):
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
 def test_make_demo_without_input_and_labels_passes_none(tmp_path):
-    done = subprocess.run(
-        ["make", "demo", "BOOTSTRAP=true", "WITH_ENV=echo"], cwd=ROOT, check=True, capture_output=True, text=True
-    )
+    command = ["make", "--no-print-directory", "demo", "BOOTSTRAP=true", "WITH_ENV=echo"]
+    done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
     assert done.stdout == "python -m synseg_ros.demo\n"
 
 
