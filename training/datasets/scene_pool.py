@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import multiprocessing
 import os
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -154,7 +155,8 @@ def build_pool(config: PoolConfig, root: Path, workers: int | None = None) -> li
     paths = [folder / f"{number:05d}.npz" for number in range(-(-config.count // CHUNK))]
     missing = [(number, path) for number, path in enumerate(paths) if not path.exists()]
     if missing:
-        with ProcessPoolExecutor(workers or os.cpu_count()) as pool:
+        # spawn: a child forked beside the threads of torch and OpenCV can wait forever
+        with ProcessPoolExecutor(workers or os.cpu_count(), multiprocessing.get_context("spawn")) as pool:
             jobs = [pool.submit(_render_chunk, config, number, path) for number, path in missing]
             for job in tqdm(jobs, desc=f"rendering {config.count} {config.split} scenes", unit="chunk"):
                 job.result()
