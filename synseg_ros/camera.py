@@ -24,10 +24,11 @@ from synseg_ros.camera_sources import Shot, open_camera_source
 from synseg_ros.conversions import image_from_array
 from synseg_ros.msg import FrameInfo
 from synseg_ros.parameters import CameraSettings, declare
-from synseg_ros.qos import EVERY_MESSAGE, LATCHED
+from synseg_ros.qos import EVERY_MESSAGE, EVERY_MESSAGE_SO_FAR, LATCHED
 
 WRONG_START = 2
 ANSWER_SECONDS = 5.0  # until a frame that was not answered is sent again
+FIRST_ANSWER_SECONDS = 1.0
 ATTEMPTS = 4
 
 
@@ -43,9 +44,10 @@ class CameraPlayer(Node):
         self.settings = settings = declare(self, CameraSettings)
         self.published = self.unanswered = 0
         self.failed = False
+        self._heard = False
         base = settings.topic.rpartition("/")[0]
         self._images = self.create_publisher(Image, settings.topic, qos_profile_sensor_data)
-        self._info = self.create_publisher(CameraInfo, f"{base}/camera_info", EVERY_MESSAGE)
+        self._info = self.create_publisher(CameraInfo, f"{base}/camera_info", EVERY_MESSAGE_SO_FAR)
         self._truth = self.create_publisher(Image, f"{base}/truth/index_map", EVERY_MESSAGE)
         self._segments = self.create_publisher(String, f"{base}/truth/segments", LATCHED)
         self._stopping = threading.Event()
@@ -104,7 +106,10 @@ class CameraPlayer(Node):
         self._answered.clear()
         for attempt in range(ATTEMPTS):
             self._publish(shot, header, again=attempt > 0)
-            if self._answered.wait(ANSWER_SECONDS) or self._stopping.is_set():
+            # The first frame may come before the subscriber's side of the connection is up: try again soon.
+            patience = ANSWER_SECONDS if self._heard else min(ANSWER_SECONDS, FIRST_ANSWER_SECONDS)
+            if self._answered.wait(patience) or self._stopping.is_set():
+                self._heard = True
                 return
         self.unanswered += 1
         self.get_logger().warning(f"no answer to a frame on {self.settings.wait_for}; going on with the next")

@@ -24,6 +24,7 @@ PHASE_FRAMES, PHASE_SECONDS = 60, 12.0  # a live phase ends with whichever comes
 FEWEST_FRAMES = 5
 START_SECONDS = 120.0  # importing torch takes that long where the machine is busy
 STALL_SECONDS = 25.0
+LATE_SECONDS = 3.0
 
 
 class DemoError(RuntimeError):
@@ -105,34 +106,46 @@ class Demo:
         self._wait(answered, timeout, "the node did not answer to a vocabulary")
         if not listener.status.accepted:
             raise DemoError(f"the node refused the labels {', '.join(labels)}: {listener.status.message}")
-        return listener.status.version
+        version = listener.status.version
+        print(f"vocabulary {version}: {', '.join(labels)}", flush=True)
+        return version
 
     def _collect(self, version: int, title: str, last: bool) -> None:
-        """Listen until there are enough masks of a version; at last, until a folder is through."""
-        frames = self._plan.frames
-        goal = PHASE_FRAMES
-        if frames is not None:
-            goal = frames - len(self._all_stamps()) if last else frames // 2
-        begin = progress = time.monotonic()
-        with tqdm(total=goal, desc=title, unit="frame", leave=False) as bar:
-            while not self._enough(bar.n, goal, time.monotonic() - begin, last):
+        """Listen until there are enough masks; in the last phase, until a folder is through."""
+        frames, already = self._plan.frames, self._count()
+        goal = PHASE_FRAMES if frames is None else frames - already if last else frames // 2
+        count, begin = 0, time.monotonic()
+        progress = begin
+        with tqdm(total=goal, desc=title, unit="frame", leave=False, disable=None) as bar:
+            while count < goal and not self._content(count, begin, progress):
                 self._spin(allow_camera_end=last)
-                phase = self._listener.phases.get(version)
-                if phase and len(phase.stamps) > bar.n:
-                    bar.update(len(phase.stamps) - bar.n)
-                    progress = time.monotonic()
+                new = self._count() - already - count
+                if new:
+                    bar.update(new)
+                    count, progress = count + new, time.monotonic()
                 if time.monotonic() - progress > STALL_SECONDS:
                     raise DemoError(f"no masks of vocabulary {version} for {STALL_SECONDS:.0f} s")
+        if version not in self._listener.phases:
+            raise DemoError(f"no frame was left for vocabulary {version}; give more pictures")
 
-    def _enough(self, count: int, goal: int, seconds: float, last: bool) -> bool:
-        if self._plan.frames is not None:
-            return count >= goal or (last and count > 0 and self._children["camera"].returncode == 0)
-        return count >= goal or (count >= FEWEST_FRAMES and seconds >= PHASE_SECONDS)
+    def _count(self) -> int:
+        return sum(len(phase.stamps) for phase in self._listener.phases.values())
+
+    def _content(self, count: int, begin: float, progress: float) -> bool:
+        """Return True when fewer frames than asked for have to do: time is over, or the camera is done."""
+        if self._plan.frames is None:
+            return count >= FEWEST_FRAMES and time.monotonic() - begin >= PHASE_SECONDS
+        ended = self._children["camera"].returncode == 0
+        return ended and time.monotonic() - progress > LATE_SECONDS
 
     def _finish(self) -> str:
-        """Stop the camera, take what is still under way, and return the node's own count of frames."""
+        """Take what is still under way, end everything, and return the node's own count of frames."""
+        self._listener.closed = True
+        deadline = time.monotonic() + LATE_SECONDS
+        while not self._listener.complete() and time.monotonic() < deadline:
+            self._spin(allow_camera_end=True)
         self._children["camera"].stop()
-        heard, deadline = 0, time.monotonic() + 2.5
+        heard, deadline = 0, time.monotonic() + LATE_SECONDS
         while heard < 2 and time.monotonic() < deadline:  # the second report began after the last frame
             before = self._listener.node_counts
             self._spin(allow_camera_end=True)
@@ -143,9 +156,6 @@ class Demo:
             if status:
                 raise self._children[name].died()
         return summary
-
-    def _all_stamps(self) -> set[int]:
-        return {stamp for phase in self._listener.phases.values() for stamp in phase.stamps}
 
     def _wait(self, done: Callable[[], bool], seconds: float, complaint: str) -> None:
         deadline = time.monotonic() + seconds

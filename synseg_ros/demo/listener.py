@@ -16,7 +16,7 @@ from std_msgs.msg import Header, String
 from synseg_ros.conversions import check_image, image_to_array, image_to_rgb
 from synseg_ros.demo.truth import IntersectionOverUnion, TruthSegments
 from synseg_ros.msg import ClassMasks, FrameInfo, Vocabulary, VocabularyStatus
-from synseg_ros.qos import EVERY_MESSAGE, LATCHED
+from synseg_ros.qos import EVERY_MESSAGE, EVERY_MESSAGE_SO_FAR, LATCHED
 
 PICTURE_WIDTH = 400
 KEPT_PICTURES = 64
@@ -48,7 +48,8 @@ class Phase:
 class Listener(Node):
     """Subscribe to everything the node publishes, and to the camera's truth.
 
-    phases holds what arrived by vocabulary version; faults what contradicts itself, in words.
+    phases holds what arrived by vocabulary version, masks until closed is set; faults what contradicts itself,
+    in words.
     """
 
     def __init__(self, topic: str, camera: str) -> None:
@@ -58,6 +59,7 @@ class Listener(Node):
         self.segments: TruthSegments | None = None
         self.sent: list[int] = []
         self.faults: list[str] = []
+        self.closed = False
         self.node_counts: dict[str, str] = {}
         self._announced: dict[int, tuple[str, ...]] = {}
         self._versions: dict[int, int] = {}  # by stamp, as the infos have it
@@ -73,7 +75,7 @@ class Listener(Node):
             (Image, f"{out}/label_map", self._take_label_map, EVERY_MESSAGE),
             (Image, f"{out}/confidence", self._take_confidence, EVERY_MESSAGE),
             (Image, f"{out}/overlay", self._take_overlay, EVERY_MESSAGE),
-            (CameraInfo, f"{base}/camera_info", self._take_camera_info, EVERY_MESSAGE),
+            (CameraInfo, f"{base}/camera_info", self._take_camera_info, EVERY_MESSAGE_SO_FAR),
             (Image, f"{base}/truth/index_map", self._take_truth, EVERY_MESSAGE),
             (String, f"{base}/truth/segments", self._take_segments, LATCHED),
             (DiagnosticArray, "/diagnostics", self._take_diagnostics, EVERY_MESSAGE),
@@ -83,6 +85,10 @@ class Listener(Node):
     def ask_for(self, labels: Sequence[str]) -> None:
         """Publish a vocabulary."""
         self._vocabulary.publish(Vocabulary(labels=list(labels)))
+
+    def complete(self) -> bool:
+        """Return True when the camera's announcement of every frame with masks has arrived, too."""
+        return {stamp for phase in self.phases.values() for stamp in phase.stamps} <= set(self.sent)
 
     def contradictions(self) -> list[str]:
         """List what does not fit together in all that arrived; empty for a sound run."""
@@ -111,6 +117,8 @@ class Listener(Node):
 
     def _take_masks(self, message: ClassMasks) -> None:
         now, stamp = time.time_ns(), _stamp(message.header)
+        if self.closed:
+            return
         phase = self._phase(message.vocabulary_version, message.labels)
         if stamp in phase.stamps[-10:]:
             return  # a frame that the camera had to send twice

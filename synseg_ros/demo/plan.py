@@ -3,33 +3,35 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from synseg_model.media import open_source
 from synseg_ros.demo.truth import TruthSegments
 
-SCENE_SEED = 7
+SCENES, SCENE_SEED = "scenes", 7
 STREET = ("person", "car", "road", "tree", "building", "sky")
-SHORTEST_FOLDER = 4  # images; fewer are shown again and again
+SHORTEST_FOLDER = 20  # images; fewer are shown again and again, so that both vocabularies see enough
 
 
 @dataclass(frozen=True)
 class Plan:
     """Say how the camera plays, and which labels were asked for.
 
-    frames: pictures that are shown once each, every one of them segmented; None: a camera that plays at its
-    own rate.
+    source: SCENES or a path. every: each picture waits until the one before was segmented, so that none is
+    dropped; else the camera plays at its own rate. frames: pictures that are shown once each; None: without end.
     """
 
     source: str
-    frames: int | None
     labels: tuple[str, ...]
+    every: bool = False
+    frames: int | None = None
 
     @property
     def scenes(self) -> bool:
         """Return True for generated scenes, whose truth is known."""
-        return self.source == "scenes"
+        return self.source == SCENES
 
     def vocabularies(self, segments: TruthSegments | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Return the labels before and after the change.
@@ -54,10 +56,12 @@ def make_plan(source: str | None, labels: str) -> Plan:
     """
     wanted = _split(labels)
     if not source:
-        return Plan("scenes", None, wanted)
+        return Plan(SCENES, wanted)
     opened = open_source(source)
-    frames = opened.length if opened.kind == "images" and (opened.length or 0) >= SHORTEST_FOLDER else None
-    return Plan(source, frames, wanted)
+    path = os.path.abspath(source)  # which never reads "scenes"
+    if opened.kind != "images":
+        return Plan(path, wanted)
+    return Plan(path, wanted, every=True, frames=opened.length if opened.length >= SHORTEST_FOLDER else None)
 
 
 def _split(labels: str) -> tuple[str, ...]:
@@ -72,7 +76,7 @@ def camera_arguments(plan: Plan, topic: str, answers: str) -> Sequence[str]:
     values = {"source": plan.source, "topic": topic, "loop": plan.frames is None}
     if plan.scenes:
         values["seed"] = SCENE_SEED
-    if plan.frames is not None:
+    if plan.every:
         values["wait_for"] = answers
     return ros_arguments(values)
 

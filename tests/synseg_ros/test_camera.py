@@ -21,7 +21,7 @@ from synseg_ros.camera import CameraPlayer
 from synseg_ros.camera_sources import SCENE_SECONDS, PictureSource, SceneSource
 from synseg_ros.conversions import image_to_array, image_to_rgb
 from synseg_ros.demo.truth import TruthSegments
-from synseg_ros.qos import EVERY_MESSAGE, LATCHED
+from synseg_ros.qos import EVERY_MESSAGE, EVERY_MESSAGE_SO_FAR, LATCHED
 from training.datasets.scenes import SceneVideo
 
 pytestmark = pytest.mark.ros
@@ -94,7 +94,7 @@ def test_a_video_has_its_own_rate_unless_another_is_given(tmp_path):
 
 def test_frames_camera_info_and_truth_share_their_stamp(bench, play):
     images = bench.collect(Image, "/front/image_raw", qos_profile_sensor_data)
-    infos = bench.collect(CameraInfo, "/front/camera_info", EVERY_MESSAGE)
+    infos = bench.collect(CameraInfo, "/front/camera_info", EVERY_MESSAGE_SO_FAR)
     truths = bench.collect(Image, "/front/truth/index_map", EVERY_MESSAGE)
     segments = bench.collect(String, "/front/truth/segments", LATCHED)
     play(topic="/front/image_raw", seed=SEED, width=WIDTH, height=HEIGHT, fps=10.0, frame_id="lens")
@@ -113,7 +113,7 @@ def test_frames_camera_info_and_truth_share_their_stamp(bench, play):
 
 
 def test_nothing_is_shown_before_somebody_subscribes(bench, play, folder):
-    infos = bench.collect(CameraInfo, "/camera/camera_info", EVERY_MESSAGE)
+    infos = bench.collect(CameraInfo, "/camera/camera_info", EVERY_MESSAGE_SO_FAR)
     player = play(source=str(folder), fps=200.0, loop=False)
     bench.spin_until(lambda: player._info.get_subscription_count() == 1)
     assert player.published == 0
@@ -131,7 +131,7 @@ def test_a_source_without_loop_ends_the_player(bench, play, folder):
 
 def test_the_rate_is_not_exceeded(bench, play, folder):
     bench.collect(Image, "/camera/image_raw", qos_profile_sensor_data)
-    infos = bench.collect(CameraInfo, "/camera/camera_info", EVERY_MESSAGE)
+    infos = bench.collect(CameraInfo, "/camera/camera_info", EVERY_MESSAGE_SO_FAR)
     play(source=str(folder), fps=50.0)
     bench.spin_until(lambda: len(infos) >= 12)
     seconds, nanoseconds = np.subtract(stamp_of(infos[-1]), stamp_of(infos[0]))
@@ -146,6 +146,7 @@ def test_a_frame_waits_for_the_answer_to_the_one_before(bench, play, folder):
     rclpy_executor.add_node(player)
     bench.spin_until(lambda: images and answers.get_subscription_count())
     assert {image.width for image in images} == {64}
+    assert player.published == 1
 
     def answer():
         answers.publish(FrameInfo(header=images[-1].header))

@@ -16,7 +16,7 @@ pytest.importorskip("synseg_ros.msg", reason="needs ROS 2 and the built messages
 import synseg_model
 from synseg_ros.demo import flow
 from synseg_ros.demo.__main__ import main
-from synseg_ros.demo.plan import STREET, make_plan, ros_arguments
+from synseg_ros.demo.plan import STREET, camera_arguments, make_plan, ros_arguments
 from synseg_ros.demo.processes import private_domain
 from synseg_ros.demo.report import per_label, table
 from synseg_ros.demo.truth import IntersectionOverUnion, TruthSegments
@@ -79,19 +79,33 @@ def test_a_scene_is_asked_for_nouns_first_and_for_colours_then(segments):
 
 @pytest.fixture
 def folder(tmp_path):
-    """Eight pictures of different widths."""
+    """Twenty pictures of different widths."""
     (tmp_path / "frames").mkdir()
-    for index in range(8):
-        picture = np.full((48, 64 + index, 3), 30 * index, np.uint8)
+    for index in range(20):
+        picture = np.full((48, 64 + index, 3), 10 * index, np.uint8)
         assert cv2.imwrite(str(tmp_path / "frames" / f"{index}.png"), picture)
     return tmp_path / "frames"
 
 
 def test_given_labels_are_asked_for_by_half_and_then_all(folder):
     plan = make_plan(str(folder), " road, Car ,car,, tree,sky")
-    assert plan.frames == 8
+    assert (plan.frames, plan.every) == (20, True)
     assert plan.vocabularies(None) == (("road", "Car"), ("road", "Car", "tree", "sky"))
     assert make_plan(str(folder), "").vocabularies(None)[1] == STREET
+
+
+def test_a_few_pictures_are_shown_again_and_again_and_none_is_dropped(folder):
+    for path in sorted(folder.iterdir())[3:]:
+        path.unlink()
+    plan = make_plan(str(folder), "")
+    assert (plan.frames, plan.every) == (None, True)
+    assert {"loop:=true", 'wait_for:="/answers"'} <= set(camera_arguments(plan, "/topic", "/answers"))
+
+
+def test_a_folder_that_is_called_scenes_is_not_taken_for_generated_ones(folder, monkeypatch):
+    monkeypatch.chdir(folder.rename(folder.with_name("scenes")).parent)
+    assert not make_plan("scenes", "").scenes
+    assert make_plan(None, "").scenes
 
 
 @pytest.mark.parametrize("label", ["car", "object"])
@@ -158,8 +172,8 @@ def test_a_folder_goes_through_frame_by_frame(stripes, listeners, folder, tmp_pa
     assert main(arguments) == 0
     before, after = listeners[0].phases.values()
     assert (before.labels, after.labels) == (("road",), ("road", "car", "sky"))
-    assert len(before.stamps) >= 4
-    assert len(before.stamps) + len(after.stamps) == len(set(listeners[0].sent)) == 8
+    assert len(before.stamps) >= 10
+    assert len(before.stamps) + len(after.stamps) == len(set(listeners[0].sent)) == 20
     assert per_label(after) == ["road", "car", "sky"]
     rows = [line.split() for line in table(listeners[0], [1, 2]).splitlines()]
     assert ["frames", "dropped", "0", "0"] in rows
@@ -192,8 +206,8 @@ def test_an_interrupted_demo_leaves_no_process_behind(tmp_path, number):
     )
     command = [sys.executable, "-u", "-c", program, "--output", str(tmp_path / "demo.png")]
     demo = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    for line in demo.stderr:  # the progress bar shows that everything is running
-        if "before the change" in line:
+    for line in demo.stdout:
+        if line.startswith("vocabulary 1"):  # everything is running
             break
     children = Path(f"/proc/{demo.pid}/task/{demo.pid}/children").read_text().split()
     demo.send_signal(number)
