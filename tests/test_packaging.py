@@ -1,5 +1,6 @@
 """What is shipped is complete, and the files that name the same thing agree."""
 
+import ast
 import json
 import os
 import re
@@ -7,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from importlib import metadata
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -51,6 +53,41 @@ def test_wheel_carries_the_model_that_is_used_by_default(wheel):
 def test_wheel_installs_the_command_synseg(wheel):
     (entry_points,) = (name for name in wheel.namelist() if name.endswith("entry_points.txt"))
     assert "synseg = synseg_model.cli:main" in wheel.read(entry_points).decode().splitlines()
+
+
+def imported_modules(package):
+    """Return the top-level names that a package's files import, without our own and the standard library's."""
+    names = set()
+    for path in (ROOT / package).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                names |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.level == 0:
+                names.add(node.module.partition(".")[0])
+    return names - set(sys.stdlib_module_names) - set(PACKAGES)
+
+
+def test_every_library_that_is_imported_is_declared():
+    declared = {
+        re.split(r"[^\w.-]", requirement)[0].lower().replace("_", "-")
+        for requirement in metadata.requires("synseg")
+        if "extra == 'dev'" not in requirement.replace('"', "'")
+    }
+    distributions = metadata.packages_distributions()
+    missing = {
+        module
+        for package in ("synseg_model", "training")
+        for module in imported_modules(package)
+        if not declared & {name.lower().replace("_", "-") for name in distributions.get(module, ())}
+    }
+    assert missing == set()
+
+
+def test_every_ros_package_that_is_imported_is_declared_for_rosdep():
+    root = ElementTree.parse(ROOT / "package.xml").getroot()
+    declared = {element.text for element in root if element.tag.endswith("depend")}
+    libraries = {"cv2", "numpy", "tqdm", "PIL"}
+    assert imported_modules("synseg_ros") - libraries <= declared
 
 
 def test_versions_agree():

@@ -178,7 +178,7 @@ def test_table_puts_data_sets_of_one_model_in_one_row_and_other_settings_in_anot
     def result(dataset, miou, **settings):
         options = {"prompts": "single", "aliases": False, "mode": "slide", "pamr": False, **settings}
         model = {"name": "ours", "fingerprint": "00ff", "parameters": 151_000_000}
-        whole = {"whole_split": True, "complete": True, "images_per_second": 50.0, "device": "a GPU"}
+        whole = {"whole_split": True, "complete": True, "ms_per_image": 20.0, "device": "a GPU"}
         title = f"{dataset}, so many classes"
         return {"dataset": dataset, "title": title, "miou": miou, "settings": options, "model": model, **whole}
 

@@ -44,8 +44,8 @@ def comparison_table(results: Sequence[dict]) -> str:
         first = next(iter(own.values()))
         cells = [_measured(own[name]) if name in own else "" for name in columns]
         parameters = f"{first['model']['parameters'] / 1e6:.1f} M"
-        times = [1000 / other["images_per_second"] for other in own.values() if other["images_per_second"]]
-        latency = f"{max(times):.0f} ms per picture, {first['device']}" if times else ""
+        time = max(other["ms_per_image"] for other in own.values())
+        latency = f"{_duration(time)} per picture, {first['device']}"
         lines.append(_row([f"**{_describe(first)}**", *cells, parameters, latency, "measured here"]))
     notes = [f"Published latencies are {known['latency']}; an empty cell means that no number was published."]
     if any(_is_part(result) for result in results):
@@ -146,7 +146,7 @@ def _shown_settings(result: dict) -> list[tuple[str, object]]:
         ("background threshold", result["threshold"]),
         ("threshold from", result["threshold_from"]),
         ("device", result["device"]),
-        ("images per second", result["images_per_second"]),
+        ("time per picture", _duration(result["ms_per_image"])),
     ]
 
 
@@ -172,6 +172,10 @@ def _measured(result: dict) -> str:
 
 def _number(value: float | None) -> str:
     return "" if value is None or not math.isfinite(value) else f"{value:.1f}"
+
+
+def _duration(milliseconds: float) -> str:
+    return f"{milliseconds:.0f} ms" if milliseconds < 10_000 else f"{milliseconds / 1000:.0f} s"
 
 
 def _plain(value: object) -> str:

@@ -143,7 +143,7 @@ def summary(protocol: Protocol, split: str, names: tuple[str, ...], measured: Me
         "miou_present": _rounded(matrix.mean_iou(present)) if present else None,
         "classes_present": len(present),
         "pixel_accuracy": _rounded(matrix.pixel_accuracy()),
-        "images_per_second": _rounded(images / measured.seconds) if measured.seconds else None,
+        "ms_per_image": round(1000 * measured.seconds / images, 1) if images else None,
         "per_class": {
             name: {"iou": _rounded(float(value)), "share": round(100 * int(pixels) / total, 3)}
             for name, value, pixels in zip(names, iou, truth, strict=True)
