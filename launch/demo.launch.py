@@ -39,6 +39,8 @@ def generate_launch_description() -> LaunchDescription:
                 "fps": ParameterValue(LaunchConfiguration("fps"), value_type=float),
             }
         ],
+        # An argument of the node's launch file, which is therefore included before.
+        additional_env={"FASTDDS_BUILTIN_TRANSPORTS": LaunchConfiguration("transports")},
         output="screen",
         emulate_tty=True,
         on_exit=Shutdown(reason="the camera has ended"),
@@ -47,4 +49,4 @@ def generate_launch_description() -> LaunchDescription:
         PythonLaunchDescriptionSource(str(LAUNCH / "segment.launch.py")),
         launch_arguments=[(name, LaunchConfiguration(name)) for name in ("camera", "labels")],
     )
-    return LaunchDescription([*arguments, camera, node])
+    return LaunchDescription([*arguments, node, camera])

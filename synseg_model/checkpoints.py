@@ -12,15 +12,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from synseg_model.config import CONFIG_FILE, WEIGHTS_FILE, ModelConfig, ModelError
+from synseg_model.model_info import PRESETS, SHIPPED, check_model, shipped_models
 from synseg_model.network import SynSeg
-
-SHIPPED = Path(__file__).parent / "models"
-PRESETS = {"clipseg-rd64-refined": "CIDAS/clipseg-rd64-refined"}
-
-
-def shipped_models() -> list[str]:
-    """Name the models that come with the package."""
-    return sorted(path.parent.name for path in SHIPPED.glob(f"*/{CONFIG_FILE}"))
 
 
 def save_model(folder: Path, network: SynSeg, config: ModelConfig, dtype: torch.dtype = torch.float32) -> Path:
@@ -53,36 +46,20 @@ def load_model(model: str | Path) -> tuple[SynSeg, str]:
     The fingerprint is a hex digest that changes with any weight and with the encoder's identity.
     Raise ModelError, in one line, for a model that is missing, damaged or of another kind.
     """
+    check_model(model)
     name = str(model)
-    folder = SHIPPED / name
-    if _is_plain_name(name) and (folder / CONFIG_FILE).exists():
-        return _load_folder(folder)
+    if name in shipped_models():
+        return _load_folder(SHIPPED / name)
     from synseg_model import clipseg_import  # imports this module's save_model's users: kept out of the common path
 
     path = Path(name).expanduser()
-    if name and path.is_dir():  # Path("") would be the current folder
+    if path.is_dir():
         if clipseg_import.is_clipseg_folder(path):
             return clipseg_import.from_hugging_face(path)
         return _load_folder(path)
     if path.is_file():
-        if path.suffix == ".pth":
-            return clipseg_import.from_original(path)
-        raise ModelError(f"model {name!r} is a file: expected a model folder or an original CLIPSeg .pth")
-    if name in PRESETS or _is_hub_id(name):
-        return clipseg_import.from_hub(PRESETS.get(name, name))
-    raise ModelError(
-        f"no model {name!r}: expected one of {[*shipped_models(), *PRESETS]}, a model folder, "
-        "a CLIPSeg folder or id, or a CLIPSeg .pth file"
-    )
-
-
-def _is_plain_name(name: str) -> bool:
-    return name not in ("", ".", "..") and not any(mark in name for mark in "/\\\0")
-
-
-def _is_hub_id(name: str) -> bool:
-    owner, _, repository = name.partition("/")
-    return _is_plain_name(owner) and _is_plain_name(repository) and not name.startswith((".", "~"))
+        return clipseg_import.from_original(path)
+    return clipseg_import.from_hub(PRESETS.get(name, name))
 
 
 def _load_folder(folder: Path) -> tuple[SynSeg, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import re
 import struct
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from typing import Any
 from synseg_model.config import CONFIG_FILE, WEIGHTS_FILE, ModelConfig, ModelError
 
 SHIPPED = Path(__file__).parent / "models"
+PRESETS = {"clipseg-rd64-refined": "CIDAS/clipseg-rd64-refined"}  # names for ids of the Hugging Face hub
+_HUB_ID = re.compile(r"[^./~\\\0][^/\\\0]*/[^./\\\0][^/\\\0]*")  # owner/repository
 _LARGEST_HEADER = 100 * 2**20  # bytes; the format's own limit
 
 
@@ -21,14 +24,50 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def check_model(model: str | Path) -> None:
+    """Raise ModelError where a model is certainly missing or damaged, in milliseconds and without torch.
+
+    What passes may still fail to load: CLIPSeg's own files and names of the hub are left to the loading, and so is
+    whether the weights fit their config.
+    """
+    name = str(model)
+    shipped = shipped_models()
+    path = SHIPPED / name if name in shipped else Path(name).expanduser()
+    if name and path.is_dir():
+        if not _is_clipseg(path):
+            ModelConfig.read(path)
+            read_header(path / WEIGHTS_FILE)
+    elif path.is_file():
+        if path.suffix != ".pth":
+            raise ModelError(f"model {name!r} is a file: expected a model folder or an original CLIPSeg .pth")
+    elif name not in PRESETS and not _HUB_ID.fullmatch(name):
+        raise ModelError(
+            f"no model {name!r}: expected one of {[*shipped, *PRESETS]}, a model folder, "
+            "a CLIPSeg folder or id, or a CLIPSeg .pth file"
+        )
+
+
 def find_folder(model: str) -> Path:
     """Find a model folder by a shipped model's name or by its path; raise ModelError where there is none."""
-    shipped = sorted(path.parent.name for path in SHIPPED.glob(f"*/{CONFIG_FILE}"))
+    shipped = shipped_models()
     if model in shipped:
         return SHIPPED / model
     if (Path(model) / CONFIG_FILE).is_file():
         return Path(model)
     raise ModelError(f"no model folder {model!r}: expected a shipped model {shipped} or a folder with {CONFIG_FILE}")
+
+
+def shipped_models() -> list[str]:
+    """Name the models that come with the package."""
+    return sorted(path.parent.name for path in SHIPPED.glob(f"*/{CONFIG_FILE}"))
+
+
+def _is_clipseg(folder: Path) -> bool:
+    """Tell whether a folder holds CLIPSeg as the Hugging Face hub has it, with a config of its own kind."""
+    try:
+        return json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8")).get("model_type") == "clipseg"
+    except (OSError, ValueError, AttributeError):
+        return False
 
 
 def describe(folder: Path) -> list[str]:

@@ -216,10 +216,12 @@ def main(args: list[str] | None = None) -> int:
         rclpy.spin(node)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
-    except (ValueError, ParameterException) as error:  # ModelError is a ValueError
+    except (ValueError, OSError, ModuleNotFoundError, ParameterException) as error:  # ModelError is a ValueError
         if node is not None:
             raise
-        print(f"synseg: {' '.join(str(error).split())}", file=sys.stderr)
+        advice = "; the torch engine needs: make env, or pip install 'synseg[torch]'"
+        hint = advice if isinstance(error, ModuleNotFoundError) else ""
+        print(f"synseg: {' '.join(str(error).split())}{hint}", file=sys.stderr)
         return WRONG_START
     except Exception:
         if rclpy.ok():  # else the interrupt closed ROS below a node that was still starting

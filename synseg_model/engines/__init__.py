@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from synseg_model.config import ModelConfig
+from synseg_model.model_info import check_model
 
 ENGINES = ("auto", "torch")
 
@@ -45,6 +46,7 @@ def load_engine(model: str | Path, engine: str = "auto", device: str = "auto") -
     """
     if engine not in ENGINES:
         raise ValueError(f"engine {engine!r}: expected one of {', '.join(ENGINES)}")
+    check_model(model)  # before torch, whose import takes seconds
     from synseg_model.engines.torch_engine import TorchEngine
 
     return TorchEngine(model, device)

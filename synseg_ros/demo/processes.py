@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Mapping
 
-SHARED_MEMORY = "SHM?sockets_size=16MB"  # of which three processes fit into the 64 MB of a Docker container
+SHARED_MEMORY = "SHM?sockets_size=8MB"  # is 17 MB a process: three fit into the 64 MB of a Docker container
 TAIL_LINES = 15
 GENTLE_SECONDS = 20.0  # before a process that was asked to end is made to
 

@@ -1,9 +1,12 @@
 """What importing the package may load."""
 
+import shutil
 import subprocess
 import sys
 
 import pytest
+
+from synseg_model.model_info import SHIPPED
 
 HEAVY = ("torch", "open_clip", "torchvision", "onnxruntime", "tensorrt")
 
@@ -32,6 +35,32 @@ def test_modules_around_the_segmenter_load_no_torch():
     loaded = modules_after("import synseg_model.visualize, synseg_model.media, synseg_model.segment_files")
     assert "synseg_model.segment_files" in loaded
     assert not loaded & set(HEAVY)
+
+
+@pytest.mark.parametrize("damage", ["unknown", "no-folder", "empty", "no-weights", "cut-weights", "no-config"])
+def test_a_missing_or_damaged_model_is_known_before_torch_is_loaded(tmp_path, damage):
+    folder = tmp_path / "model"
+    shutil.copytree(SHIPPED / "synseg-tiny", folder)
+    weights, config = folder / "weights.safetensors", folder / "config.json"
+    {
+        "unknown": lambda: None,
+        "no-folder": lambda: shutil.rmtree(folder),
+        "empty": lambda: [path.unlink() for path in folder.iterdir()],
+        "no-weights": weights.unlink,
+        "cut-weights": lambda: weights.write_bytes(weights.read_bytes()[:-1]),
+        "no-config": config.unlink,
+    }[damage]()
+    model = "synseg-tin" if damage == "unknown" else str(folder)
+    code = f"""
+from synseg_model import ModelError, Segmenter
+try:
+    Segmenter.load({model!r})
+except ModelError as error:
+    assert {model!r} in str(error), error
+else:
+    raise SystemExit("it was accepted")
+"""
+    assert not modules_after(code) & set(HEAVY)
 
 
 def test_the_command_line_explains_itself_without_numpy():
