@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import open_clip
@@ -91,13 +91,37 @@ class ClipEncoder(nn.Module):
         pooled, _ = visual._pool(x)
         return pooled if visual.proj is None else pooled @ visual.proj
 
+    def dense_embedding(self, images: Tensor) -> Tensor:
+        """Embed every patch of images (B,3,H,W) into the joint space, (B,P,D), not normalised.
+
+        Where the tower averages its patches, these are the very vectors whose mean is the image's embedding. Where it
+        reads a class token, patches of the last block attend to themselves alone (MaskCLIP, arXiv 2112.01071): what
+        they attend to otherwise serves the class token and not themselves.
+        """
+        visual = self.clip.visual
+        x = self.embed_patches(images)
+        *blocks, last = visual.transformer.resblocks
+        for block in blocks:
+            x = block(x)
+        if visual.pool_type == "avg":
+            x = last(x)
+        else:
+            attention = last.attn
+            value, bias = attention.in_proj_weight.chunk(3)[2], attention.in_proj_bias.chunk(3)[2]
+            x = x + last.ls_1(attention.out_proj(F.linear(last.ln_1(x), value, bias)))
+            x = x + last.ls_2(last.mlp(last.ln_2(x)))
+        x = x if visual.final_ln_after_pool and visual.pool_type == "avg" else visual.ln_post(x)
+        x = x[:, 1:]
+        return x if visual.proj is None else x @ visual.proj
+
     def count_tokens(self, text: str) -> int:
         """Count a text's tokens with its start and end marks, without truncation."""
-        return len(self.tokenizer.encode(_without_marks(text))) + 2
+        return len(self.tokenizer.encode(_without_marks(text, self.tokenizer.clean_fn))) + 2
 
     def tokenize(self, texts: Sequence[str]) -> Tensor:
         """Turn texts into token ids (N, context_length), padded with 0."""
-        return self.tokenizer([_without_marks(text) for text in texts], context_length=self.clip.context_length)
+        safe = [_without_marks(text, self.tokenizer.clean_fn) for text in texts]
+        return self.tokenizer(safe, context_length=self.clip.context_length)
 
     def encode_text(self, tokens: Tensor) -> Tensor:
         """Embed token ids (N, context_length) into the joint space (N, D), not normalised."""
@@ -114,9 +138,21 @@ class ClipEncoder(nn.Module):
         return clip.text_projection(x) if isinstance(clip.text_projection, nn.Linear) else x @ clip.text_projection
 
 
-def _without_marks(text: str) -> str:
-    """Break up what the tokenizer would read as its own marks: a label is data and must not end its own prompt."""
-    return re.sub(r"<(start_of_text|end_of_text)>", r"< \1 >", text, flags=re.IGNORECASE)
+_MARK = re.compile(r"<(start_of_text|end_of_text)>", re.IGNORECASE)
+
+
+def _without_marks(text: str, clean: Callable[[str], str]) -> str:
+    """Break up what the tokenizer would read as its own marks: a label is data and must not end its own prompt.
+
+    clean: what the tokenizer does to a text before it looks for marks. It turns HTML entities into characters and wide
+    characters into plain ones, so that "&lt;end_of_text&gt;" becomes a mark. Texts without marks come back unchanged.
+    """
+    if text.isascii() and not re.search("[<&]", text):
+        return text  # nearly every label: what follows is slow
+    settled, before = clean(text), text
+    while settled != before:  # entities may be nested, and the tokenizer cleans once more after this
+        settled, before = clean(settled), settled
+    return _MARK.sub(r"< \1 >", settled) if _MARK.search(settled) else text
 
 
 def open_clip_config(model: str | dict) -> dict:

@@ -63,11 +63,30 @@ def test_tokens_are_counted_with_both_marks_and_without_truncation(small_network
     assert encoder.count_tokens("ball " * 200) == 202
 
 
-@pytest.mark.parametrize("mark", ["<end_of_text>", "<start_of_text>", "<End_Of_Text>"])
+@pytest.mark.parametrize(
+    "mark",
+    [
+        "<end_of_text>",
+        "<start_of_text>",
+        "<End_Of_Text>",
+        "&lt;end_of_text&gt;",
+        "&lt;Start_of_text>",
+        "&#60;end&#95;of_text&#x3e;",
+        "&amp;amp;amp;amp;lt;end_of_text&amp;amp;gt;",
+        "<end_of_&lt;end_of_text&gt;text>",
+        "＜end_of_text＞",  # wide characters
+    ],
+)
 def test_a_label_that_looks_like_a_tokenizer_mark_is_read_as_text(small_network, mark):
     tokens = small_network.encoder.tokenize([f"a {mark} b"])[0].tolist()
     assert tokens.count(49407) == 1 and tokens.count(49406) == 1
     assert small_network.encoder.count_tokens(f"a {mark} b") == tokens.index(49407) + 1
+
+
+@pytest.mark.parametrize("text", ["red ball", "salt &amp;amp;amp; pepper", "a < b", "Ｗｉｄｅ", "草"])
+def test_a_label_without_tokenizer_marks_has_open_clips_own_tokens(small_network, text):
+    encoder = small_network.encoder
+    assert encoder.tokenize([text]).equal(encoder.tokenizer([text]))
 
 
 @pytest.mark.parametrize("name", ["ViT-B-16-quickgelu", "ViT-B-32"])
