@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-import os
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import nn
 
-CHECKPOINT_FILE = "last.pt"
+from synseg_model.trainer import CHECKPOINT_FILE, write_whole
+from training.optimizers import MuonAdamW
 
 
-def save_checkpoint(folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> Path:
+def save_checkpoint(folder: Path, module: nn.Module, optimizer: MuonAdamW, step: int) -> Path:
     """Write module, optimiser, step and RNG state atomically to `folder/last.pt`."""
     path = Path(folder) / CHECKPOINT_FILE
-    part = path.with_suffix(".part")
     state = {
         "module": module.state_dict(),
         "optimizer": optimizer.state_dict(),
         "step": step,
         "rng": torch.get_rng_state(),
     }
-    torch.save(state, part)
-    os.replace(part, path)
+    write_whole(path, partial(torch.save, state))
     return path
 
 
-def load_checkpoint(folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+def load_checkpoint(folder: Path, module: nn.Module, optimizer: MuonAdamW) -> int:
     """Restore `folder/last.pt` in place and return its step; 0 where there is none."""
     path = Path(folder) / CHECKPOINT_FILE
     if not path.exists():

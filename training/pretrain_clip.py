@@ -1,15 +1,13 @@
 """Train synseg-tiny's CLIP on captions of generated scenes: `python -m training.pretrain_clip`.
 
-The loss is open_clip's own. Captions are all it sees: no mask, no label list. Half of the pictures are close views of
-one thing, which teach shapes soonest; of larger pictures a part of the patches is dropped, which makes a step cheaper
-(FLIP, arXiv 2212.00794).
+The loss is open_clip's own. Captions are all it sees: no mask, no label list. It starts with small close views of one
+thing, which teach shapes soonest and cost least, and goes on with whole scenes among them, of which a part of the
+patches is dropped (FLIP, arXiv 2212.00794).
 """
 
 from __future__ import annotations
 
 import json
-import random
-import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,15 +17,19 @@ import numpy as np
 import open_clip
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from synseg_model.clip_encoder import ClipEncoder
 from synseg_model.config import CLIP_MEAN, CLIP_STD
+from synseg_model.trainer import cosine_with_warmup
 from training.checkpoint import load_checkpoint, save_checkpoint
-from training.datasets.scene_pool import PoolConfig, build_pool, read_chunk
+from training.datasets.scene_pool import PoolConfig, build_pool, read_chunk, render, render_closeup
 from training.datasets.scenes import COLORS, NOUNS
-from training.schedule import cosine_with_warmup, parameter_groups
+from training.initialization import mimetic_attention
+from training.optimizers import MuonAdamW
+from training.schedule import autocast
 from training.tiny_clip import TINY_CLIP, tokenizer, write_merges
 
 KEPT_PATCHES = 64  # patch dropout leaves at least so many; small pictures stay whole
@@ -40,25 +42,29 @@ class PretrainClipConfig:
     Args:
         output: folder for checkpoints, TensorBoard events and the final `clip.pt`.
         cache: folder for the rendered scenes.
-        scenes: number of scenes; captions of every split, as the web would have them.
+        closeups: number of close views, 64x64 px. scenes: number of whole scenes, 96x96 px. Captions are of every
+            split, as the web would have them.
         steps: optimiser steps.
+        closeup_steps: share of the steps that see close views alone, shrunk to 48 px; then half of the steps do.
         batch: images in a batch, all compared with all captions of the batch.
-        patch_dropout: share of patches left out in training, of pictures with more than KEPT_PATCHES of them.
-        minutes: stop early after so many minutes (the schedule then ends early too); 0 means no limit.
+        patch_dropout: share of patches left out in training, of pictures with more than 64 of them.
+        held_out: pictures that zero-shot classification is measured on, by the way.
         resume: go on from the last checkpoint in `output`.
         device: "auto" takes a GPU where there is one.
     """
 
     output: str = "runs/clip"
     cache: str = "runs/cache"
-    scenes: int = 48_000
-    steps: int = 1_200
+    closeups: int = 40_000
+    scenes: int = 12_000
+    steps: int = 1_000
+    closeup_steps: float = 0.6
     batch: int = 256
-    learning_rate: float = 1.5e-3
+    learning_rate: float = 3e-3
     weight_decay: float = 0.1
-    warmup: int = 100
+    warmup: int = 50
     patch_dropout: float = 0.4
-    minutes: float = 0.0
+    held_out: int = 300
     seed: int = 0
     device: str = "auto"
     resume: bool = False
@@ -70,25 +76,32 @@ def to_tensor(images: np.ndarray, device: str | torch.device = "cpu") -> Tensor:
     return (torch.from_numpy(images).to(device).permute(0, 3, 1, 2).float() - mean) / std
 
 
-def batches(paths: list[Path], config: PretrainClipConfig, start: int) -> Iterator[tuple[np.ndarray, list[str]]]:
-    """Yield (images, captions) without end, as a function of seed and step: a resumed run sees the same."""
-    chunks: dict[tuple[int, ...], list] = {}
-    for path in tqdm(paths, desc="reading scenes", unit="chunk"):
-        chunk = read_chunk(path)
-        chunks.setdefault(chunk.images.shape[1:3], []).append(chunk)
-    pools = [
-        (np.concatenate([c.images for c in group]), np.concatenate([c.captions for c in group]))
-        for group in chunks.values()
-    ]
-    chunks.clear()
-    shares = np.array([len(images) for images, _ in pools], dtype=float)
+def read_pool(config: PoolConfig, cache: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Return all images and captions of a pool, rendered first where missing."""
+    chunks = [read_chunk(path) for path in tqdm(build_pool(config, cache), desc="reading scenes", unit="chunk")]
+    return np.concatenate([chunk.images for chunk in chunks]), np.concatenate([chunk.captions for chunk in chunks])
+
+
+def batches(config: PretrainClipConfig, start: int) -> Iterator[tuple[Tensor, list[str]]]:
+    """Yield (normalised images, captions) without end, as a function of seed and step: a resumed run sees the same."""
+    seed, cache = 1_000_000 * (config.seed + 1), Path(config.cache)
+    closeups = read_pool(PoolConfig(config.closeups, ((64, 64),), seed, objects=(1, 2), closeup=True), cache)
+    scenes = read_pool(
+        PoolConfig(config.scenes, ((96, 96),), seed + config.closeups, objects=(1, 3), plain_captions=3), cache
+    )
     step = start
     while True:
         rng = np.random.default_rng((config.seed, step))
-        images, captions = pools[rng.choice(len(pools), p=shares / shares.sum())]
-        rows = rng.choice(len(images), config.batch, replace=False)
-        texts = [str(captions[row, rng.integers(captions.shape[1])]) for row in rows]
-        yield images[rows], texts
+        early = step < config.closeup_steps * config.steps
+        close = early or rng.random() < 0.5
+        pictures, captions = closeups if close else scenes
+        rows = rng.choice(len(pictures), config.batch, replace=False)
+        images = to_tensor(pictures[rows])
+        if early:
+            images = F.interpolate(images, size=(48, 48), mode="area")
+        if close and rng.random() < 0.5:  # captions of scenes may say what is on the left
+            images = images.flip(3)
+        yield images, [str(captions[row, rng.integers(captions.shape[1])]) for row in rows]
         step += 1
 
 
@@ -108,25 +121,31 @@ def embed_with_dropout(encoder: ClipEncoder, images: Tensor, dropout: float) -> 
     return pooled @ visual.proj
 
 
-@torch.no_grad()
-def zero_shot(encoder: ClipEncoder, device: torch.device, count: int = 300) -> dict[str, float]:
-    """Classify held-out scenes with one thing: share of right nouns among all nouns, and of right colours."""
-    from training.datasets.scene_pool import render
+class ZeroShot:
+    """Held-out pictures of one thing each, to be told apart by noun and by colour."""
 
-    scenes = [render(90_000_000 + i, (128, 128), "all", (1, 1), 2) for i in range(count)]
-    images = to_tensor(np.stack([scene.image for scene in scenes]), device)
-    features = torch.cat([encoder.image_embedding(part) for part in images.split(50)]).float()
-    things = [next(s for s in scene.segments if s.kind == "thing") for scene in scenes]
-    scores = {}
-    for name, words, truth in (
-        ("noun", list(NOUNS), [t.noun for t in things]),
-        ("color", list(COLORS), [t.color for t in things]),
-    ):
-        prompts = [f"a {word}" if name == "noun" else f"a {word} object" for word in words]
-        text = encoder.encode_text(encoder.tokenize(prompts).to(device)).float()
-        guess = (features @ torch.nn.functional.normalize(text, dim=-1).T).argmax(dim=1)
-        scores[name] = float(np.mean([words[g] == t for g, t in zip(guess.tolist(), truth, strict=True)]))
-    return scores
+    def __init__(self, count: int):
+        seeds = range(90_000_000, 90_000_000 + count)
+        closeups = [render_closeup(seed, (64, 64), "all", (1, 1))[0] for seed in seeds]
+        scenes = [render(seed, (128, 128), "all", (1, 1), 2) for seed in seeds]
+        self.pictures = {"closeup": closeups, "scene": scenes}
+        self.words = {"noun": list(NOUNS), "color": list(COLORS)}
+
+    @torch.no_grad()
+    def __call__(self, encoder: ClipEncoder, device: torch.device) -> dict[str, float]:
+        """Return the share named right of all nouns and of all colours, for close views and for whole scenes."""
+        scores = {}
+        for kind, scenes in self.pictures.items():
+            images = to_tensor(np.stack([scene.image for scene in scenes])).to(device)
+            features = torch.cat([encoder.image_embedding(part) for part in images.split(50)]).float()
+            things = [next(s for s in scene.segments if s.kind == "thing") for scene in scenes]
+            for name, words in self.words.items():
+                prompts = [f"a {word}" if name == "noun" else f"a {word} object" for word in words]
+                text = F.normalize(encoder.encode_text(encoder.tokenize(prompts).to(device)).float(), dim=-1)
+                guesses = [words[index] for index in (features @ text.T).argmax(dim=1).tolist()]
+                hits = [guess == getattr(thing, name) for guess, thing in zip(guesses, things, strict=True)]
+                scores[f"{kind}_{name}"] = round(float(np.mean(hits)), 3)
+        return scores
 
 
 def train(config: PretrainClipConfig) -> Path:
@@ -134,7 +153,6 @@ def train(config: PretrainClipConfig) -> Path:
     output = Path(config.output)
     output.mkdir(parents=True, exist_ok=True)
     (output / "config.json").write_text(json.dumps(asdict(config), indent=2) + "\n")
-    random.seed(config.seed)
     torch.manual_seed(config.seed)
     device = torch.device(
         ("cuda" if torch.cuda.is_available() else "cpu") if config.device == "auto" else config.device
@@ -143,41 +161,26 @@ def train(config: PretrainClipConfig) -> Path:
     write_merges(output)
     encoder = ClipEncoder(open_clip.CLIP(**TINY_CLIP), tokenizer(output)).to(device)
     clip = encoder.clip.requires_grad_(True)
+    mimetic_attention(clip.visual)
+    blocks = [*clip.visual.transformer.resblocks, *clip.transformer.resblocks]
     loss_function = open_clip.ClipLoss()
-    optimizer = torch.optim.AdamW(
-        parameter_groups(clip, config.weight_decay), lr=config.learning_rate, betas=(0.9, 0.98), fused=True
-    )
+    optimizer = MuonAdamW(clip, blocks, config.learning_rate, config.weight_decay)
     start = load_checkpoint(output, clip, optimizer) if config.resume else 0
 
-    seed, half = 1_000_000 * (config.seed + 1), config.scenes // 2
-    sizes = ((96, 96), (96, 96), (96, 96), (128, 128))
-    closeups = PoolConfig(half, ((64, 64),), seed, objects=(1, 2), closeup=True)
-    scenes = PoolConfig(half, sizes, seed + half, objects=(1, 3), plain_captions=3)
-    paths = [path for pool in (closeups, scenes) for path in build_pool(pool, Path(config.cache))]
-    stream = batches(paths, config, start)
+    stream, zero_shot = batches(config, start), ZeroShot(config.held_out)
     writer = SummaryWriter(str(output))
-    started = time.monotonic()
-    step = start
     with tqdm(total=config.steps, initial=start, desc="clip", unit="step", mininterval=5) as bar:
         for step in range(start, config.steps):
             images, captions = next(stream)
-            progress = step / config.steps
-            if config.minutes:
-                progress = max(progress, (time.monotonic() - started) / 60 / config.minutes)
-            if progress >= 1:
-                break
-            rate = cosine_with_warmup(step, config.warmup, progress) * config.learning_rate
-            for group in optimizer.param_groups:
-                group["lr"] = rate
+            factor = cosine_with_warmup(step, config.warmup, config.steps)
+            optimizer.set_rate(factor * config.learning_rate)
             tokens = encoder.tokenize(captions).to(device)
-            with torch.autocast(device.type, torch.bfloat16):
-                image_features = embed_with_dropout(encoder, to_tensor(images, device), config.patch_dropout)
+            with autocast(device):
+                image_features = embed_with_dropout(encoder, images.to(device), config.patch_dropout)
                 text_features = encoder.encode_text(tokens)
-            image_features, text_features = (
-                torch.nn.functional.normalize(f.float(), dim=-1) for f in (image_features, text_features)
-            )
+            image_features, text_features = (F.normalize(f.float(), dim=-1) for f in (image_features, text_features))
             loss = loss_function(image_features, text_features, clip.logit_scale.exp())
-            optimizer.zero_grad(set_to_none=True)
+            optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(clip.parameters(), 1.0)
             optimizer.step()
@@ -188,7 +191,7 @@ def train(config: PretrainClipConfig) -> Path:
                 accuracy = (image_features @ text_features.T).argmax(1).eq(torch.arange(len(tokens), device=device))
                 writer.add_scalar("loss", loss.item(), step)
                 bar.set_postfix(loss=f"{loss.item():.3f}", top1=f"{accuracy.float().mean().item():.2f}")
-            if (step + 1) % 200 == 0:
+            if (step + 1) % 100 == 0:
                 save_checkpoint(output, clip, optimizer, step + 1)
                 scores = zero_shot(encoder, device)
                 for name, value in scores.items():
@@ -196,7 +199,7 @@ def train(config: PretrainClipConfig) -> Path:
                 bar.write(f"step {step + 1}: loss {loss.item():.3f}, zero-shot " + json.dumps(scores))
     writer.close()
     path = output / "clip.pt"
-    torch.save({"clip": clip.state_dict(), "zero_shot": zero_shot(encoder, device), "steps": step + 1}, path)
+    torch.save({"clip": clip.state_dict(), "zero_shot": zero_shot(encoder, device), "steps": config.steps}, path)
     print(f"wrote {path}")
     return path
 

@@ -27,12 +27,15 @@ from synseg_model.checkpoints import save_model
 from synseg_model.clip_encoder import ClipEncoder
 from synseg_model.config import CLIP_MEAN, CLIP_STD, DecoderConfig, EncoderConfig, ImageConfig, ModelConfig
 from synseg_model.network import SynSeg
+from synseg_model.trainer import cosine_with_warmup
 from training.checkpoint import load_checkpoint, save_checkpoint
 from training.datasets.scene_pool import Chunk, PoolConfig, build_pool, read_chunk
 from training.datasets.scene_vocabulary import is_base
 from training.datasets.scenes import BASE_NOUNS, COLORS, STUFF
+from training.initialization import standardize
+from training.optimizers import MuonAdamW
 from training.pretrain_clip import to_tensor
-from training.schedule import cosine_with_warmup, parameter_groups
+from training.schedule import autocast
 from training.tiny_clip import MERGES_FILE, TINY_CLIP, tokenizer
 
 TEMPLATES = ("a {}", "a picture of a {}", "{}")
@@ -46,7 +49,9 @@ class PretrainDecoderConfig:
         clip: folder that `training.pretrain_clip` wrote.
         output: folder for checkpoints, TensorBoard events and the finished model folder `model/`.
         cache: folder for the rendered scenes.
-        scenes: number of scenes, all of the base split.
+        scenes: number of scenes, all of the base split, shaped like a camera's 4:3 picture.
+        crop: side of the windows around things that training sees first. crop_steps: share of the steps that do; the
+            rest sees whole pictures. A window shows a thing at the same size for a quarter of the work.
         batch: images in a batch. labels: labels decoded for each image, present and absent ones.
         resume: go on from the last checkpoint in `output`.
     """
@@ -55,16 +60,18 @@ class PretrainDecoderConfig:
     output: str = "runs/decoder"
     cache: str = "runs/cache"
     name: str = "synseg-tiny"
-    scenes: int = 14_000
-    steps: int = 1_200
-    batch: int = 14
-    labels: int = 5
-    learning_rate: float = 2e-3
+    scenes: int = 8_000
+    steps: int = 1_900
+    crop: int = 96
+    crop_steps: float = 0.9
+    batch: int = 20
+    labels: int = 6
+    learning_rate: float = 3e-3
     weight_decay: float = 0.05
     warmup: int = 100
     layers: tuple[int, ...] = (1, 3, 5)
     ffn: int = 512
-    image_size: int = 160
+    image_size: int = 192
     seed: int = 0
     device: str = "auto"
     resume: bool = False
@@ -89,26 +96,40 @@ def embed_labels(encoder: ClipEncoder, labels: list[str], templates: tuple[str, 
 def draw_labels(
     segments: list[tuple[str, str | None]], visible: np.ndarray, count: int, rng: np.random.Generator
 ) -> list[str]:
-    """Draw present and absent labels for a scene, three to two, with near misses among the absent ones.
+    """Draw present and absent labels for a scene, half and half; the odd one is present.
 
-    A near miss has a present noun in another colour or another noun in a present colour.
+    visible: share of the picture that each segment covers; of what covers less than 0.4 % neither presence nor absence
+    is asked. Of the absent labels half are nouns, the rest stuff and near misses: a present noun in another colour or
+    another noun in a present colour.
     """
-    shown = [segment for segment, area in zip(segments, visible, strict=True) if area]
+    shown = [segment for segment, share in zip(segments, visible, strict=True) if share]
+    large = [segment for segment, share in zip(segments, visible, strict=True) if share >= 0.004]
+    names = {name for noun, color in large for name in (noun, f"{color} {noun}" if color else noun)}
+    present = [str(label) for label in rng.permutation(sorted(names))][: count - count // 2]
+    known = {name for noun, color in shown for name in (noun, f"{color} {noun}")}
     things = [(noun, color) for noun, color in shown if color]
-    present = list({noun for noun, _ in shown} | {f"{color} {noun}" for noun, color in things})
-    present = [str(label) for label in rng.permutation(sorted(present))][: count - 2 * count // 5]
-    known = {noun for noun, _ in shown} | {f"{color} {noun}" for noun, color in things}
     absent: list[str] = []
     while len(present) + len(absent) < count:
-        kind = rng.integers(4)
+        kind = rng.integers(6)
         noun, color = BASE_NOUNS[rng.integers(len(BASE_NOUNS))], list(COLORS)[rng.integers(len(COLORS))]
         if things and kind < 2:
             shown_noun, shown_color = things[rng.integers(len(things))]
             noun, color = (shown_noun, color) if kind == 0 else (noun, shown_color)
-        label = STUFF[rng.integers(len(STUFF))] if kind == 2 else noun if kind == 3 else f"{color} {noun}"
+        label = STUFF[rng.integers(len(STUFF))] if kind == 2 else noun if kind > 2 else f"{color} {noun}"
         if label not in known and label not in absent and (kind >= 2 or is_base(color, noun)):
             absent.append(label)
     return present + absent
+
+
+def window_around(
+    index_map: np.ndarray, segments: list[tuple[str, str | None]], side: int, rng: np.random.Generator
+) -> tuple[slice, slice]:
+    """Choose a square window that holds the middle of a thing of the scene somewhere near its own."""
+    things = [i for i, (_, color) in enumerate(segments) if color and (index_map == i).any()]
+    rows, columns = np.nonzero(index_map == things[rng.integers(len(things))])
+    middle = np.array([rows.mean(), columns.mean()]) + rng.uniform(-0.3, 0.3, 2) * side - side / 2
+    top, left = np.clip(middle, 0, np.array(index_map.shape) - side).astype(int)
+    return slice(top, top + side), slice(left, left + side)
 
 
 def mask_of(label: str, segments: list[tuple[str, str | None]], index_map: np.ndarray) -> np.ndarray:
@@ -123,18 +144,20 @@ def batches(chunks: list[Chunk], config: PretrainDecoderConfig, rows: dict[str, 
     while True:
         rng = np.random.default_rng((config.seed, 2, step))
         chunk = chunks[rng.integers(len(chunks))]
-        picked = rng.choice(len(chunk), config.batch, replace=False)
-        images, index_maps = chunk.images[picked], chunk.index_maps[picked]
-        if rng.random() < 0.5:  # scenes have no left and right that a label names
-            images, index_maps = images[:, :, ::-1].copy(), index_maps[:, :, ::-1].copy()
-        labels, masks = [], []
-        for row, index_map in zip(picked, index_maps, strict=True):
-            segments = chunk.segments[row]
-            visible = np.bincount(index_map.ravel(), minlength=len(segments))
-            drawn = draw_labels(segments, visible, config.labels, rng)
+        images, labels, masks = [], [], []
+        for row in rng.choice(len(chunk), config.batch, replace=False):
+            image, index_map, segments = chunk.images[row], chunk.index_maps[row], chunk.segments[row]
+            if step < config.crop_steps * config.steps:
+                window = window_around(index_map, segments, config.crop, rng)
+                image, index_map = image[window], index_map[window]
+            if rng.random() < 0.5:  # scenes have no left and right that a label names
+                image, index_map = image[:, ::-1], index_map[:, ::-1]
+            shares = np.bincount(index_map.ravel(), minlength=len(segments)) / index_map.size
+            drawn = draw_labels(segments, shares, config.labels, rng)
+            images.append(image)
             labels.append([rows[label] for label in drawn])
             masks.append(np.stack([mask_of(label, segments, index_map) for label in drawn]))
-        yield images, np.array(labels), np.stack(masks)
+        yield np.stack(images), np.array(labels), np.stack(masks)
         step += 1
 
 
@@ -155,23 +178,6 @@ def mask_loss(logits: Tensor, masks: Tensor, balance: float = 0.0) -> Tensor:
     overlap = 2 * (probability * masks).sum(dim=2) + 1
     dice = 1 - overlap / (probability.sum(dim=2) + masks.sum(dim=2) + 1)
     return cross_entropy + 0.3 * dice[present].mean()
-
-
-@torch.no_grad()
-def standardize(network: SynSeg, images: Tensor, text: Tensor) -> None:
-    """Scale the decoder's input layers so that their outputs have mean 0 and variance 1 on real data.
-
-    CLIP's hidden states and raw text embeddings are far from unit variance; a post-norm decoder behind them starts
-    slowly or not at all. images: (B,3,H,W) normalised. text: (N,D), every training label.
-    """
-    decoder = network.decoder
-    states = network.encoder.hidden_states(images, network.config.decoder.layers)
-    inputs = [(layer, state.flatten(0, 1)) for layer, state in zip(decoder.reduces, reversed(states), strict=True)]
-    for layer, x in [*inputs, (decoder.film.scale, text), (decoder.film.shift, text)]:
-        y = x @ layer.weight.T
-        mean, std = y.mean(dim=0), y.std(dim=0)
-        layer.weight.div_(std[:, None])
-        layer.bias.copy_(-mean / std)
 
 
 def build_network(config: PretrainDecoderConfig) -> tuple[SynSeg, ModelConfig]:
@@ -208,17 +214,14 @@ def train(config: PretrainDecoderConfig) -> Path:
     network, model_config = build_network(config)
     network.to(device).train()
     decoder = network.decoder
-    optimizer = torch.optim.AdamW(parameter_groups(decoder, config.weight_decay), lr=config.learning_rate, fused=True)
+    optimizer = MuonAdamW(decoder, list(decoder.blocks), config.learning_rate, config.weight_decay)
     start = load_checkpoint(output, decoder, optimizer) if config.resume else 0
 
     labels = base_labels()
     table = embed_labels(network.encoder, labels, model_config.templates, device)
-    side, patch = config.image_size, network.encoder.patch
-    wide = model_config.image.input_size(480, 640, patch)
-    small = tuple(length * 13 // 16 // patch * patch for length in wide)
-    sizes = (small, small, wide, (side * 13 // 16 // patch * patch,) * 2)  # mostly small ones: they cost less
-    pool = PoolConfig(config.scenes, sizes, seed=50_000_000 + 1_000_000 * config.seed, split="base", objects=(1, 6),
-                      captions=1, supersample=(1, 2, 3))  # fmt: skip
+    size = model_config.image.input_size(480, 640, network.encoder.patch)
+    pool = PoolConfig(config.scenes, (size,), seed=50_000_000 + 1_000_000 * config.seed, split="base", objects=(1, 6),
+                      captions=1, supersample=(1, 2))  # fmt: skip
     chunks = [read_chunk(path) for path in tqdm(build_pool(pool, Path(config.cache)), desc="reading scenes")]
     stream = batches(chunks, config, {label: row for row, label in enumerate(labels)}, start)
     if start == 0:
@@ -228,16 +231,14 @@ def train(config: PretrainDecoderConfig) -> Path:
     with tqdm(total=config.steps, initial=start, desc="decoder", unit="step", mininterval=5) as bar:
         for step in range(start, config.steps):
             images, rows, masks = next(stream)
-            factor = cosine_with_warmup(step, config.warmup, step / config.steps)
-            for group in optimizer.param_groups:
-                group["lr"] = factor * config.learning_rate
-            with torch.autocast(device.type, torch.bfloat16):
+            optimizer.set_rate(cosine_with_warmup(step, config.warmup, config.steps) * config.learning_rate)
+            with autocast(device):
                 logits = network(to_tensor(images, device), table[torch.from_numpy(rows).to(device)])
             balance = max(0.0, 1 - 2 * step / config.steps)  # gone at half time, so that thresholds end calibrated
             loss = mask_loss(logits, torch.from_numpy(masks).to(device), balance)
             if not math.isfinite(loss.item()):
                 raise FloatingPointError(f"the loss is {loss.item()} at step {step}: lower --learning_rate")
-            optimizer.zero_grad(set_to_none=True)
+            optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(decoder.parameters(), 1.0)
             optimizer.step()

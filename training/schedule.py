@@ -1,16 +1,11 @@
-"""Learning-rate schedule and parameter groups shared by all training programs."""
+"""Precision and parameter groups that the pre-training programs share."""
 
 from __future__ import annotations
 
-import math
+from contextlib import AbstractContextManager
 
+import torch
 from torch import nn
-
-
-def cosine_with_warmup(step: int, warmup: int, progress: float) -> float:
-    """Return the learning rate's factor in [0, 1]: linear warm-up, then half a cosine over `progress` in [0, 1]."""
-    ramp = min(1.0, (step + 1) / max(1, warmup))
-    return ramp * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
 
 def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict]:
@@ -20,3 +15,9 @@ def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict]:
         {"params": [p for p in trained if p.ndim >= 2], "weight_decay": weight_decay},
         {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
     ]
+
+
+def autocast(device: torch.device) -> AbstractContextManager:
+    """Compute in bfloat16 where that is fast: on GPUs and on CPUs with matrix units for it (AMX)."""
+    fast = device.type != "cpu" or torch.cpu._is_amx_tile_supported()
+    return torch.autocast(device.type, torch.bfloat16, enabled=fast)

@@ -12,9 +12,17 @@ from synseg_model.clip_encoder import ClipEncoder
 from synseg_model.config import DecoderConfig, EncoderConfig, ModelConfig
 from synseg_model.network import SynSeg
 from training.datasets.scenes import NOVEL_NOUNS, NOVEL_PAIRS
+from training.initialization import mimetic_attention, standardize
+from training.optimizers import MuonAdamW, orthogonalize
 from training.pretrain_clip import PretrainClipConfig
 from training.pretrain_clip import train as train_clip
-from training.pretrain_decoder import PretrainDecoderConfig, base_labels, draw_labels, mask_loss, standardize
+from training.pretrain_decoder import (
+    PretrainDecoderConfig,
+    base_labels,
+    draw_labels,
+    mask_loss,
+    window_around,
+)
 from training.pretrain_decoder import train as train_decoder
 from training.tiny_clip import TINY_CLIP, tokenizer, write_merges
 
@@ -29,11 +37,67 @@ def test_drawn_labels_are_distinct_known_and_partly_absent():
     segments = [("grass", None), ("ball", "red"), ("car", "blue")]
     allowed = set(base_labels())
     for seed in range(200):
-        drawn = draw_labels(segments, np.array([5, 5, 0]), 8, np.random.default_rng(seed))
+        drawn = draw_labels(segments, np.array([0.5, 0.5, 0.0]), 8, np.random.default_rng(seed))
         assert len(set(drawn)) == 8
-        assert {"grass", "ball", "red ball"} <= set(drawn)
-        assert "blue car" not in drawn[:3], "what is hidden is not present"
+        assert {"grass", "ball", "red ball"} == set(drawn[:3])
+        assert not set(drawn[3:]) & {"grass", "ball", "red ball"}
         assert set(drawn) <= allowed | {"red ball"}
+
+
+def test_what_covers_next_to_nothing_is_neither_present_nor_absent():
+    segments = [("grass", None), ("ball", "red")]
+    for seed in range(200):
+        drawn = draw_labels(segments, np.array([0.999, 0.001]), 8, np.random.default_rng(seed))
+        assert not {"ball", "red ball"} & set(drawn)
+
+
+def test_windows_hold_a_part_of_a_thing_and_stay_inside():
+    index_map = np.zeros((40, 60), int)
+    index_map[2:8, 50:58] = 1
+    for seed in range(50):
+        rows, columns = window_around(index_map, [("grass", None), ("ball", "red")], 16, np.random.default_rng(seed))
+        assert index_map[rows, columns].shape == (16, 16)
+        assert index_map[rows, columns].any()
+
+
+def test_orthogonalized_matrices_have_singular_values_near_one():
+    for shape in ((192, 64), (64, 192)):  # square ones may have a value near 0 to start with
+        matrix = torch.randn(*shape, generator=torch.Generator().manual_seed(0))
+        values = torch.linalg.svdvals(orthogonalize(matrix))
+        assert values.min() > 0.6 and values.max() < 1.3, shape
+
+
+def test_muon_takes_the_matrices_of_blocks_and_adamw_all_else():
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Linear(4, 4))
+    optimizer = MuonAdamW(net, [net[1]], 0.05, 0.0)
+    groups = [*optimizer.muon.param_groups, *optimizer.adamw.param_groups]
+    assert [p is net[1].weight for p in optimizer.muon.param_groups[0]["params"]] == [True]
+    assert sorted(id(p) for group in groups for p in group["params"]) == sorted(id(p) for p in net.parameters())
+    x = torch.randn(64, 4)
+    losses = []
+    for _ in range(100):
+        loss = ((net(x) - 3 * x - 1) ** 2).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0] / 20
+
+
+def test_mimetic_attention_looks_at_itself_and_its_neighbours():
+    torch.manual_seed(0)
+    clip = open_clip.CLIP(**TINY_CLIP)
+    mimetic_attention(clip.visual)
+    block, position = clip.visual.transformer.resblocks[0], clip.visual.positional_embedding[1:]
+    x = F.layer_norm(position, position.shape[1:])
+    query, key, _ = block.attn.in_proj_weight.chunk(3)
+    head = slice(0, 64)
+    attention = ((x @ query[head].T) @ (x @ key[head].T).T / 8).softmax(dim=-1)
+    rows, columns = torch.meshgrid(torch.arange(16.0), torch.arange(16.0), indexing="ij")
+    place = torch.stack([rows.flatten(), columns.flatten()], dim=1)
+    distance = torch.cdist(place, place)
+    assert (attention * distance).sum(dim=1).mean() < distance.mean() / 2
 
 
 def test_mask_loss_is_least_at_the_truth():
@@ -83,7 +147,7 @@ def test_merges_file_is_the_same_bytes_each_time(tmp_path):
 @pytest.mark.slow
 def test_both_commands_make_a_model_folder_that_segments_and_resume_where_they_stopped(tmp_path):
     common = {"cache": str(tmp_path / "cache"), "device": "cpu"}
-    clip = dict(common, output=str(tmp_path / "clip"), scenes=160, batch=16, warmup=1)
+    clip = dict(common, output=str(tmp_path / "clip"), closeups=32, scenes=32, batch=16, warmup=1, held_out=4)
     train_clip(PretrainClipConfig(**clip, steps=2))
     decoder = dict(common, clip=clip["output"], output=str(tmp_path / "decoder"), scenes=32, batch=4, warmup=1)
     folder = train_decoder(PretrainDecoderConfig(**decoder, steps=2))

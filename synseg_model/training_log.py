@@ -1,0 +1,71 @@
+"""What a run shows while it trains: a progress bar, `log.jsonl` for programs, TensorBoard for people."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from pathlib import Path
+
+import numpy as np
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+LOG_FILE = "log.jsonl"
+
+
+class TrainingLog:
+    """Log one process's run of a training."""
+
+    def __init__(self, output: Path, start: int, steps: int, batch: int, every: int):
+        """start: the first step of this process; of an earlier one's lines those before it stay.
+
+        steps: of the whole run. batch: images of a step. every: steps between lines.
+        """
+        self.last, self.batch, self.every = steps - 1, batch, every
+        path = output / LOG_FILE
+        kept = []
+        if start and path.exists():  # a killed run may have logged steps that it will now repeat
+            kept = [line for line in path.read_text().splitlines(keepends=True) if _logged_step(line) < start]
+        path.write_text("".join(kept))
+        self.file = path.open("a", buffering=1)
+        self.writer = SummaryWriter(str(output), purge_step=start or None)
+        self.bar = tqdm(total=steps, initial=start, desc="training", unit="step", mininterval=1)
+        self.since, self.steps, self.waited = time.perf_counter(), 0, 0.0
+
+    def step(self, step: int, values: dict[str, float], waited: float, more: dict[str, float]) -> None:
+        """Count a step; every so many write its values, the rate of images and the share of time spent waiting."""
+        self.steps += 1
+        self.waited += waited
+        self.bar.update()
+        if (step + 1) % self.every and step != self.last:
+            return
+        spent = time.perf_counter() - self.since
+        speed = {"images_per_second": self.steps * self.batch / spent, "data_wait": self.waited / spent}
+        line = {"step": step, **values, **more, **speed}
+        self.file.write(json.dumps(line) + "\n")
+        for name, value in line.items():
+            if name != "step":
+                self.writer.add_scalar(name, value, step)
+        self.bar.set_postfix(loss=f"{values['total']:.3f}", images=f"{speed['images_per_second']:.1f}/s")
+        self.since, self.steps, self.waited = time.perf_counter(), 0, 0.0
+
+    def pictures(self, step: int, pictures: dict[str, np.ndarray]) -> None:
+        """Show pictures (H,W,3) uint8 in TensorBoard."""
+        for name, picture in pictures.items():
+            self.writer.add_image(name, picture, step, dataformats="HWC")
+
+    def __enter__(self) -> TrainingLog:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.bar.close()
+        self.file.close()
+        self.writer.close()
+
+
+def _logged_step(line: str) -> float:
+    try:
+        return json.loads(line)["step"]
+    except (ValueError, KeyError, TypeError):  # the last line of a killed run may be cut off
+        return math.inf
