@@ -5,6 +5,7 @@ Source: SynSeg, arXiv 2508.06115, section 3.2; the foreground-background form is
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -16,8 +17,8 @@ def synergy_features(activation: Tensor, features: Tensor) -> tuple[Tensor, Tens
 
     activation: (B,N,P) in [0, 1], one map per image and label over P tokens.
     features: (B,N,P,D), or (B,1,P,D) where all labels share them.
-    Returns foreground (B,N,D) and background (B,N,D), in float32 whatever autocast says; their sum is the mean
-    feature of the image. The division by the number of tokens is CCAM's; cosine similarity does not see it.
+    Returns foreground (B,N,D) and background (B,N,D), in float32 also under autocast (float64 for such inputs); their
+    sum is the mean feature of the image. The division by the number of tokens is CCAM's; cosines do not see it.
     Raises ValueError for shapes that do not fit.
     """
     if activation.ndim != 3 or features.ndim != 4 or activation.shape[0] != features.shape[0]:
@@ -28,10 +29,11 @@ def synergy_features(activation: Tensor, features: Tensor) -> tuple[Tensor, Tens
         raise ValueError(
             f"features {tuple(features.shape)} do not fit activation {tuple(activation.shape)}: labels or tokens differ"
         )
-    activation, features = activation.float(), features.float()
     tokens = activation.shape[2]
-    foreground = (activation.unsqueeze(2) @ features).squeeze(2) / tokens  # (B,N,1,P) @ (B,N,P,D)
-    background = features.sum(dim=2) / tokens - foreground
+    with torch.autocast(activation.device.type, enabled=False):  # which would multiply in half precision
+        activation, features = (x if x.dtype == torch.float64 else x.float() for x in (activation, features))
+        foreground = (activation.unsqueeze(2) @ features).squeeze(2) / tokens  # (B,N,1,P) @ (B,N,P,D)
+        background = features.sum(dim=2) / tokens - foreground
     return foreground, background
 
 

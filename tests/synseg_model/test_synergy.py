@@ -35,6 +35,13 @@ def test_features_shared_by_all_labels_equal_repeated_ones(inputs):
         torch.testing.assert_close(one, other)
 
 
+def test_autocast_does_not_round_the_sums(inputs):
+    exact = synergy_features(*inputs)
+    with torch.autocast("cpu", torch.bfloat16):
+        for one, other in zip(synergy_features(*inputs), exact, strict=True):
+            assert torch.equal(one, other)
+
+
 def test_half_precision_inputs_are_summed_in_float32(inputs):
     foreground, _ = synergy_features(*(x.bfloat16() for x in inputs))
     assert foreground.dtype == torch.float32

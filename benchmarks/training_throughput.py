@@ -1,0 +1,102 @@
+"""Measure training at the paper's size: `python -m benchmarks.training_throughput --pictures FOLDER --captions FILE`.
+
+A ViT-B/16 at 224 px with CLIPSeg's decoder takes steps of the paper's objective on captioned pictures through the real
+trainer. Weights are random: they change no speed. The JSON says how many images a second that makes, and which share
+of the time the trainer waited for data: with few readers pictures are decoded slower than a GPU takes them.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import statistics
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import jsonargparse
+import torch
+
+from synseg_model.config import CLIP_MEAN, CLIP_STD, DecoderConfig, EncoderConfig, ImageConfig, ModelConfig
+from synseg_model.network import SynSeg
+from synseg_model.trainer import Trainer, TrainerConfig
+from synseg_model.training_log import LOG_FILE
+from training.batches import BatchConfig, BatchSource, TextBank
+from training.datasets.coco_captions import CocoCaptions
+from training.objective import Objective, ObjectiveConfig
+from training.prepare import PrepareConfig, prepare
+
+
+@dataclass
+class ThroughputConfig:
+    """Settings of the measurement.
+
+    Args:
+        pictures: folder of pictures. captions: their COCO captions file.
+        batch: images of a step. steps: measured ones, after two that are not.
+        workers: reading processes to compare.
+        precision: of the trainer; auto takes bf16 on GPUs.
+        output: JSON file.
+    """
+
+    pictures: str
+    captions: str
+    batch: int = 8
+    steps: int = 8
+    workers: tuple[int, ...] = (0, 1)
+    precision: str = "auto"
+    output: str = "benchmarks/results/training_throughput.json"
+
+
+def measure(config: ThroughputConfig, workers: int, folder: Path) -> dict:
+    """Train a few steps with so many reading processes; returns medians."""
+    image = ImageConfig(size=224, mean=CLIP_MEAN, std=CLIP_STD)
+    encoder = EncoderConfig("ViT-B-16-quickgelu", included=True)
+    network = SynSeg.from_config(ModelConfig("throughput", encoder, DecoderConfig(), image), download=False)
+    trainer = Trainer(
+        TrainerConfig(
+            output=str(folder / f"workers{workers}"),
+            steps=config.steps + 2,
+            batch=config.batch,
+            precision=config.precision,
+            log_every=1,
+            picture_every=0,
+            save_every=config.steps + 2,
+            patience=0,
+        )
+    )
+    network.to(trainer.fabric.device)
+    pairs = CocoCaptions(config.pictures, config.captions, folder / "labels")
+    text = TextBank(network.encoder, network.config.templates, network.config.normalize_text)
+    batches = BatchSource(pairs, BatchConfig(image_size=224, workers=workers), image, text)
+    trainer.fit(Objective(network, ObjectiveConfig()), batches)
+    lines = [json.loads(line) for line in (trainer.output / LOG_FILE).read_text().splitlines()][2:]
+    return {
+        name: round(statistics.median(line[name] for line in lines), 3) for name in ("images_per_second", "data_wait")
+    }
+
+
+def main(config: ThroughputConfig) -> dict:
+    """Measure with every number of readers, side by side in one run, and write the JSON."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        prepare(PrepareConfig(input=config.captions, output=str(folder / "labels"), workers=1))
+        measured = {str(workers): measure(config, workers, folder) for workers in config.workers}
+    gpu = torch.cuda.is_available()
+    result = {
+        "what": "training steps of ViT-B/16, 224 px, CLIPSeg decoder, paper's objective, medians",
+        "device": torch.cuda.get_device_name() if gpu else f"CPU, {torch.get_num_threads()} threads",
+        "machine": platform.machine(),
+        "torch": torch.__version__,
+        "settings": {k: v for k, v in asdict(config).items() if k not in ("pictures", "captions", "output")},
+        "by_reading_processes": measured,
+    }
+    path = Path(config.output)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(result, indent=2) + "\n")
+    print(json.dumps(result, indent=2))
+    return result
+
+
+if __name__ == "__main__":
+    main(jsonargparse.auto_cli(ThroughputConfig, as_positional=False))

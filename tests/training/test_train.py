@@ -1,0 +1,123 @@
+"""The program as its users start it: real processes, real scenes, real captions."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from synseg_model.segmenter import Segmenter
+from training.train import TrainConfig, run
+
+SMALL = [
+    "--data.scenes=40",
+    "--data.scene_size=[64,64]",
+    "--trainer.batch=4",
+    "--trainer.log_every=1",
+    "--trainer.save_every=3",
+    "--trainer.accelerator=cpu",
+    "--evaluate=0",
+]
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+def arguments(cache, output, *more):
+    return [*SMALL, f"--data.cache={cache}", f"--trainer.output={output}", *more]
+
+
+def start(*words):
+    return subprocess.Popen([sys.executable, "-m", "training.train", *words], stderr=subprocess.PIPE, text=True)
+
+
+def losses(output):
+    return [json.loads(line)["total"] for line in (output / "log.jsonl").read_text().splitlines()]
+
+
+def test_training_ends_with_a_model_that_segments_and_its_numbers_before_and_after(cache, tmp_path, capsys):
+    assert run(arguments(cache, tmp_path, "--trainer.steps=2", "--evaluate=2")) == 0
+    segmenter = Segmenter.load(str(tmp_path / "model"))
+    segmenter.set_vocabulary(["ball", "grass"])
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert set(results) == {"before", "after"} and "novel" in results["after"]
+    assert "before" in capsys.readouterr().out
+    config = json.loads((tmp_path / "model" / "config.json").read_text())
+    assert config["training"]["captions"]["trainer"]["steps"] == 2
+
+
+def test_a_killed_run_that_goes_on_ends_with_the_same_weights(cache, tmp_path):
+    assert run(arguments(cache, tmp_path / "whole", "--trainer.steps=9")) == 0
+    process = start(*arguments(cache, tmp_path / "killed", "--trainer.steps=9"))
+    deadline = time.monotonic() + 300
+    while not (tmp_path / "killed" / "last.pt").exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert not (tmp_path / "killed" / "model").exists(), "the run ended before it was killed"
+    assert run(arguments(cache, tmp_path / "killed", "--trainer.steps=9", "--resume")) == 0
+    one, other = (load_file(tmp_path / name / "model" / "weights.safetensors") for name in ("whole", "killed"))
+    assert all(torch.equal(one[key], other[key]) for key in one)
+    assert losses(tmp_path / "whole") == losses(tmp_path / "killed")
+
+
+def test_two_processes_give_the_losses_of_one(cache, tmp_path):
+    common = ["--trainer.steps=3", "--batches.absent=0"]
+    one = start(*arguments(cache, tmp_path / "one", *common))
+    assert one.wait() == 0, one.stderr.read()
+    two = start(*arguments(cache, tmp_path / "two", *common, "--trainer.devices=2"))
+    assert two.wait() == 0, two.stderr.read()
+    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-4)
+
+
+def test_a_random_decoder_starts_from_the_seed(cache, tmp_path):
+    for name in ("one", "other"):
+        assert run(arguments(cache, tmp_path / name, "--decoder=random", "--trainer.steps=1")) == 0
+    assert losses(tmp_path / "one") == losses(tmp_path / "other")
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["--data.source=coco", "--data.images=nowhere", "--data.captions=nowhere.json"], "training.prepare"),
+        (["--data.source=webdataset", "--data.shards=nowhere/{0..3}.tar"], "nowhere"),
+        (["--model=no-such-model"], "no-such-model"),
+        (["--trainer.batch=4000", "--trainer.steps=1"], "fewer than a batch of 4000"),
+    ],
+)
+def test_what_is_missing_is_one_clear_line(cache, tmp_path, capsys, words, reason):
+    assert run([*arguments(cache, tmp_path / "run"), *words]) == 2
+    error = capsys.readouterr().err
+    assert reason in error.splitlines()[-1]
+    assert "Traceback" not in error
+
+
+def test_print_config_is_a_file_that_sets_the_same(tmp_path, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        run(["--trainer.steps=7", "--objective.clamp=straight-through", "--print-config"])
+    assert stopped.value.code == 0
+    text = capsys.readouterr().out
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(SystemExit):
+        run(["--config", str(tmp_path / "config.yaml"), "--print-config"])
+    assert capsys.readouterr().out == text
+
+
+def test_the_papers_run_is_paper_mode(capsys):
+    with pytest.raises(SystemExit):
+        run(["--config", "training/configs/cc12m_vitb16.yaml", "--print-config"])
+    shown = capsys.readouterr().out
+    for line in ("model: clipseg-rd64-refined", "pairs: all", "clamp: hard", "features: conditioned", "absent: 0",
+                 "presence: 0.0", "anchor: 0.0", "teacher: 0.0"):  # fmt: skip
+        assert line in shown
+
+
+def test_defaults_need_no_arguments():
+    assert TrainConfig().data.source == "scenes"

@@ -1,0 +1,206 @@
+"""What weakly supervised training minimises: the paper's MCCL on FSS vectors, and terms of ours beside it.
+
+Source of the first: SynSeg, arXiv 2508.06115. The terms `presence`, `anchor` and `teacher` are ours and off by default.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from synseg_model.losses import MCCLLoss
+from synseg_model.network import SynSeg
+from synseg_model.synergy import pool_to_tokens, synergy_features
+from synseg_model.trainer import TrainerConfig
+
+
+@dataclass
+class ObjectiveConfig:
+    """Weights of the terms and their modes.
+
+    Args:
+        align, cont, back, sep: weights of MCCL's four terms (the paper's lambdas, which it does not publish).
+        pairs: all (paper) or distinct (ours), see `synseg_model.losses`.
+        clamp: hard (paper) or straight-through (ours).
+        features: what the maps pool. conditioned: FiLM's output through a projector that trains along (paper). frozen:
+            CLIP's own dense embeddings (ours), which no training can bend towards the text.
+        presence: weight of an image-level loss (ours): a present label must be active somewhere, an absent one nowhere.
+        anchor: weight of a loss (ours) that ties each map to CLIP's dense similarity among the image's labels.
+        anchor_temperature: of the softmax over labels that makes the anchor's target.
+        teacher: weight of self-training (ours): pixels take the label that the averaged decoder finds most active
+            among those of the caption; the caption is what the masks of the teacher have over an open vocabulary.
+        teacher_margin: a pixel counts where the teacher's best activation is above this and absent ones count nowhere.
+    """
+
+    align: float = 1.0
+    cont: float = 1.0
+    back: float = 1.0
+    sep: float = 1.0
+    pairs: str = "all"
+    clamp: str = "hard"
+    features: str = "conditioned"
+    presence: float = 0.0
+    anchor: float = 0.0
+    anchor_temperature: float = 0.05
+    teacher: float = 0.0
+    teacher_margin: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.features not in ("conditioned", "frozen"):
+            raise ValueError(f"objective.features is {self.features!r}: expected 'conditioned' or 'frozen'")
+        names = ("align", "cont", "back", "sep", "presence", "anchor", "teacher")
+        weights = {name: getattr(self, name) for name in names}
+        if min(weights.values()) < 0 or max(weights.values()) == 0:
+            raise ValueError(f"weights of the objective are {weights}: expected none below 0 and one above")
+
+    @property
+    def uses_mccl(self) -> bool:
+        return max(self.align, self.cont, self.back, self.sep) > 0
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a batch.
+
+    images: (B,3,H,W) normalised. text: (B,N,C) embeddings of the labels. valid: (B,N) bool, False for padding.
+    present: (B,N) bool, True for labels of the caption, False for absent ones and padding. labels: their names.
+    """
+
+    images: Tensor
+    text: Tensor
+    valid: Tensor
+    present: Tensor
+    labels: list[list[str]] = field(default_factory=list)
+
+
+class Objective(nn.Module):
+    """A network with what its training needs beside it; see `ObjectiveConfig` for the terms."""
+
+    def __init__(self, network: SynSeg, config: ObjectiveConfig, fresh: bool = False):
+        """fresh: the decoder's weights are random and take the learning rate of new layers."""
+        super().__init__()
+        self.network, self.config, self.fresh = network, config, fresh
+        weights = (config.align, config.cont, config.back, config.sep)
+        self.mccl = MCCLLoss(weights, pairs=config.pairs, clamp=config.clamp)
+        self.projector = None
+        if config.uses_mccl and config.features == "conditioned":
+            self.projector = nn.Conv2d(network.config.decoder.width, network.encoder.text_width, 1)
+
+    @property
+    def decoder(self) -> nn.Module:
+        return self.network.decoder
+
+    def parameter_groups(self, config: TrainerConfig) -> list[dict]:
+        """Group the trained parameters: pre-trained or new, with weight decay (matrices) or without (vectors)."""
+        projector = list(self.projector.parameters()) if self.projector else []
+        decoder = list(self.decoder.parameters())
+        new, old = config.new_learning_rate, config.learning_rate
+        groups = []
+        for parameters, rate in ((decoder, new if self.fresh else old), (projector, new)):
+            for matrices, decay in ((True, config.weight_decay), (False, 0.0)):
+                chosen = [p for p in parameters if p.requires_grad and (p.ndim >= 2) == matrices]
+                if chosen:
+                    groups.append({"params": chosen, "lr": rate, "peak": rate, "weight_decay": decay})
+        return groups
+
+    def forward(self, part: Part, averaged: nn.Module) -> dict[str, Tensor]:
+        """Compute the weighted total, its terms, and the statistics that the trainer watches: means over the images."""
+        network, config = self.network, self.config
+        patch = network.encoder.patch
+        grid = (part.images.shape[2] // patch, part.images.shape[3] // patch)
+        reduced = network.encode_image(part.images)
+        logits = self.decoder(reduced, part.text, grid)
+        with torch.autocast(part.images.device.type, enabled=False):
+            logits = logits.float()
+            activation = pool_to_tokens(logits.sigmoid(), grid)  # (B, N, P)
+        terms: dict[str, Tensor] = {}
+        dense = None
+        if config.anchor or (config.uses_mccl and config.features == "frozen"):
+            with torch.no_grad():
+                dense = network.encoder.dense_embedding(part.images)
+        if config.uses_mccl:
+            features = dense.unsqueeze(1) if self.projector is None else self._project(reduced[0], part.text, grid)
+            foreground, background = synergy_features(activation, features)
+            terms |= self.mccl(foreground, background, part.text.float(), part.present)
+        total = terms.pop("total", logits.new_zeros(()))
+        if config.presence:
+            terms["presence"] = presence_loss(pool_to_tokens(logits, grid), part.present, part.valid)
+            total = total + config.presence * terms["presence"]
+        if config.anchor:
+            terms["anchor"] = anchor_loss(
+                pool_to_tokens(logits, grid), dense, part.text, part.present, config.anchor_temperature
+            )
+            total = total + config.anchor * terms["anchor"]
+        if config.teacher:
+            with torch.no_grad():
+                states = network.encoder.hidden_states(part.images, network.config.decoder.layers)
+                target = averaged(averaged.reduce(states), part.text, grid).float()
+            terms["teacher"] = teacher_loss(logits, target, part.present, part.valid, config.teacher_margin)
+            total = total + config.teacher * terms["teacher"]
+        return {"total": total, **terms, **activation_statistics(activation.detach(), part.present)}
+
+    def _project(self, reduced: Tensor, text: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Project FiLM's output (B,N,P,D) to the text's dimension, (B,N,P,C)."""
+        features = self.decoder.film(reduced.unsqueeze(1), text)[:, :, 1:]
+        batch, labels = features.shape[:2]
+        pictures = features.flatten(0, 1).transpose(1, 2).unflatten(2, grid)  # (B*N, D, h, w)
+        return self.projector(pictures).flatten(2).transpose(1, 2).unflatten(0, (batch, labels))
+
+
+def presence_loss(logits: Tensor, present: Tensor, valid: Tensor, share: float = 0.05) -> Tensor:
+    """Ask each label's most active tokens whether it is in the image (multiple-instance learning).
+
+    logits: (B,N,P). A label's score is the mean of its `share` largest. Present and absent labels weigh the same.
+    """
+    count = max(1, round(share * logits.shape[2]))
+    score = logits.topk(count, dim=2).values.mean(dim=2)
+    losses = F.binary_cross_entropy_with_logits(score, present.float(), reduction="none")
+    absent = valid & ~present
+    parts = [losses[mask].mean() for mask in (present, absent) if mask.any()]
+    return sum(parts) / len(parts)
+
+
+def anchor_loss(logits: Tensor, dense: Tensor, text: Tensor, present: Tensor, temperature: float) -> Tensor:
+    """Tie maps to the share that CLIP's own dense similarity gives each label among those of its caption.
+
+    logits: (B,N,P). dense: (B,P,C) frozen. text: (B,N,C).
+    """
+    similarity = F.normalize(text.float(), dim=-1) @ F.normalize(dense.float(), dim=-1).mT  # (B, N, P)
+    similarity = similarity - similarity.mean(dim=2, keepdim=True)  # every label is alike on average over the image
+    target = (similarity / temperature).masked_fill(~present.unsqueeze(2), -torch.inf).softmax(dim=1)
+    losses = F.binary_cross_entropy_with_logits(logits, target.nan_to_num(), reduction="none")
+    return losses[present].mean()
+
+
+def teacher_loss(logits: Tensor, teacher: Tensor, present: Tensor, valid: Tensor, margin: float) -> Tensor:
+    """Learn pseudo-masks: a pixel belongs to the caption's label that the teacher finds most active there.
+
+    logits, teacher: (B,N,H,W). Pixels where no label's activation reaches `margin` count for no present label; absent
+    labels are absent everywhere.
+    """
+    best, winner = teacher.masked_fill(~present[:, :, None, None], -torch.inf).max(dim=1, keepdim=True)
+    sure = best.sigmoid() > margin  # (B, 1, H, W)
+    index = torch.arange(logits.shape[1], device=logits.device)[None, :, None, None]
+    target = (winner == index) & sure & present[:, :, None, None]
+    counts = torch.where(present[:, :, None, None], sure, valid[:, :, None, None])
+    losses = F.binary_cross_entropy_with_logits(logits, target.float(), reduction="none")
+    return (losses * counts).sum() / counts.sum().clamp(min=1)
+
+
+def activation_statistics(activation: Tensor, present: Tensor) -> dict[str, Tensor]:
+    """Tell what maps (B,N,P) of present labels say: their mean, their deviation over pixels and over labels."""
+    keep = present.unsqueeze(2)
+    count = present.sum().clamp(min=1)
+    labels = keep.sum(dim=1).clamp(min=1)  # (B, 1)
+    middle = (activation * keep).sum(dim=1) / labels  # (B, P)
+    spread = ((activation - middle.unsqueeze(1)) ** 2 * keep).sum(dim=1) / labels
+    several = present.sum(dim=1) > 1  # one label has nothing to differ from
+    return {
+        "activation/mean": activation.mean(dim=2)[present].sum() / count,
+        "activation/pixels": activation.std(dim=2)[present].sum() / count,
+        "activation/labels": spread.sqrt().mean(dim=1)[several].mean() if several.any() else spread.new_ones(()),
+    }
+

@@ -1,0 +1,218 @@
+"""Train from captions, as SynSeg does: `python -m training.train`.
+
+Without arguments it trains the shipped model on generated scenes and their captions on this machine, and measures it
+before and after. `--config training/configs/cc12m_vitb16.yaml` is the paper's run. Any setting can follow on the
+command line (`--trainer.steps 1000`); `--print-config` shows all of them as the file that would set them.
+
+Several GPUs: `--trainer.devices 4`. Several machines: the same command on each through `torchrun` or `fabric run`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import sys
+from dataclasses import asdict, dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Literal
+
+import jsonargparse
+import torch
+from torch import nn
+
+from synseg_model.checkpoints import load_model, save_model
+from synseg_model.decoder import ActivationDecoder
+from synseg_model.network import SynSeg
+from synseg_model.segmenter import Segmenter
+from synseg_model.trainer import CollapseError, Trainer, TrainerConfig, seed_step, write_whole
+from training.batches import BatchConfig, BatchSource, TextBank
+from training.datasets.pairs import Pairs
+from training.datasets.scene_pool import PoolConfig
+from training.evaluation.scenes import evaluate_scenes
+from training.initialization import standardize
+from training.objective import Objective, ObjectiveConfig
+from training.training_pictures import activation_pictures
+
+INTERRUPTED = 130
+
+
+@dataclass
+class DataConfig:
+    """Where pictures and captions come from.
+
+    Args:
+        source: scenes are generated here. webdataset: shards as img2dataset writes them, after `training.prepare`.
+            coco: a folder of pictures and a captions file, after `training.prepare`.
+        scenes: number of generated scenes.
+        scene_size: height and width of them, in pixels.
+        cache: folder for rendered scenes.
+        shards: a folder or pattern of shards: "cc12m/{00000..01242}.tar".
+        images: folder of the pictures of `captions`.
+        captions: COCO captions file.
+        labels: folder of the sidecars that training.prepare wrote; empty where they lie beside the data.
+        buffer: pictures that each reader of shards shuffles among.
+    """
+
+    source: Literal["scenes", "webdataset", "coco"] = "scenes"
+    scenes: int = 6_000
+    scene_size: tuple[int, int] = (128, 168)
+    cache: str = "runs/cache"
+    shards: str = ""
+    images: str = ""
+    captions: str = ""
+    labels: str = ""
+    buffer: int = 5_000
+
+
+@dataclass
+class TrainConfig:
+    """Everything that a run depends on.
+
+    Args:
+        model: whose encoder, and whose decoder to start from: a shipped name, a model folder or a CLIPSeg id.
+        decoder: pretrained keeps the model's decoder; random starts it anew.
+        name: of the finished model.
+        data: where pictures and captions come from.
+        batches: what a picture and its labels become.
+        objective: terms of the loss.
+        trainer: device, steps, rates, checkpoints.
+        evaluate: held-out scenes to measure on before and after; 0 for none.
+        resume: go on from the last checkpoint in `trainer.output`, if there is one.
+    """
+
+    model: str = "synseg-tiny"
+    decoder: Literal["pretrained", "random"] = "pretrained"
+    name: str = "synseg-scenes"
+    data: DataConfig = field(default_factory=DataConfig)
+    batches: BatchConfig = field(default_factory=lambda: BatchConfig(image_size=0, labels=6, absent=3))
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    evaluate: int = 30
+    resume: bool = False
+
+
+def open_pairs(config: DataConfig, seed: int) -> Pairs:
+    """Open the pictures with their labels; raises ValueError for what is missing."""
+    if config.source == "scenes":
+        from training.datasets.scene_pairs import ScenePairs
+
+        pool = PoolConfig(
+            count=config.scenes,
+            sizes=(tuple(config.scene_size),),
+            seed=80_000_000 + 1_000_000 * seed,
+            objects=(2, 5),
+            captions=3,
+            supersample=(1, 2),
+        )
+        return ScenePairs(pool, config.cache, seed=seed)
+    if config.source == "coco":
+        from training.datasets.coco_captions import CocoCaptions
+
+        return CocoCaptions(config.images, config.captions, config.labels or None, seed=seed)
+    from training.datasets.webdataset_pairs import WebdatasetPairs
+
+    return WebdatasetPairs(config.shards, config.labels or None, config.buffer, seed)
+
+
+def measure(model: str | Path, scenes: int, device: torch.device, seed: int) -> dict:
+    """Measure a model on held-out scenes of a seed, see `training.evaluation.scenes`."""
+    results, _ = evaluate_scenes(Segmenter.load(str(model), device=device.type), scenes, seed=seed)
+    return results
+
+
+def train(config: TrainConfig) -> Path | None:
+    """Train and return the finished model folder; None where a signal ended the run before its last step."""
+    trainer = Trainer(config.trainer)
+    fabric, output = trainer.fabric, trainer.output
+    if fabric.is_global_zero:
+        output.mkdir(parents=True, exist_ok=True)
+        write_json(output / "config.json", asdict(config))
+    network, _ = load_model(config.model)
+    pairs = open_pairs(config.data, config.trainer.seed) if fabric.is_global_zero else None
+    fabric.barrier()  # the first process renders scenes, the others find them
+    pairs = pairs or open_pairs(config.data, config.trainer.seed)
+    network.to(fabric.device)
+    text = TextBank(network.encoder, network.config.templates, network.config.normalize_text)
+    batches = BatchSource(pairs, config.batches, network.config.image, text)
+    if config.decoder == "random":
+        reset_decoder(network, batches, config.trainer)
+    seed_step(config.trainer.seed, 0, 0)  # of the projector, the same in every process
+    objective = Objective(network, config.objective, fresh=config.decoder == "random")
+    pictures = activation_pictures(network, batches.first(min(6, config.trainer.batch), fabric.device))
+    averaged = trainer.fit(objective, batches, pictures, config.resume)
+    if averaged is None:
+        return None
+    folder = output / "model"
+    if fabric.is_global_zero:
+        write_model(folder, network, averaged, config)
+        print(f"wrote {folder}")
+        if config.evaluate:
+            before, after = (
+                measure(model, config.evaluate, fabric.device, config.trainer.seed) for model in (config.model, folder)
+            )
+            write_json(output / "results.json", {"before": before, "after": after})
+            print(report(before, after))
+    fabric.barrier()
+    return folder
+
+
+def write_json(path: Path, value: dict) -> None:
+    """Write JSON for people, whole or not at all."""
+    write_whole(path, lambda file: file.write((json.dumps(value, indent=2) + "\n").encode()))
+
+
+def reset_decoder(network: SynSeg, batches: BatchSource, config: TrainerConfig) -> None:
+    """Give the network a decoder of random weights, scaled to its own inputs; the same in every process."""
+    torch.manual_seed(config.seed)
+    encoder, device = network.encoder, next(network.parameters()).device
+    decoder = ActivationDecoder(network.config.decoder, encoder.width, encoder.text_width, encoder.patch)
+    network.decoder = decoder.to(device)
+    part = batches.first(config.batch, device)
+    standardize(network, part.images, part.text[part.valid])
+
+
+def write_model(folder: Path, network: SynSeg, averaged: nn.Module, config: TrainConfig) -> Path:
+    """Write the model folder with the averaged decoder, the run's settings and the tokenizer's merges."""
+    network.decoder.load_state_dict(averaged.state_dict())
+    training = {**network.config.training, "captions": asdict(config)}
+    model_config = dataclasses.replace(network.config, name=config.name, training=training, results={})
+    save_model(folder, network, model_config, torch.float16 if model_config.encoder.included else torch.float32)
+    if model_config.encoder.merges:
+        shutil.copyfile(merges_file(config.model, model_config.encoder.merges), folder / model_config.encoder.merges)
+    return folder
+
+
+def merges_file(model: str, name: str) -> Path:
+    """Find the merges file of a shipped model or of a model folder."""
+    from synseg_model.checkpoints import SHIPPED
+
+    return (SHIPPED / model / name) if (SHIPPED / model / name).exists() else Path(model) / name
+
+
+def report(before: dict, after: dict) -> str:
+    """Write what changed as a table."""
+    rows = [f"{'mIoU (%)':<14}{'before':>8}{'after':>8}"]
+    keys = [key for key, value in after.items() if isinstance(value, float)]
+    return "\n".join(rows + [f"{key:<14}{before[key]:>8.1f}{after[key]:>8.1f}" for key in keys])
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Read the command line and train; returns 0, 2 for what the user can put right, 130 after Ctrl-C or SIGTERM."""
+    arguments = [_resume_flag(word, following) for word, following in pairwise([*(arguments or sys.argv[1:]), ""])]
+    try:
+        config = jsonargparse.auto_cli(TrainConfig, args=arguments, as_positional=False, print_config="--print-config")
+        return 0 if train(config) else INTERRUPTED
+    except (ValueError, OSError, CollapseError, FloatingPointError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def _resume_flag(word: str, following: str) -> str:
+    """Let `--resume` stand alone: settings of two values otherwise ask for true or false."""
+    return "--resume=true" if word == "--resume" and following.lower() not in ("true", "false") else word
+
+
+if __name__ == "__main__":
+    sys.exit(run())
