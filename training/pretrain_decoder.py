@@ -23,9 +23,17 @@ from torch.nn import functional as F
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from synseg_model.checkpoints import save_model
+from synseg_model.checkpoints import fill, read_tensors, save_model
 from synseg_model.clip_encoder import ClipEncoder
-from synseg_model.config import CLIP_MEAN, CLIP_STD, DecoderConfig, EncoderConfig, ImageConfig, ModelConfig
+from synseg_model.config import (
+    CLIP_MEAN,
+    CLIP_STD,
+    WEIGHTS_FILE,
+    DecoderConfig,
+    EncoderConfig,
+    ImageConfig,
+    ModelConfig,
+)
 from synseg_model.network import SynSeg
 from synseg_model.trainer import cosine_with_warmup
 from training.checkpoint import load_checkpoint, save_checkpoint
@@ -47,16 +55,19 @@ class PretrainDecoderConfig:
 
     Args:
         clip: folder that `training.pretrain_clip` wrote.
+        start: model folder whose decoder to go on from, for a further run with other settings; empty for a fresh one.
         output: folder for checkpoints, TensorBoard events and the finished model folder `model/`.
         cache: folder for the rendered scenes.
         scenes: number of scenes, all of the base split, shaped like a camera's 4:3 picture.
-        crop: side of the windows around things that training sees first. crop_steps: share of the steps that do; the
-            rest sees whole pictures. A window shows a thing at the same size for a quarter of the work.
+        crop: side of the windows that training sees first, half of them around things.
+        crop_steps: share of the steps that see windows; the rest sees whole pictures. A window shows a thing at the
+            same size for a quarter of the work.
         batch: images in a batch. labels: labels decoded for each image, present and absent ones.
         resume: go on from the last checkpoint in `output`.
     """
 
     clip: str = "runs/clip"
+    start: str = ""
     output: str = "runs/decoder"
     cache: str = "runs/cache"
     name: str = "synseg-tiny"
@@ -99,8 +110,8 @@ def draw_labels(
     """Draw present and absent labels for a scene, half and half; the odd one is present.
 
     visible: share of the picture that each segment covers; of what covers less than 0.4 % neither presence nor absence
-    is asked. Of the absent labels half are nouns, the rest stuff and near misses: a present noun in another colour or
-    another noun in a present colour.
+    is asked. Of the absent labels a third each are nouns, stuff and near misses: a present noun in another colour or
+    another noun in a present colour. Without much absent stuff a decoder takes any of its names for "background".
     """
     shown = [segment for segment, share in zip(segments, visible, strict=True) if share]
     large = [segment for segment, share in zip(segments, visible, strict=True) if share >= 0.004]
@@ -115,16 +126,19 @@ def draw_labels(
         if things and kind < 2:
             shown_noun, shown_color = things[rng.integers(len(things))]
             noun, color = (shown_noun, color) if kind == 0 else (noun, shown_color)
-        label = STUFF[rng.integers(len(STUFF))] if kind == 2 else noun if kind > 2 else f"{color} {noun}"
+        label = STUFF[rng.integers(len(STUFF))] if kind in (2, 3) else noun if kind > 3 else f"{color} {noun}"
         if label not in known and label not in absent and (kind >= 2 or is_base(color, noun)):
             absent.append(label)
     return present + absent
 
 
-def window_around(
+def draw_window(
     index_map: np.ndarray, segments: list[tuple[str, str | None]], side: int, rng: np.random.Generator
 ) -> tuple[slice, slice]:
-    """Choose a square window that holds the middle of a thing of the scene somewhere near its own."""
+    """Choose a square window: anywhere, or so that it holds the middle of a thing of the scene near its own."""
+    if rng.random() < 0.5:
+        top, left = (int(rng.integers(length - side + 1)) for length in index_map.shape)
+        return slice(top, top + side), slice(left, left + side)
     things = [i for i, (_, color) in enumerate(segments) if color and (index_map == i).any()]
     rows, columns = np.nonzero(index_map == things[rng.integers(len(things))])
     middle = np.array([rows.mean(), columns.mean()]) + rng.uniform(-0.3, 0.3, 2) * side - side / 2
@@ -148,7 +162,7 @@ def batches(chunks: list[Chunk], config: PretrainDecoderConfig, rows: dict[str, 
         for row in rng.choice(len(chunk), config.batch, replace=False):
             image, index_map, segments = chunk.images[row], chunk.index_maps[row], chunk.segments[row]
             if step < config.crop_steps * config.steps:
-                window = window_around(index_map, segments, config.crop, rng)
+                window = draw_window(index_map, segments, config.crop, rng)
                 image, index_map = image[window], index_map[window]
             if rng.random() < 0.5:  # scenes have no left and right that a label names
                 image, index_map = image[:, ::-1], index_map[:, ::-1]
@@ -194,13 +208,21 @@ def build_network(config: PretrainDecoderConfig) -> tuple[SynSeg, ModelConfig]:
         image=ImageConfig(size=config.image_size, resize="area", mean=CLIP_MEAN, std=CLIP_STD),
         templates=TEMPLATES,
         training={
-            "commands": ["python -m training.pretrain_clip", "python -m training.pretrain_decoder"],
             "clip": clip_config,
             "zero_shot": state["zero_shot"],
-            "decoder": asdict(config),
+            "decoder": [*_earlier_runs(config), asdict(config)],
         },
     )
-    return SynSeg(ClipEncoder(clip, tokenizer(folder)), model_config), model_config
+    network = SynSeg(ClipEncoder(clip, tokenizer(folder)), model_config)
+    if config.start:
+        tensors = read_tensors(Path(config.start) / WEIGHTS_FILE)
+        fill(network, {k: v for k, v in tensors.items() if k.startswith("decoder.")}, False, config.start)
+    return network, model_config
+
+
+def _earlier_runs(config: PretrainDecoderConfig) -> list[dict]:
+    """List the settings of the runs that made the decoder which this one starts from."""
+    return ModelConfig.read(Path(config.start)).training["decoder"] if config.start else []
 
 
 def train(config: PretrainDecoderConfig) -> Path:
@@ -224,7 +246,7 @@ def train(config: PretrainDecoderConfig) -> Path:
                       captions=1, supersample=(1, 2))  # fmt: skip
     chunks = [read_chunk(path) for path in tqdm(build_pool(pool, Path(config.cache)), desc="reading scenes")]
     stream = batches(chunks, config, {label: row for row, label in enumerate(labels)}, start)
-    if start == 0:
+    if start == 0 and not config.start:
         standardize(network, to_tensor(chunks[0].images[:32], device), table)
     writer = SummaryWriter(str(output))
     started = time.monotonic()
@@ -234,7 +256,8 @@ def train(config: PretrainDecoderConfig) -> Path:
             optimizer.set_rate(cosine_with_warmup(step, config.warmup, config.steps) * config.learning_rate)
             with autocast(device):
                 logits = network(to_tensor(images, device), table[torch.from_numpy(rows).to(device)])
-            balance = max(0.0, 1 - 2 * step / config.steps)  # gone at half time, so that thresholds end calibrated
+            # Gone at half time, so that thresholds end calibrated; a decoder that can see already needs none.
+            balance = 0.0 if config.start else max(0.0, 1 - 2 * step / config.steps)
             loss = mask_loss(logits, torch.from_numpy(masks).to(device), balance)
             if not math.isfinite(loss.item()):
                 raise FloatingPointError(f"the loss is {loss.item()} at step {step}: lower --learning_rate")
