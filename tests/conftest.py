@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import signal
 import threading
 from collections.abc import Sequence
 
@@ -11,6 +12,10 @@ import numpy as np
 import pytest
 
 from synseg_model.config import EncoderConfig, ModelConfig
+
+# A shell that starts the tests in the background has them ignore SIGINT, and every process they start inherits that:
+# those that a test interrupts would never hear of it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class NullEngine:
