@@ -94,18 +94,19 @@ class TextBank:
         device = next(self.encoder.parameters()).device
         if len(self.known) > CACHED_LABELS:
             self.known.clear()
-        fresh = [label for label in dict.fromkeys(labels) if label not in self.known]
-        if fresh:
-            parts = [
-                self.encoder.encode_text(self.encoder.tokenize([t.format(label) for label in fresh]).to(device)).float()
-                for t in self.templates
-            ]
-            if self.normalize:
-                parts = [torch.nn.functional.normalize(part, dim=-1) for part in parts]
-            mean = torch.stack(parts).mean(dim=0)
-            mean = torch.nn.functional.normalize(mean, dim=-1) if self.normalize else mean
-            self.known |= zip(fresh, mean.cpu(), strict=True)
+        for label in dict.fromkeys(labels):
+            if label not in self.known:
+                self.known[label] = self._embed(label, device).cpu()
         return torch.stack([self.known[label] for label in labels]).to(device)
+
+    def _embed(self, label: str, device: torch.device) -> Tensor:
+        """Embed one label alone: in a batch its last digits would depend on the others, and so on where a run began."""
+        tokens = self.encoder.tokenize([template.format(label) for template in self.templates]).to(device)
+        embeddings = self.encoder.encode_text(tokens).float()
+        if not self.normalize:
+            return embeddings.mean(dim=0)
+        mean = torch.nn.functional.normalize(embeddings, dim=-1).mean(dim=0)
+        return torch.nn.functional.normalize(mean, dim=-1)
 
 
 def add_absent(labels: list[list[str]], count: int, rng: random.Random) -> list[list[str]]:
