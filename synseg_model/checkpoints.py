@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from synseg_model.config import CONFIG_FILE, WEIGHTS_FILE, ModelConfig, ModelError
-from synseg_model.model_info import PRESETS, SHIPPED, check_model, shipped_models
+from synseg_model.model_info import PRESETS, SHIPPED, check_model, is_clipseg_folder, shipped_models
 from synseg_model.network import SynSeg
 
 
@@ -54,7 +54,7 @@ def load_model(model: str | Path) -> tuple[SynSeg, str]:
 
     path = Path(name).expanduser()
     if path.is_dir():
-        if clipseg_import.is_clipseg_folder(path):
+        if is_clipseg_folder(path):
             return clipseg_import.from_hugging_face(path)
         return _load_folder(path)
     if path.is_file():

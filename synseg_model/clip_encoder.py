@@ -49,8 +49,11 @@ class ClipEncoder(nn.Module):
     def train(self, mode: bool = True) -> ClipEncoder:
         return super().train(False)  # frozen: dropout and the like never wake up
 
-    def embed_patches(self, images: Tensor) -> Tensor:
-        """Turn normalised images (B,3,H,W) into the transformer's input tokens (B,1+P,C)."""
+    def embed_patches(self, images: Tensor, position: Tensor | None = None) -> Tensor:
+        """Turn normalised images (B,3,H,W) into the transformer's input tokens (B,1+P,C).
+
+        position: (1+P,C) embeddings to use; without, the tower's own, interpolated to the images' grid.
+        """
         if images.ndim != 4 or images.shape[1] != 3 or min(images.shape[2:]) < 1:
             raise ValueError(f"images of shape {tuple(images.shape)}: expected (B,3,H,W)")
         if images.shape[2] % self.patch or images.shape[3] % self.patch:
@@ -63,18 +66,25 @@ class ClipEncoder(nn.Module):
         x = visual.conv1(images)  # (B, C, h, w)
         grid = (x.shape[2], x.shape[3])
         x = x.flatten(2).transpose(1, 2)  # (B, P, C)
-        position = interpolate_position_embedding(visual.positional_embedding, tuple(visual.grid_size), grid)
+        if position is None:
+            position = interpolate_position_embedding(visual.positional_embedding, tuple(visual.grid_size), grid)
         x = torch.cat([visual.class_embedding.expand(len(x), 1, -1).to(x.dtype), x], dim=1)
         return visual.ln_pre(x + position.to(x.dtype))
 
-    def hidden_states(self, images: Tensor, layers: Sequence[int]) -> list[Tensor]:
+    def window_position(self, grid: tuple[int, int], rows: slice, columns: slice) -> Tensor:
+        """Return the position embeddings (1+P,C) that a window of a picture of `grid` patches has in that picture."""
+        visual = self.clip.visual
+        whole = interpolate_position_embedding(visual.positional_embedding, tuple(visual.grid_size), grid)
+        return torch.cat([whole[:1], whole[1:].unflatten(0, grid)[rows, columns].flatten(0, 1)])
+
+    def hidden_states(self, images: Tensor, layers: Sequence[int], position: Tensor | None = None) -> list[Tensor]:
         """Return the outputs (B,1+P,C) of the given 0-based blocks, in ascending order of blocks.
 
-        Blocks after the last one asked for are not run.
+        Blocks after the last one asked for are not run. position: as `embed_patches` takes it.
         """
         if not layers or not all(0 <= layer < self.depth for layer in layers):
             raise ValueError(f"layers {list(layers)}: this encoder has blocks 0 to {self.depth - 1}")
-        x = self.embed_patches(images)
+        x = self.embed_patches(images, position)
         states = []
         for index, block in enumerate(self.clip.visual.transformer.resblocks[: max(layers) + 1]):
             x = block(x)
@@ -91,18 +101,16 @@ class ClipEncoder(nn.Module):
         pooled, _ = visual._pool(x)
         return pooled if visual.proj is None else pooled @ visual.proj
 
-    def dense_embedding(self, images: Tensor) -> Tensor:
-        """Embed every patch of images (B,3,H,W) into the joint space, (B,P,D), not normalised.
+    def dense_embedding(self, x: Tensor) -> Tensor:
+        """Embed every patch into the joint space, (B,P,D), not normalised.
 
+        x: hidden states (B,1+P,C) of the block before the last, from `hidden_states`.
         Where the tower averages its patches, these are the very vectors whose mean is the image's embedding. Where it
         reads a class token, patches of the last block attend to themselves alone (MaskCLIP, arXiv 2112.01071): what
         they attend to otherwise serves the class token and not themselves.
         """
         visual = self.clip.visual
-        x = self.embed_patches(images)
-        *blocks, last = visual.transformer.resblocks
-        for block in blocks:
-            x = block(x)
+        last = visual.transformer.resblocks[-1]
         if visual.pool_type == "avg":
             x = last(x)
         else:

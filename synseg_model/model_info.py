@@ -34,7 +34,7 @@ def check_model(model: str | Path) -> None:
     shipped = shipped_models()
     path = SHIPPED / name if name in shipped else Path(name).expanduser()
     if name and path.is_dir():
-        if not _is_clipseg(path):
+        if not is_clipseg_folder(path):
             ModelConfig.read(path)
             read_header(path / WEIGHTS_FILE)
     elif path.is_file():
@@ -62,7 +62,7 @@ def shipped_models() -> list[str]:
     return sorted(path.parent.name for path in SHIPPED.glob(f"*/{CONFIG_FILE}"))
 
 
-def _is_clipseg(folder: Path) -> bool:
+def is_clipseg_folder(folder: Path) -> bool:
     """Tell whether a folder holds CLIPSeg as the Hugging Face hub has it, with a config of its own kind."""
     try:
         return json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8")).get("model_type") == "clipseg"

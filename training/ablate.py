@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
+from synseg_model.trainer import CollapseError
 from training.objective import ObjectiveConfig
 from training.train import TrainConfig, measure, train, write_json
 
@@ -99,7 +100,7 @@ def _run(config: AblateConfig, name: str, seed: int, folder: Path) -> dict | Non
     one.objective = ObjectiveConfig(**{**asdict(config.train.objective), **VARIANTS[name]})
     try:
         model = train(one)
-    except (RuntimeError, FloatingPointError) as error:  # collapsed: that is a result, too
+    except (CollapseError, FloatingPointError) as error:  # that is a result, too
         return {**dict.fromkeys(MEASURES, float("nan")), "ended": str(error)}
     return model and measure(model, config.scenes, device, seed)
 

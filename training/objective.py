@@ -15,6 +15,7 @@ from synseg_model.losses import MCCLLoss
 from synseg_model.network import SynSeg
 from synseg_model.synergy import pool_to_tokens, synergy_features
 from synseg_model.trainer import TrainerConfig
+from training.schedule import parameter_groups
 
 
 @dataclass
@@ -95,32 +96,27 @@ class Objective(nn.Module):
 
     def parameter_groups(self, config: TrainerConfig) -> list[dict]:
         """Group the trained parameters: pre-trained or new, with weight decay (matrices) or without (vectors)."""
-        projector = list(self.projector.parameters()) if self.projector else []
-        decoder = list(self.decoder.parameters())
         new, old = config.new_learning_rate, config.learning_rate
-        groups = []
-        for parameters, rate in ((decoder, new if self.fresh else old), (projector, new)):
-            for matrices, decay in ((True, config.weight_decay), (False, 0.0)):
-                chosen = [p for p in parameters if p.requires_grad and (p.ndim >= 2) == matrices]
-                if chosen:
-                    groups.append({"params": chosen, "lr": rate, "peak": rate, "weight_decay": decay})
-        return groups
+        modules = [(self.decoder, new if self.fresh else old), *([(self.projector, new)] if self.projector else [])]
+        return [
+            {**group, "lr": rate, "peak": rate}
+            for module, rate in modules
+            for group in parameter_groups(module, config.weight_decay)
+        ]
 
     def forward(self, part: Part, averaged: nn.Module) -> dict[str, Tensor]:
         """Compute the weighted total, its terms, and the statistics that the trainer watches: means over the images."""
         network, config = self.network, self.config
         patch = network.encoder.patch
         grid = (part.images.shape[2] // patch, part.images.shape[3] // patch)
-        reduced = network.encode_image(part.images)
+        uses_dense = config.anchor > 0 or (config.uses_mccl and config.features == "frozen")
+        states, dense = self._encode(part.images, uses_dense)
+        reduced = self.decoder.reduce(states)
         logits = self.decoder(reduced, part.text, grid)
         with torch.autocast(part.images.device.type, enabled=False):
             logits = logits.float()
             activation = pool_to_tokens(logits.sigmoid(), grid)  # (B, N, P)
         terms: dict[str, Tensor] = {}
-        dense = None
-        if config.anchor or (config.uses_mccl and config.features == "frozen"):
-            with torch.no_grad():
-                dense = network.encoder.dense_embedding(part.images)
         if config.uses_mccl:
             features = dense.unsqueeze(1) if self.projector is None else self._project(reduced[0], part.text, grid)
             foreground, background = synergy_features(activation, features)
@@ -136,11 +132,19 @@ class Objective(nn.Module):
             total = total + config.anchor * terms["anchor"]
         if config.teacher:
             with torch.no_grad():
-                states = network.encoder.hidden_states(part.images, network.config.decoder.layers)
                 target = averaged(averaged.reduce(states), part.text, grid).float()
             terms["teacher"] = teacher_loss(logits, target, part.present, part.valid, config.teacher_margin)
             total = total + config.teacher * terms["teacher"]
         return {"total": total, **terms, **activation_statistics(activation.detach(), part.present)}
+
+    @torch.no_grad()
+    def _encode(self, images: Tensor, dense: bool) -> tuple[list[Tensor], Tensor | None]:
+        """Run the frozen encoder once: the decoder's hidden states and, where asked for, dense embeddings (B,P,C)."""
+        encoder, layers = self.network.encoder, self.network.config.decoder.layers
+        asked = sorted({*layers, encoder.depth - 2}) if dense else layers
+        states = dict(zip(asked, encoder.hidden_states(images, asked), strict=True))
+        embedding = encoder.dense_embedding(states[encoder.depth - 2]) if dense else None
+        return [states[layer] for layer in layers], embedding
 
     def _project(self, reduced: Tensor, text: Tensor, grid: tuple[int, int]) -> Tensor:
         """Project FiLM's output (B,N,P,D) to the text's dimension, (B,N,P,C)."""

@@ -24,6 +24,7 @@ from torch import nn
 
 from synseg_model.checkpoints import load_model, save_model
 from synseg_model.decoder import ActivationDecoder
+from synseg_model.model_info import find_folder
 from synseg_model.network import SynSeg
 from synseg_model.segmenter import Segmenter
 from synseg_model.trainer import CollapseError, Trainer, TrainerConfig, seed_step, write_whole
@@ -180,15 +181,9 @@ def write_model(folder: Path, network: SynSeg, averaged: nn.Module, config: Trai
     model_config = dataclasses.replace(network.config, name=config.name, training=training, results={})
     save_model(folder, network, model_config, torch.float16 if model_config.encoder.included else torch.float32)
     if model_config.encoder.merges:
-        shutil.copyfile(merges_file(config.model, model_config.encoder.merges), folder / model_config.encoder.merges)
+        merges = model_config.encoder.merges
+        shutil.copyfile(find_folder(config.model) / merges, folder / merges)
     return folder
-
-
-def merges_file(model: str, name: str) -> Path:
-    """Find the merges file of a shipped model or of a model folder."""
-    from synseg_model.checkpoints import SHIPPED
-
-    return (SHIPPED / model / name) if (SHIPPED / model / name).exists() else Path(model) / name
 
 
 def report(before: dict, after: dict) -> str:
