@@ -39,14 +39,6 @@ def from_hub(repository: str) -> tuple[SynSeg, str]:
     return from_hugging_face(Path(folder), name=repository.rpartition("/")[2])
 
 
-def is_clipseg_folder(folder: Path) -> bool:
-    """Tell whether a folder holds a Hugging Face CLIPSeg model."""
-    try:
-        return json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type") == "clipseg"
-    except (OSError, ValueError, AttributeError):
-        return False
-
-
 def from_hugging_face(folder: Path, name: str | None = None) -> tuple[SynSeg, str]:
     """Import `CLIPSegForImageSegmentation` as saved by `save_pretrained`, both CLIP towers included."""
     config = _hugging_face_config(folder, name or folder.name)
@@ -157,8 +149,7 @@ def _hugging_face_config(folder: Path, name: str) -> ModelConfig:
     acts = {text["hidden_act"], vision["hidden_act"]}
     if acts not in ({"quick_gelu"}, {"gelu"}):
         raise ModelError(f"{folder}: hidden_act {sorted(acts)}: both towers must use quick_gelu, or both gelu")
-    if top["conditional_layer"] != 0:  # decoder_hidden_act is not looked at: transformers' decoder always uses ReLU
-        raise ModelError(f"{folder}: conditional_layer {top['conditional_layer']}: only 0 is known")
+    # decoder_hidden_act is not looked at: transformers' decoder always uses ReLU
     clip = {
         "embed_dim": top["projection_dim"],
         "quick_gelu": acts == {"quick_gelu"},
@@ -188,6 +179,7 @@ def _hugging_face_config(folder: Path, name: str) -> ModelConfig:
             heads=top["decoder_num_attention_heads"],
             ffn=top["decoder_intermediate_size"],
             head="refined" if top["use_complex_transposed_convolution"] else "plain",
+            conditional_layer=top["conditional_layer"],
         ),
         image=_hugging_face_image(folder),
         templates=PHRASE,

@@ -38,13 +38,18 @@ class EncoderConfig:
 
 @dataclass(frozen=True)
 class DecoderConfig:
-    """Shape the decoder as CLIPSeg does (rd64: width 64, 4 heads, FFN 2048)."""
+    """Shape the decoder as CLIPSeg does (rd64: width 64, 4 heads, FFN 2048).
+
+    layers: encoder blocks whose outputs it reads, ascending; it has one block of its own for each, deepest first.
+    conditional_layer: number of its blocks before FiLM. No label changes what they compute, so they run once per image.
+    """
 
     layers: tuple[int, ...] = (3, 6, 9)
     width: int = 64
     heads: int = 4
     ffn: int = 2048
     head: str = "plain"
+    conditional_layer: int = 0
 
     def __post_init__(self) -> None:
         if not self.layers or list(self.layers) != sorted(set(self.layers)) or self.layers[0] < 0:
@@ -53,6 +58,11 @@ class DecoderConfig:
             raise ModelError(f"decoder width {self.width} is not a multiple of its {self.heads} heads")
         if self.head not in ("plain", "refined"):
             raise ModelError(f"decoder head {self.head!r}: expected 'plain' or 'refined'")
+        if not 0 <= self.conditional_layer < len(self.layers):
+            raise ModelError(
+                f"decoder conditional_layer {self.conditional_layer}: expected 0 to {len(self.layers) - 1}, "
+                "one of the decoder's blocks"
+            )
 
 
 @dataclass(frozen=True)
@@ -152,8 +162,9 @@ _NESTED = {"encoder": EncoderConfig, "decoder": DecoderConfig, "image": ImageCon
 _SEQUENCES = {"layers": int, "mean": float, "std": float, "templates": str}
 _SCALARS = {
     "name": str, "pretrained": (str, type(None)), "included": bool, "merges": (str, type(None)), "model": (str, dict),
-    "width": int, "heads": int, "ffn": int, "head": str, "size": int, "resize": str, "normalize_text": bool,
-    "threshold": (int, float), "context_length": int, "training": dict, "results": dict, "format": int,
+    "width": int, "heads": int, "ffn": int, "head": str, "conditional_layer": int, "size": int, "resize": str,
+    "normalize_text": bool, "threshold": (int, float), "context_length": int, "training": dict, "results": dict,
+    "format": int,
 }  # fmt: skip
 
 

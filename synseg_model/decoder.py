@@ -82,8 +82,17 @@ class ActivationDecoder(nn.Module):
         self.head = make_head(config.head, config.width, patch)
 
     def reduce(self, hidden_states: Sequence[Tensor]) -> list[Tensor]:
-        """Project hidden states (B,1+P,C), ascending layers, to (B,1+P,D) each, deepest first."""
-        return [reduce(state) for reduce, state in zip(self.reduces, reversed(hidden_states), strict=True)]
+        """Do all work that no label changes: project hidden states and run the blocks before FiLM.
+
+        hidden_states: (B,1+P,C) each, ascending layers. Returns (B,1+P,D) each, deepest first: what FiLM modulates,
+        then what is added before each later block.
+        """
+        reduced = [reduce(state) for reduce, state in zip(self.reduces, reversed(hidden_states), strict=True)]
+        shared = self.config.conditional_layer
+        x = reduced[0]
+        for block, skip in zip(self.blocks[:shared], reduced[1 : shared + 1], strict=True):
+            x = block(x) + skip
+        return [x, *reduced[shared + 1 :]]
 
     def forward(self, reduced: Sequence[Tensor], text: Tensor, grid: tuple[int, int]) -> Tensor:
         """Decode every label of every image.
@@ -93,8 +102,9 @@ class ActivationDecoder(nn.Module):
         """
         batch, labels = text.shape[:2]
         x = self.film(reduced[0].unsqueeze(1), text)  # (B, K, 1+P, D)
-        x = self.blocks[0](x.flatten(0, 1))  # (B*K, 1+P, D)
-        for block, skip in zip(self.blocks[1:], reduced[1:], strict=True):
+        first, *rest = self.blocks[self.config.conditional_layer :]
+        x = first(x.flatten(0, 1))  # (B*K, 1+P, D)
+        for block, skip in zip(rest, reduced[1:], strict=True):
             x = (x.unflatten(0, (batch, labels)) + skip.unsqueeze(1)).flatten(0, 1)
             x = block(x)
         picture = x[:, 1:].unflatten(1, grid)  # the class token is carried until here, then dropped

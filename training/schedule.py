@@ -18,6 +18,6 @@ def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict]:
 
 
 def autocast(device: torch.device) -> AbstractContextManager:
-    """Compute in bfloat16 where that is fast: on GPUs and on CPUs with matrix units for it (AMX)."""
-    fast = device.type != "cpu" or torch.cpu._is_amx_tile_supported()
+    """Compute in bfloat16 where that is fast: on GPUs and on CPUs with instructions for it (AMX, AVX512-BF16)."""
+    fast = device.type != "cpu" or torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
     return torch.autocast(device.type, torch.bfloat16, enabled=fast)

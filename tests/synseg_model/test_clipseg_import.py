@@ -14,7 +14,7 @@ from synseg_model.config import ModelError
 transformers = pytest.importorskip("transformers")
 
 
-def make_clipseg(folder, refined, decoder_bias=0.3):
+def make_clipseg(folder, refined, decoder_bias=0.3, conditional_layer=0):
     torch.manual_seed(0)
     config = transformers.CLIPSegConfig(
         text_config={"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2},
@@ -24,6 +24,7 @@ def make_clipseg(folder, refined, decoder_bias=0.3):
         },
         projection_dim=64,
         use_complex_transposed_convolution=refined,
+        conditional_layer=conditional_layer,
     )  # fmt: skip
     model = transformers.CLIPSegForImageSegmentation(config).eval()
     for parameter in model.parameters():  # transformers' tiny initial values would hide differences
@@ -48,6 +49,20 @@ def test_decoder_equals_transformers_clipseg(tmp_path, refined, size):
     ).logits
     ours = network(image, network.encoder.encode_text(tokens))[0]
     assert theirs.std() > 0.1, "a constant map would agree with anything"
+    assert (ours - theirs).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("conditional_layer", [1, 2])
+@torch.no_grad()
+def test_film_before_a_later_block_equals_transformers(tmp_path, conditional_layer):
+    reference = make_clipseg(tmp_path, refined=True, conditional_layer=conditional_layer)
+    network, _ = load_model(tmp_path)
+    images = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(1))
+    tokens = network.encoder.tokenize(["a photo of a cat.", "grass"])
+    embeddings = network.encoder.encode_text(tokens)
+    theirs = reference(pixel_values=images, input_ids=tokens, attention_mask=(tokens != 0).long()).logits
+    ours = torch.stack([network(images[i : i + 1], embeddings[i : i + 1])[0, 0] for i in range(2)])
+    assert theirs.std() > 0.1
     assert (ours - theirs).abs().max() < 1e-4
 
 

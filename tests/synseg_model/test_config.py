@@ -21,6 +21,8 @@ def test_config_survives_json(small_config):
         ({"decoder": {"layers": [6, 3]}}, "ascending"),
         ({"decoder": {"width": 65}}, "multiple"),
         ({"decoder": {"head": "huge"}}, "'huge'"),
+        ({"decoder": {"conditional_layer": 3}}, "conditional_layer 3: expected 0 to 2"),
+        ({"decoder": {"conditional_layer": -1}}, "conditional_layer -1"),
         ({"image": {"resize": "squash"}}, "'squash'"),
         ({"image": {"std": [1, 1, 0]}}, "std above 0"),
         ({"encoder": {}}, "missing keys"),

@@ -52,6 +52,19 @@ def test_image_is_encoded_once_however_many_chunks(small_network, images, text):
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("conditional_layer", [0, 1, 2])
+def test_blocks_before_film_run_once_per_image(small_config, images, text, conditional_layer):
+    decoder = dataclasses.replace(small_config.decoder, conditional_layer=conditional_layer)
+    network = SynSeg.from_config(dataclasses.replace(small_config, decoder=decoder)).eval()
+    network.decoder_memory = 1  # one label at a time
+    runs = [0, 0, 0]
+    for index, block in enumerate(network.decoder.blocks):
+        block.register_forward_hook(lambda *_, index=index: runs.__setitem__(index, runs[index] + 1))
+    network(images, text)
+    assert runs == [1 if index < conditional_layer else len(text) for index in range(3)]
+
+
+@torch.no_grad()
 def test_1203_labels_work_within_the_memory_budget(small_network):
     small_network.decoder_memory = 2**20
     largest = []

@@ -11,17 +11,22 @@ from synseg_model import Segmenter
 from synseg_model.clip_encoder import ClipEncoder
 from synseg_model.config import DecoderConfig, EncoderConfig, ModelConfig
 from synseg_model.network import SynSeg
-from training.datasets.scenes import NOVEL_NOUNS, NOVEL_PAIRS
+from training.datasets.scenes import COLORS, NOVEL_NOUNS, NOVEL_PAIRS
 from training.initialization import mimetic_attention, standardize
 from training.optimizers import MuonAdamW, orthogonalize
 from training.pretrain_clip import PretrainClipConfig
 from training.pretrain_clip import train as train_clip
 from training.pretrain_decoder import (
+    COMPETING,
     PretrainDecoderConfig,
+    TokenLoss,
     base_labels,
+    build_network,
+    competition_loss,
     draw_labels,
     draw_window,
     mask_loss,
+    token_targets,
 )
 from training.pretrain_decoder import train as train_decoder
 from training.tiny_clip import TINY_CLIP, tokenizer, write_merges
@@ -51,7 +56,7 @@ def test_what_covers_next_to_nothing_is_neither_present_nor_absent():
         assert not {"ball", "red ball"} & set(drawn)
 
 
-def test_windows_stay_inside_and_half_of_them_hold_a_thing():
+def test_windows_stay_inside_and_two_thirds_of_them_hold_a_thing():
     index_map = np.zeros((40, 60), int)
     index_map[2:8, 50:58] = 1
     held = []
@@ -59,7 +64,7 @@ def test_windows_stay_inside_and_half_of_them_hold_a_thing():
         rows, columns = draw_window(index_map, [("grass", None), ("ball", "red")], 16, np.random.default_rng(seed))
         assert index_map[rows, columns].shape == (16, 16)
         held.append(index_map[rows, columns].any())
-    assert 0.45 < np.mean(held) < 0.75
+    assert 0.6 < np.mean(held) < 0.85
 
 
 def test_orthogonalized_matrices_have_singular_values_near_one():
@@ -121,6 +126,51 @@ def test_balanced_mask_loss_weighs_a_thing_as_much_as_its_surroundings():
     torch.testing.assert_close(cross_entropy, expected)
 
 
+def test_labels_compete_for_pixels_and_none_of_them_is_a_label_of_logit_zero():
+    masks = torch.tensor([[True, False, False], [True, True, False]]).T[None].transpose(1, 2)  # (1, 2, 3)
+    logits = torch.tensor([[[2.0, 1.0, -1.0], [0.5, 3.0, 1.0]]])
+    p = torch.cat([torch.zeros(1, 1, 3), logits], dim=1).softmax(dim=1)[0]
+    both, second, none = p[1, 0] + p[2, 0], p[2, 1], p[0, 2]
+    torch.testing.assert_close(competition_loss(logits, masks), -torch.stack([both, second, none]).log().mean())
+
+
+def test_tokens_are_named_where_one_segment_has_most_of_their_pixels():
+    index_map = np.zeros((8, 24), int)
+    index_map[:, 8:16] = 1
+    index_map[:4, 16:] = 2
+    nouns, colors = token_targets(index_map, [("grass", None), ("ball", "red"), ("car", "blue")], 8)
+    assert [COMPETING[noun] for noun in nouns[:2]] == ["grass", "ball"]
+    assert nouns[2] == -1, "half a token is a car"
+    assert list(colors) == [-1, list(COLORS).index("red"), -1]
+
+
+def test_token_loss_is_least_where_tokens_match_the_text_of_their_noun_and_colour():
+    torch.manual_seed(0)
+    nouns, colors = torch.randn(len(COMPETING), 32), torch.randn(len(COLORS), 32)
+    loss = TokenLoss(32, nouns, colors)
+    with torch.no_grad():
+        loss.project.weight.copy_(torch.eye(32))
+        loss.project.bias.zero_()
+    right = (loss.nouns[:, 3] + loss.colors[:, 2]).expand(1, 2, 32)
+    at = torch.tensor
+    assert loss(right, at([[3, -1]]), at([[2, -1]])) < loss(right, at([[3, -1]]), at([[5, -1]]))
+    assert loss(right, at([[3, -1]]), at([[2, -1]])) < loss(right, at([[4, -1]]), at([[2, -1]])) / 2
+    uncolored = loss(right, at([[3, 30]]), at([[-1, -1]]))
+    assert torch.isfinite(uncolored)
+
+
+@torch.no_grad()
+def test_a_window_told_its_place_has_the_positions_of_the_whole_picture():
+    torch.manual_seed(0)
+    encoder = ClipEncoder(open_clip.CLIP(**TINY_CLIP))
+    image = torch.randn(1, 3, 96, 128)
+    whole = encoder.embed_patches(image)[:, 1:].unflatten(1, (12, 16))
+    position = encoder.window_position((12, 16), slice(2, 8), slice(5, 11))
+    window = encoder.embed_patches(image[:, :, 16:64, 40:88], position)[:, 1:].unflatten(1, (6, 6))
+    torch.testing.assert_close(window, whole[:, 2:8, 5:11])
+    assert not torch.allclose(encoder.embed_patches(image[:, :, 16:64, 40:88])[:, 1:].unflatten(1, (6, 6)), window)
+
+
 def test_standardized_decoder_gets_inputs_of_unit_variance():
     clip = open_clip.CLIP(**TINY_CLIP)
     config = ModelConfig("x", EncoderConfig(TINY_CLIP, included=True), DecoderConfig(layers=(1, 3, 5), ffn=32))
@@ -154,7 +204,12 @@ def test_both_commands_make_a_model_folder_that_segments_and_resume_where_they_s
     decoder = dict(common, clip=clip["output"], output=str(tmp_path / "decoder"), scenes=32, batch=4, warmup=1)
     folder = train_decoder(PretrainDecoderConfig(**decoder, steps=2))
     config = json.loads((folder / "config.json").read_text())
-    assert [run["seed"] for run in config["training"]["decoder"]] == [0]
+    assert config["training"]["decoder"]["seed"] == 0
+    assert config["training"]["clip"]["steps"] == 2
+    again = build_network(PretrainDecoderConfig(clip=str(folder)))[0]  # a model folder gives its encoder, too
+    first = build_network(PretrainDecoderConfig(**decoder))[0]
+    for name, tensor in first.encoder.state_dict().items():
+        assert torch.equal(tensor, again.encoder.state_dict()[name]), name
     segmenter = Segmenter.load(folder, cache_dir=tmp_path / "text")
     segmenter.set_vocabulary(["ball", "grass"])
     assert segmenter.segment(np.zeros((48, 64, 3), np.uint8)).activations.shape == (2, 48, 64)
