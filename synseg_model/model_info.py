@@ -45,6 +45,8 @@ def check_model(model: str | Path) -> None:
             f"no model {name!r}: expected one of {[*shipped, *PRESETS]}, a model folder, "
             "a CLIPSeg folder or id, or a CLIPSeg .pth file"
         )
+    elif name not in PRESETS and Path(name).parent.is_dir():  # the hub would only say that it knows no such model
+        raise ModelError(f"no model folder {name!r}: {Path(name).parent} is a folder here and holds no such one")
 
 
 def find_folder(model: str) -> Path:
@@ -82,7 +84,7 @@ def describe(folder: Path) -> list[str]:
         ("encoder", f"{architecture} ({weights})"),
         *_towers(encoder.model),
         ("decoder", f"{decoder.head} head, width {decoder.width}, {decoder.heads} heads, FFN {decoder.ffn}"),
-        ("layers", ", ".join(map(str, decoder.layers))),
+        ("layers", f"{', '.join(map(str, decoder.layers))}; FiLM before decoder block {decoder.conditional_layer}"),
         ("image", f"{image.size} px, {'square' if image.resize == 'square' else 'aspect ratio kept'}"),
         ("prompts", " | ".join(config.templates)),
         (

@@ -55,13 +55,18 @@ def run(arguments: argparse.Namespace) -> int:
 
 def read_labels(arguments: argparse.Namespace) -> list[str]:
     """Take labels from --labels or --labels-file, as they stand; the Segmenter checks them."""
-    if arguments.labels is not None:
-        return arguments.labels.split(",")
+    labels = arguments.labels.split(",") if arguments.labels is not None else _read_lines(arguments.labels_file)
+    if not any(label.strip() for label in labels):
+        raise ValueError("no labels: expected at least one")  # here already: loading a model takes seconds
+    return labels
+
+
+def _read_lines(path: str) -> list[str]:
     try:
-        text = Path(arguments.labels_file).read_text(encoding="utf-8-sig")
+        text = Path(path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise ValueError(f"cannot read the labels file {arguments.labels_file}: {reason}") from None
+        raise ValueError(f"cannot read the labels file {path}: {reason}") from None
     return [line for line in text.splitlines() if line.strip()]
 
 

@@ -42,6 +42,7 @@ VARIANTS: dict[str, dict] = {
     "presence alone (ours)": {**NO_MCCL, "presence": 1.0},
     "anchor to CLIP alone (ours)": {**NO_MCCL, "anchor": 1.0},
     "teacher alone (ours)": {**NO_MCCL, "teacher": 1.0},
+    "teacher, every pixel named by the caption (ours)": {**NO_MCCL, "teacher": 1.0, "teacher_margin": 0.0},
     "teacher + presence (ours)": {**NO_MCCL, "teacher": 1.0, "presence": 0.1},
     "teacher + MCCL on frozen features (ours)": {**OURS, "features": "frozen", "teacher": 1.0},
 }

@@ -82,6 +82,12 @@ def test_unknown_model_names_what_there_is(name):
         load_model(name)
 
 
+def test_a_mistyped_path_is_not_looked_for_on_the_hub(folder, monkeypatch):
+    monkeypatch.chdir(folder.parent.parent)
+    with pytest.raises(ModelError, match=f"no model folder '{folder.parent.name}/mdel'"):
+        load_model(f"{folder.parent.name}/mdel")
+
+
 def test_config_with_an_unknown_key_is_refused_by_name(folder):
     path = folder / "config.json"
     values = json.loads(path.read_text())

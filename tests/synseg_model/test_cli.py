@@ -339,7 +339,7 @@ def test_an_output_that_cannot_be_a_folder_is_known_before_the_work(engine, phot
     [
         (["nowhere.png", "--labels", "car"], "nowhere.png': No such file"),
         (["PHOTOS", "--labels", "car,,tree"], "label 2 is empty"),
-        (["PHOTOS", "--labels", ""], "label 1 is empty"),
+        (["PHOTOS", "--labels", " , "], "no labels"),
         (["PHOTOS", "--labels", "a,b,c", "--max-labels", "2"], "more than 2 labels"),
         (["PHOTOS", "--labels", "a", "--max-labels", "0"], "max_labels 0"),
         (["PHOTOS", "--labels", "word " * 90], "too long"),

@@ -19,6 +19,7 @@ from training.captions.work import Settings, label_samples
 from training.datasets.pairs import decode_picture
 from training.datasets.webdataset_pairs import WebdatasetPairs
 from training.prepare import PrepareConfig, prepare
+from training.train import run as train
 
 ROOT = Path(__file__).resolve().parents[2]
 COCO_MINI = ROOT.parent / "shared" / "data" / "coco-mini"
@@ -64,7 +65,7 @@ def write_url_list(path, address):
 
 
 @pytest.mark.slow
-def test_pictures_behind_http_become_pairs_with_the_labels_of_their_captions(img2dataset, picture_server, tmp_path):
+def test_pictures_behind_http_become_pairs_that_training_takes(img2dataset, picture_server, tmp_path):
     rows, shards = write_url_list(tmp_path / "web.tsv", picture_server), tmp_path / "shards"
     arguments = {
         "url_list": tmp_path / "web.tsv",
@@ -113,3 +114,19 @@ def test_pictures_behind_http_become_pairs_with_the_labels_of_their_captions(img
     for picture, labels in expected:
         image = decode_picture(picture)
         assert [pair.labels for pair in pairs if np.array_equal(pair.image, image)] == [labels]
+
+    settings = {
+        "data.source": "webdataset",
+        "data.shards": shards,
+        "batches.image_size": 64,
+        "trainer.output": tmp_path / "run",
+        "trainer.steps": 2,
+        "trainer.batch": 4,
+        "trainer.log_every": 1,
+        "trainer.accelerator": "cpu",
+        "evaluate": 0,
+    }
+    assert train([f"--{name}={value}" for name, value in settings.items()]) == 0
+    log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert len(log) == 2 and all(np.isfinite(line["total"]) for line in log)
+    assert (tmp_path / "run" / "model" / "weights.safetensors").exists()
