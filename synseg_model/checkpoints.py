@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from synseg_model.config import CONFIG_FILE, WEIGHTS_FILE, ModelConfig, ModelError
+from synseg_model.files import write_whole
 from synseg_model.model_info import PRESETS, SHIPPED, check_model, is_clipseg_folder, shipped_models
 from synseg_model.network import SynSeg
 
@@ -23,18 +23,13 @@ def save_model(folder: Path, network: SynSeg, config: ModelConfig, dtype: torch.
     A tokenizer's merges file is the caller's to put beside them.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     tensors = {
         name: tensor.detach().to("cpu", dtype if tensor.is_floating_point() else tensor.dtype).contiguous()
         for name, tensor in network.state_dict().items()
         if config.encoder.included or name.startswith("decoder.")
     }
-    part = folder / f"{WEIGHTS_FILE}.{os.getpid()}.part"
-    save_file(tensors, part, metadata={"format": "pt"})
-    os.replace(part, folder / WEIGHTS_FILE)
-    part = folder / f"{CONFIG_FILE}.{os.getpid()}.part"
-    part.write_text(config.to_json(), encoding="utf-8")
-    os.replace(part, folder / CONFIG_FILE)
+    write_whole(folder / WEIGHTS_FILE, lambda file: file.write(save(tensors, metadata={"format": "pt"})))
+    write_whole(folder / CONFIG_FILE, lambda file: file.write(config.to_json().encode()))
     return folder
 
 

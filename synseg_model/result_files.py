@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
@@ -16,6 +15,7 @@ import cv2
 import numpy as np
 
 from synseg_model import visualize
+from synseg_model.files import write_whole
 from synseg_model.result import Result
 
 KINDS = ("masks", "label_map", "overlay", "video")
@@ -58,16 +58,8 @@ def picture_names(paths: Sequence[Path]) -> list[str]:
 
 def write_file(path: Path, data: bytes) -> None:
     """Write a file that appears whole or not at all; raise OSError naming it where that fails."""
-    part = path.with_name(f".{os.getpid()}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            part.write_bytes(data)
-            os.replace(part, path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                part.unlink()
-            raise
+        write_whole(path, lambda file: file.write(data), durable=False)
     except OSError as error:
         raise OSError(f"cannot write {path}: {error.strerror or error}") from None
 

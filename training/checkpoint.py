@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from synseg_model.trainer import CHECKPOINT_FILE, write_whole
+from synseg_model.files import write_whole
+from synseg_model.trainer import CHECKPOINT_FILE
 from training.optimizers import MuonAdamW
 
 

@@ -24,10 +24,11 @@ from torch import nn
 
 from synseg_model.checkpoints import load_model, save_model
 from synseg_model.decoder import ActivationDecoder
+from synseg_model.files import write_whole
 from synseg_model.model_info import find_folder
 from synseg_model.network import SynSeg
 from synseg_model.segmenter import Segmenter
-from synseg_model.trainer import CollapseError, Trainer, TrainerConfig, seed_step, write_whole
+from synseg_model.trainer import CollapseError, Trainer, TrainerConfig, seed_step
 from training.batches import BatchConfig, BatchSource, TextBank
 from training.datasets.pairs import Pairs
 from training.datasets.scene_pool import PoolConfig

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from synseg_model.files import write_whole
 from synseg_model.trainer import (
     CHECKPOINT_FILE,
     CollapseError,
@@ -14,7 +15,6 @@ from synseg_model.trainer import (
     Trainer,
     TrainerConfig,
     cosine_with_warmup,
-    write_whole,
 )
 from synseg_model.training_log import LOG_FILE
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from synseg_model.files import write_whole
 from training.captions.extraction import head_noun
 from training.captions.work import Summary
 
@@ -95,11 +95,8 @@ def write_report(totals: Totals, folder: Path, seconds: float, settings: dict[st
         "seconds": round(seconds, 2),
         "captions_per_second": round(totals.fresh / seconds, 1) if seconds and totals.fresh else None,
     }
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / REPORT_FILE
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(part, path)
+    write_whole(path, lambda file: file.write((json.dumps(report, indent=2, ensure_ascii=False) + "\n").encode()))
     if totals.labels:
         plot_frequencies(totals, folder / PLOT_FILE)
     return path

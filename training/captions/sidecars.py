@@ -16,12 +16,12 @@ whole or not at all, and the same data with the same settings gives the same byt
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from synseg_model.files import write_whole
 from training.captions.samples import DAMAGED
 
 SUFFIX = ".labels.jsonl"
@@ -105,17 +105,8 @@ def write_sidecar(
         damaged=damaged[-NAMED_DAMAGES:],
         damages=len(damaged),
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("w", encoding="utf-8") as file:
-            file.write(header.line())
-            file.writelines(record.line() for record in records)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    lines = [header.line(), *(record.line() for record in records)]
+    write_whole(path, lambda file: file.writelines(line.encode() for line in lines))
     return header
 
 

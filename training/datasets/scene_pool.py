@@ -19,6 +19,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from synseg_model.files import write_whole
 from training.datasets.scenes import Scene, make_scene
 
 CHUNK = 500  # scenes in a file
@@ -136,16 +137,13 @@ def _render_chunk(config: PoolConfig, number: int, path: Path) -> None:
         index_maps.append(scene.index_map)
         segments.append([(segment.noun, segment.color) for segment in scene.segments])
         captions.append(texts)
-    part = path.with_suffix(f".{os.getpid()}.part")
-    with open(part, "wb") as file:
-        np.savez(
-            file,
-            images=np.stack(images),
-            index_maps=np.stack(index_maps),
-            segments=np.array(json.dumps(segments)),
-            captions=np.array(captions),
-        )
-    os.replace(part, path)
+    arrays = {
+        "images": np.stack(images),
+        "index_maps": np.stack(index_maps),
+        "segments": np.array(json.dumps(segments)),
+        "captions": np.array(captions),
+    }
+    write_whole(path, lambda file: np.savez(file, **arrays))
 
 
 def build_pool(config: PoolConfig, root: Path, workers: int | None = None) -> list[Path]:
