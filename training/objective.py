@@ -33,7 +33,8 @@ class ObjectiveConfig:
         anchor_temperature: of the softmax over labels that makes the anchor's target.
         teacher: weight of self-training (ours): pixels take the label that the averaged decoder finds most active
             among those of the caption; the caption is what the masks of the teacher have over an open vocabulary.
-        teacher_margin: a pixel counts where the teacher's best activation is above this and absent ones count nowhere.
+        teacher_margin: a pixel counts where the best of the caption's labels reaches this share of its own largest
+            activation in the image: the caption says that it is there, however faintly the teacher sees it.
     """
 
     align: float = 1.0
@@ -182,11 +183,14 @@ def anchor_loss(logits: Tensor, dense: Tensor, text: Tensor, present: Tensor, te
 def teacher_loss(logits: Tensor, teacher: Tensor, present: Tensor, valid: Tensor, margin: float) -> Tensor:
     """Learn pseudo-masks: a pixel belongs to the caption's label that the teacher finds most active there.
 
-    logits, teacher: (B,N,H,W). Pixels where no label's activation reaches `margin` count for no present label; absent
-    labels are absent everywhere.
+    logits, teacher: (B,N,H,W). Activations are compared as shares of their label's largest in the image, as class
+    activation maps are, so that a label the teacher hardly knows gets the pixels that it fits best and that no other
+    label claims. Pixels where none reaches `margin` count for no present label; absent labels are absent everywhere.
     """
-    best, winner = teacher.masked_fill(~present[:, :, None, None], -torch.inf).max(dim=1, keepdim=True)
-    sure = best.sigmoid() > margin  # (B, 1, H, W)
+    activation = teacher.sigmoid()
+    share = activation / activation.amax(dim=(2, 3), keepdim=True)
+    best, winner = share.masked_fill(~present[:, :, None, None], -1).max(dim=1, keepdim=True)
+    sure = best > margin  # (B, 1, H, W)
     index = torch.arange(logits.shape[1], device=logits.device)[None, :, None, None]
     target = (winner == index) & sure & present[:, :, None, None]
     counts = torch.where(present[:, :, None, None], sure, valid[:, :, None, None])

@@ -112,6 +112,14 @@ def test_teacher_gives_each_pixel_to_the_best_label_of_the_caption_alone():
     assert teacher_loss(wrong, teacher, present, valid, 0.5) > 1
 
 
+def test_teacher_gives_a_label_it_hardly_knows_the_pixels_that_no_other_claims():
+    # a known label, active on the first pixel, and an unknown one whose activation is below 0.1 everywhere
+    teacher = torch.tensor([[[[4.0, -4.0, -4.0]], [[-3.0, -2.5, -6.0]]]])
+    both = torch.ones(1, 2, dtype=torch.bool)
+    logits = torch.tensor([[[[9.0, -9.0, 0.0]], [[-9.0, 9.0, 0.0]]]])  # the last pixel is nobody's
+    assert teacher_loss(logits, teacher, both, both, 0.5) < 1e-3
+
+
 def test_statistics_ignore_absent_labels():
     activation = torch.zeros(1, 3, 4)
     activation[0, 0, :2] = 1.0
