@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import open_clip
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from synseg_model.config import EncoderConfig, ModelError
+from synseg_model.tokenizer import without_marks
 
 
 def interpolate_position_embedding(embedding: Tensor, source: tuple[int, int], target: tuple[int, int]) -> Tensor:
@@ -68,7 +68,7 @@ class ClipEncoder(nn.Module):
         x = x.flatten(2).transpose(1, 2)  # (B, P, C)
         if position is None:
             position = interpolate_position_embedding(visual.positional_embedding, tuple(visual.grid_size), grid)
-        x = torch.cat([visual.class_embedding.expand(len(x), 1, -1).to(x.dtype), x], dim=1)
+        x = torch.cat([visual.class_embedding.expand(x.shape[0], 1, -1).to(x.dtype), x], dim=1)
         return visual.ln_pre(x + position.to(x.dtype))
 
     def window_position(self, grid: tuple[int, int], rows: slice, columns: slice) -> Tensor:
@@ -92,10 +92,27 @@ class ClipEncoder(nn.Module):
                 states.append(x)
         return states
 
-    def image_embedding(self, images: Tensor) -> Tensor:
-        """Embed whole images (B,3,H,W) into the joint space (B,D), not normalised; any size, unlike open_clip."""
+    def attention(self, images: Tensor, layer: int) -> Tensor:
+        """Return the self-attention (B,1+P,1+P) of a 0-based block, softmax(Q K^T / sqrt(d)) averaged over its heads.
+
+        images: (B,3,H,W) normalised. Rows are the tokens that attend and sum to 1; the class token comes first.
+        Raise ValueError for a block that is not there.
+        """
+        if not 0 <= layer < self.depth:
+            raise ValueError(f"layer {layer}: this encoder has blocks 0 to {self.depth - 1}")
+        x = self.hidden_states(images, [layer - 1])[0] if layer else self.embed_patches(images)
+        block = self.clip.visual.transformer.resblocks[layer]
+        projected = F.linear(block.ln_1(x), block.attn.in_proj_weight, block.attn.in_proj_bias)
+        query, key, _ = projected.unflatten(2, (3, block.attn.num_heads, -1)).permute(2, 0, 3, 1, 4)  # (B, heads, T, d)
+        return (query @ key.mT / query.shape[-1] ** 0.5).softmax(dim=-1).mean(dim=1)
+
+    def image_embedding(self, images: Tensor, position: Tensor | None = None) -> Tensor:
+        """Embed whole images (B,3,H,W) into the joint space (B,D), not normalised; any size, unlike open_clip.
+
+        position: as `embed_patches` takes it.
+        """
         visual = self.clip.visual
-        x = self.embed_patches(images)
+        x = self.embed_patches(images, position)
         for block in visual.transformer.resblocks:
             x = block(x)
         pooled, _ = visual._pool(x)
@@ -124,43 +141,34 @@ class ClipEncoder(nn.Module):
 
     def count_tokens(self, text: str) -> int:
         """Count a text's tokens with its start and end marks, without truncation."""
-        return len(self.tokenizer.encode(_without_marks(text, self.tokenizer.clean_fn))) + 2
+        return len(self.tokenizer.encode(without_marks(text, self.tokenizer.clean_fn))) + 2
 
     def tokenize(self, texts: Sequence[str]) -> Tensor:
         """Turn texts into token ids (N, context_length), padded with 0."""
-        safe = [_without_marks(text, self.tokenizer.clean_fn) for text in texts]
+        safe = [without_marks(text, self.tokenizer.clean_fn) for text in texts]
         return self.tokenizer(safe, context_length=self.clip.context_length)
+
+    @property
+    def reads_to_the_end_mark(self) -> bool:
+        """Tell whether a text's embedding depends on nothing behind its end mark, as with CLIP's causal text tower."""
+        clip = self.clip
+        return isinstance(clip, open_clip.CLIP) and clip.text_pool_type == "argmax" and clip.attn_mask is not None
 
     def encode_text(self, tokens: Tensor) -> Tensor:
         """Embed token ids (N, context_length) into the joint space (N, D), not normalised."""
-        clip = self.clip
-        if not isinstance(clip, open_clip.CLIP) or clip.text_pool_type != "argmax" or clip.attn_mask is None:
-            return clip.encode_text(tokens)
-        # Attention is causal and the end mark is pooled, so padding behind the longest text cannot change anything:
-        # leaving it out makes short labels several times faster than open_clip's own pass over all 77 positions.
-        ends = tokens.argmax(dim=-1)
-        length = int(ends.max()) + 1
-        x = clip.token_embedding(tokens[:, :length]) + clip.positional_embedding[:length]
+        if not self.reads_to_the_end_mark:
+            return self.clip.encode_text(tokens)
+        # Leaving out the padding behind the longest text makes short labels several times faster than open_clip's own
+        # pass over all 77 positions.
+        return self.encode_cut_text(tokens[:, : int(tokens.argmax(dim=-1).max()) + 1])
+
+    def encode_cut_text(self, tokens: Tensor) -> Tensor:
+        """Embed token ids (N, L) of a tower that `reads_to_the_end_mark`, cut behind the longest text: (N, D)."""
+        clip, length = self.clip, tokens.shape[1]
+        x = clip.token_embedding(tokens) + clip.positional_embedding[:length]
         x = clip.transformer(x, attn_mask=clip.attn_mask[:length, :length])
-        x = clip.ln_final(x)[torch.arange(len(x), device=x.device), ends]
+        x = clip.ln_final(x)[torch.arange(x.shape[0], device=x.device), tokens.argmax(dim=-1)]
         return clip.text_projection(x) if isinstance(clip.text_projection, nn.Linear) else x @ clip.text_projection
-
-
-_MARK = re.compile(r"<(start_of_text|end_of_text)>", re.IGNORECASE)
-
-
-def _without_marks(text: str, clean: Callable[[str], str]) -> str:
-    """Break up what the tokenizer would read as its own marks: a label is data and must not end its own prompt.
-
-    clean: what the tokenizer does to a text before it looks for marks. It turns HTML entities into characters and wide
-    characters into plain ones, so that "&lt;end_of_text&gt;" becomes a mark. Texts without marks come back unchanged.
-    """
-    if text.isascii() and not re.search("[<&]", text):
-        return text  # nearly every label: what follows is slow
-    settled, before = clean(text), text
-    while settled != before:  # entities may be nested, and the tokenizer cleans once more after this
-        settled, before = clean(settled), settled
-    return _MARK.sub(r"< \1 >", settled) if _MARK.search(settled) else text
 
 
 def open_clip_config(model: str | dict) -> dict:

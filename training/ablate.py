@@ -15,9 +15,9 @@ from pathlib import Path
 import jsonargparse
 import matplotlib
 import numpy as np
-import torch
 from matplotlib.figure import Figure
 
+from synseg_model.engines.torch_engine import choose_device
 from synseg_model.trainer import CollapseError
 from training.objective import ObjectiveConfig
 from training.train import TrainConfig, measure, train, write_json
@@ -92,7 +92,7 @@ def ablate(config: AblateConfig) -> dict[str, dict[int, dict]]:
 
 def _run(config: AblateConfig, name: str, seed: int, folder: Path) -> dict | None:
     folder.mkdir(parents=True, exist_ok=True)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = choose_device("auto")
     if name == START:
         return measure(config.train.model, config.scenes, device, seed)
     one = copy.deepcopy(config.train)

@@ -9,13 +9,16 @@ from torch import Tensor
 from synseg_model.network import SynSeg
 
 
-def sinusoids(rows: int, columns: int, width: int) -> Tensor:
-    """Return fixed two-dimensional position embeddings (rows*columns, width), in [-1, 1] (arXiv 2104.02057)."""
+def sinusoids(rows: int, columns: int, width: int, step: float = 1.0) -> Tensor:
+    """Return fixed two-dimensional position embeddings (rows*columns, width), in [-1, 1] (arXiv 2104.02057).
+
+    step: from one row or column to the next; the larger, the fewer neighbours are alike.
+    """
     if width % 4:
         raise ValueError(f"width {width}: two-dimensional sinusoids need a multiple of 4")
     frequency = 100.0 ** -(torch.arange(width // 4) / (width // 4))
     y, x = torch.meshgrid(torch.arange(rows).float(), torch.arange(columns).float(), indexing="ij")
-    y, x = (axis.reshape(-1, 1) * frequency for axis in (y, x))
+    y, x = (axis.reshape(-1, 1) * step * frequency for axis in (y, x))
     return torch.cat([y.sin(), y.cos(), x.sin(), x.cos()], dim=1)
 
 
@@ -28,7 +31,7 @@ def mimetic_attention(visual: VisionTransformer) -> None:
     2305.09828).
     """
     rows, columns = visual.grid_size
-    visual.positional_embedding[1:] = sinusoids(rows, columns, visual.positional_embedding.shape[1])
+    visual.positional_embedding[1:] = sinusoids(rows, columns, visual.positional_embedding.shape[1], step=2.0)
     for block in visual.transformer.resblocks:
         mimic(block.attn.in_proj_weight, block.attn.out_proj.weight, block.attn.num_heads)
 

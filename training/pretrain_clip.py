@@ -1,8 +1,9 @@
 """Train synseg-tiny's CLIP on captions of generated scenes: `python -m training.pretrain_clip`.
 
 The loss is open_clip's own. Captions are all it sees: no mask, no label list. It starts with small close views of one
-thing, which teach shapes soonest and cost least, and goes on with whole scenes among them, of which a part of the
-patches is dropped (FLIP, arXiv 2212.00794).
+thing, which teach shapes soonest and cost least, and goes on with parts of scenes and whole scenes among them. Small
+pictures get the positions of a window of a whole one, drawn anew for every batch: so patches learn to attend to what
+is near them wherever they are, and what close views taught holds in whole scenes.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from tqdm import tqdm
 
 from synseg_model.clip_encoder import ClipEncoder
 from synseg_model.config import CLIP_MEAN, CLIP_STD
+from synseg_model.engines.torch_engine import choose_device
 from synseg_model.trainer import cosine_with_warmup
 from training.checkpoint import load_checkpoint, save_checkpoint
 from training.datasets.scene_pool import PoolConfig, build_pool, read_chunk, render, render_closeup
@@ -32,7 +34,8 @@ from training.optimizers import MuonAdamW
 from training.schedule import autocast
 from training.tiny_clip import TINY_CLIP, tokenizer, write_merges
 
-KEPT_PATCHES = 64  # patch dropout leaves at least so many; small pictures stay whole
+SIZE = tuple(TINY_CLIP["vision_cfg"]["image_size"])  # of a whole scene, height and width in pixels
+PART = 96  # side of a part of a scene
 
 
 @dataclass
@@ -42,12 +45,12 @@ class PretrainClipConfig:
     Args:
         output: folder for checkpoints, TensorBoard events and the final `clip.pt`.
         cache: folder for the rendered scenes.
-        closeups: number of close views, 64x64 px. scenes: number of whole scenes, 96x96 px. Captions are of every
+        closeups: number of close views, 64x64 px. scenes: number of whole scenes, 168x224 px. Captions are of every
             split, as the web would have them.
         steps: optimiser steps.
-        closeup_steps: share of the steps that see close views alone, shrunk to 48 px; then half of the steps do.
-        batch: images in a batch, all compared with all captions of the batch.
-        patch_dropout: share of patches left out in training, of pictures with more than 64 of them.
+        closeup_steps: share of the steps that see close views alone, shrunk to 48 px; then two in five steps do.
+        batch: close views in a batch, all compared with all captions of the batch. Of parts of scenes there are half
+            as many, of whole scenes an eighth.
         held_out: pictures that zero-shot classification is measured on, by the way.
         resume: go on from the last checkpoint in `output`.
         device: "auto" takes a GPU where there is one.
@@ -56,14 +59,13 @@ class PretrainClipConfig:
     output: str = "runs/clip"
     cache: str = "runs/cache"
     closeups: int = 40_000
-    scenes: int = 12_000
-    steps: int = 1_000
-    closeup_steps: float = 0.6
+    scenes: int = 10_000
+    steps: int = 1_100
+    closeup_steps: float = 0.45
     batch: int = 256
     learning_rate: float = 3e-3
     weight_decay: float = 0.1
     warmup: int = 50
-    patch_dropout: float = 0.4
     held_out: int = 300
     seed: int = 0
     device: str = "auto"
@@ -76,49 +78,63 @@ def to_tensor(images: np.ndarray, device: str | torch.device = "cpu") -> Tensor:
     return (torch.from_numpy(images).to(device).permute(0, 3, 1, 2).float() - mean) / std
 
 
-def read_pool(config: PoolConfig, cache: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Return all images and captions of a pool, rendered first where missing."""
-    chunks = [read_chunk(path) for path in tqdm(build_pool(config, cache), desc="reading scenes", unit="chunk")]
-    return np.concatenate([chunk.images for chunk in chunks]), np.concatenate([chunk.captions for chunk in chunks])
+def window_caption(index_map: np.ndarray, segments: list[tuple[str, str | None]], rng: np.random.Generator) -> str:
+    """Caption a part of a scene: some or all things of which it shows a good deal, perhaps where they are.
+
+    index_map: (H,W) of the part. Things of less than 1.5 % of it go unmentioned, as in captions of photographs.
+    """
+    shares = np.bincount(index_map.ravel(), minlength=len(segments)) / index_map.size
+    things = [segments[i] for i in rng.permutation(len(segments)) if segments[i][1] and shares[i] > 0.015]
+    ground = [noun for (noun, color), share in zip(segments, shares, strict=True) if not color and share > 0.1]
+    colored = rng.random() < 0.5
+    words = [f"{color} {noun}" if colored else noun for noun, color in things]
+    caption = " and ".join(f"{'an' if word[0] in 'aeiou' else 'a'} {word}" for word in words)
+    place = str(ground[rng.integers(len(ground))]) if ground else "scene"
+    if not caption:
+        return place
+    return f"{caption} on {place}" if rng.random() < 0.3 else caption
 
 
 def batches(config: PretrainClipConfig, start: int) -> Iterator[tuple[Tensor, list[str]]]:
     """Yield (normalised images, captions) without end, as a function of seed and step: a resumed run sees the same."""
     seed, cache = 1_000_000 * (config.seed + 1), Path(config.cache)
-    closeups = read_pool(PoolConfig(config.closeups, ((64, 64),), seed, objects=(1, 2), closeup=True), cache)
-    scenes = read_pool(
-        PoolConfig(config.scenes, ((96, 96),), seed + config.closeups, objects=(1, 3), plain_captions=3), cache
+    closeup_pool = PoolConfig(config.closeups, ((64, 64),), seed, objects=(1, 2), closeup=True)
+    scene_pool = PoolConfig(config.scenes, (SIZE,), seed + config.closeups, objects=(1, 4), plain_captions=3)
+    closeups, scenes = (
+        [read_chunk(path) for path in tqdm(build_pool(pool, cache), desc="reading scenes", unit="chunk")]
+        for pool in (closeup_pool, scene_pool)
     )
     step = start
     while True:
         rng = np.random.default_rng((config.seed, step))
         early = step < config.closeup_steps * config.steps
-        close = early or rng.random() < 0.5
-        pictures, captions = closeups if close else scenes
-        rows = rng.choice(len(pictures), config.batch, replace=False)
-        images = to_tensor(pictures[rows])
+        kind = "close" if early else str(rng.choice(["close", "part", "whole"], p=(0.4, 0.4, 0.2)))
+        count = max(2, config.batch // {"close": 1, "part": 2, "whole": 8}[kind])
+        chunk = (closeups if kind == "close" else scenes)[rng.integers(len(closeups if kind == "close" else scenes))]
+        rows = rng.choice(len(chunk), min(count, len(chunk)), replace=False)
+        if kind == "part":
+            corners = [tuple(rng.integers(whole - PART + 1) for whole in SIZE) for _ in rows]
+            windows = [np.s_[row, y : y + PART, x : x + PART] for row, (y, x) in zip(rows, corners, strict=True)]
+            images = to_tensor(np.stack([chunk.images[window] for window in windows]))
+            captions = [window_caption(chunk.index_maps[window], chunk.segments[window[0]], rng) for window in windows]
+        else:
+            images = to_tensor(chunk.images[rows])
+            captions = [str(chunk.captions[row, rng.integers(chunk.captions.shape[1])]) for row in rows]
         if early:
             images = F.interpolate(images, size=(48, 48), mode="area")
-        if close and rng.random() < 0.5:  # captions of scenes may say what is on the left
+        if kind != "whole" and rng.random() < 0.5:  # captions of scenes may say what is on the left
             images = images.flip(3)
-        yield images, [str(captions[row, rng.integers(captions.shape[1])]) for row in rows]
+        yield images, captions
         step += 1
 
 
-def embed_with_dropout(encoder: ClipEncoder, images: Tensor, dropout: float) -> Tensor:
-    """Embed images from a random subset of their patches; subsets of one batch have one size."""
-    visual = encoder.clip.visual
-    x = encoder.embed_patches(images)
-    if dropout > 0:
-        patches = x.shape[1] - 1
-        count = max(min(KEPT_PATCHES, patches), round(patches * (1 - dropout)))
-        kept = torch.rand(len(x), patches, device=x.device).argsort(dim=1)[:, :count]
-        rows = torch.arange(len(x), device=x.device)[:, None]
-        x = torch.cat([x[:, :1], x[:, 1:][rows, kept]], dim=1)
-    for block in visual.transformer.resblocks:
-        x = block(x)
-    pooled, _ = visual._pool(x)
-    return pooled @ visual.proj
+def random_position(encoder: ClipEncoder, images: Tensor, rng: np.random.Generator) -> Tensor:
+    """Return the position embeddings (1+P,C) of a window of the size of `images` (B,3,h,w), drawn anywhere."""
+    rows, columns = (
+        slice(corner := int(rng.integers((whole - side) // encoder.patch + 1)), corner + side // encoder.patch)
+        for whole, side in zip(SIZE, images.shape[2:], strict=True)
+    )
+    return encoder.window_position((SIZE[0] // encoder.patch, SIZE[1] // encoder.patch), rows, columns)
 
 
 class ZeroShot:
@@ -127,7 +143,7 @@ class ZeroShot:
     def __init__(self, count: int):
         seeds = range(90_000_000, 90_000_000 + count)
         closeups = [render_closeup(seed, (64, 64), "all", (1, 1))[0] for seed in seeds]
-        scenes = [render(seed, (128, 128), "all", (1, 1), 2) for seed in seeds]
+        scenes = [render(seed, SIZE, "all", (1, 1), 2) for seed in seeds]
         self.pictures = {"closeup": closeups, "scene": scenes}
         self.words = {"noun": list(NOUNS), "color": list(COLORS)}
 
@@ -137,7 +153,8 @@ class ZeroShot:
         scores = {}
         for kind, scenes in self.pictures.items():
             images = to_tensor(np.stack([scene.image for scene in scenes])).to(device)
-            features = torch.cat([encoder.image_embedding(part) for part in images.split(50)]).float()
+            position = random_position(encoder, images, np.random.default_rng(0))
+            features = torch.cat([encoder.image_embedding(part, position) for part in images.split(50)]).float()
             things = [next(s for s in scene.segments if s.kind == "thing") for scene in scenes]
             for name, words in self.words.items():
                 prompts = [f"a {word}" if name == "noun" else f"a {word} object" for word in words]
@@ -154,9 +171,7 @@ def train(config: PretrainClipConfig) -> Path:
     output.mkdir(parents=True, exist_ok=True)
     (output / "config.json").write_text(json.dumps(asdict(config), indent=2) + "\n")
     torch.manual_seed(config.seed)
-    device = torch.device(
-        ("cuda" if torch.cuda.is_available() else "cpu") if config.device == "auto" else config.device
-    )
+    device = choose_device(config.device)
 
     write_merges(output)
     encoder = ClipEncoder(open_clip.CLIP(**TINY_CLIP), tokenizer(output)).to(device)
@@ -176,7 +191,8 @@ def train(config: PretrainClipConfig) -> Path:
             optimizer.set_rate(factor * config.learning_rate)
             tokens = encoder.tokenize(captions).to(device)
             with autocast(device):
-                image_features = embed_with_dropout(encoder, images.to(device), config.patch_dropout)
+                position = random_position(encoder, images, np.random.default_rng((config.seed, step, 1)))
+                image_features = encoder.image_embedding(images.to(device), position)
                 text_features = encoder.encode_text(tokens)
             image_features, text_features = (F.normalize(f.float(), dim=-1) for f in (image_features, text_features))
             loss = loss_function(image_features, text_features, clip.logit_scale.exp())

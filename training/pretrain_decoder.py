@@ -35,8 +35,10 @@ from synseg_model.config import (
     ImageConfig,
     ModelConfig,
 )
+from synseg_model.engines.torch_engine import choose_device
 from synseg_model.network import SynSeg
 from synseg_model.trainer import cosine_with_warmup
+from training.batches import TextBank
 from training.checkpoint import load_checkpoint, save_checkpoint
 from training.datasets.scene_pool import Chunk, PoolConfig, build_pool, read_chunk
 from training.datasets.scene_vocabulary import is_base
@@ -78,7 +80,7 @@ class PretrainDecoderConfig:
     cache: str = "runs/cache"
     name: str = "synseg-tiny"
     scenes: int = 20_000
-    steps: int = 3_600
+    steps: int = 1_200
     crop: int = 96
     crop_steps: float = 0.85
     batch: int = 40
@@ -103,16 +105,6 @@ def base_labels() -> list[str]:
     """List every label that mask training may use: base nouns, base colour-noun pairs, stuff."""
     pairs = [f"{color} {noun}" for noun in BASE_NOUNS for color in COLORS if is_base(color, noun)]
     return [*COMPETING, *pairs]
-
-
-def embed_labels(encoder: ClipEncoder, labels: list[str], templates: tuple[str, ...], device: torch.device) -> Tensor:
-    """Embed labels as the Segmenter does without normalisation: the mean over templates, (N, D)."""
-    with torch.no_grad():
-        parts = [
-            encoder.encode_text(encoder.tokenize([template.format(label) for label in labels]).to(device))
-            for template in templates
-        ]
-    return torch.stack(parts).mean(dim=0)
 
 
 def draw_labels(
@@ -353,17 +345,13 @@ def train(config: PretrainDecoderConfig) -> Path:
     output = Path(config.output)
     output.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(config.seed)
-    device = torch.device(
-        ("cuda" if torch.cuda.is_available() else "cpu") if config.device == "auto" else config.device
-    )
+    device = choose_device(config.device)
     network, model_config = build_network(config)
     network.to(device).train()
     decoder = network.decoder
     labels = base_labels()
-    table, competing, colors = (
-        embed_labels(network.encoder, words, model_config.templates, device)
-        for words in (labels, list(COMPETING), [f"{color} object" for color in COLORS])
-    )
+    embed = TextBank(network.encoder, model_config.templates, model_config.normalize_text)
+    table, competing, colors = map(embed, (labels, list(COMPETING), [f"{color} object" for color in COLORS]))
     token_loss = TokenLoss(config.width, competing, colors).to(device)
     trained = nn.ModuleDict({"decoder": decoder, "token_loss": token_loss})
     optimizer = MuonAdamW(trained, list(decoder.blocks), config.learning_rate, config.weight_decay)

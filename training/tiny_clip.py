@@ -14,7 +14,9 @@ MERGES = 5630  # CLIP's most frequent merges; 512 bytes and byte-ends + merges +
 TINY_CLIP = {
     "embed_dim": 256,
     "vision_cfg": {
-        "image_size": 128,
+        # A camera's 4:3 picture in full, so that no position is ever interpolated there. Small pictures are trained on
+        # windows of these positions: attention then reaches as far in a close view as in a whole scene.
+        "image_size": [168, 224],
         "patch_size": 8,
         "width": 192,
         "layers": 6,

@@ -48,7 +48,7 @@ class DataConfig:
         source: scenes are generated here. webdataset: shards as img2dataset writes them, after `training.prepare`.
             coco: a folder of pictures and a captions file, after `training.prepare`.
         scenes: number of generated scenes.
-        scene_size: height and width of them, in pixels.
+        scene_size: height and width of them in pixels; the default is what synseg-tiny sees of a 4:3 camera.
         cache: folder for rendered scenes.
         shards: a folder or pattern of shards: "cc12m/{00000..01242}.tar".
         images: folder of the pictures of `captions`.
@@ -59,7 +59,7 @@ class DataConfig:
 
     source: Literal["scenes", "webdataset", "coco"] = "scenes"
     scenes: int = 6_000
-    scene_size: tuple[int, int] = (128, 168)
+    scene_size: tuple[int, int] = (168, 224)
     cache: str = "runs/cache"
     shards: str = ""
     images: str = ""

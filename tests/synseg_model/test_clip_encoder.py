@@ -115,3 +115,26 @@ def test_public_weights_without_a_network_name_the_offline_choice(monkeypatch):
     monkeypatch.setattr(open_clip, "create_model", no_network)
     with pytest.raises(ModelError, match=r"ViT-B-16-quickgelu/openai.*no route to host.*synseg-tiny"):
         build_encoder(EncoderConfig("ViT-B-16-quickgelu", pretrained="openai"))
+
+
+@pytest.mark.parametrize("layer", [0, 2, 3])
+@torch.no_grad()
+def test_attention_is_what_torch_says_the_block_attends_to(small_network, layer):
+    images = torch.randn(2, 3, 64, 96)
+    encoder = small_network.encoder
+    block = encoder.clip.visual.transformer.resblocks[layer]
+    inputs = []
+    handle = block.attn.register_forward_pre_hook(lambda _module, given, named: inputs.append(given), with_kwargs=True)
+    encoder.hidden_states(images, [layer])
+    handle.remove()
+    expected = block.attn(*inputs[0][:3], need_weights=True, average_attn_weights=True)[1]
+    attention = encoder.attention(images, layer)
+    assert attention.shape == (2, 25, 25)
+    torch.testing.assert_close(attention, expected)
+    torch.testing.assert_close(attention.sum(dim=2), torch.ones(2, 25))
+
+
+@pytest.mark.parametrize("layer", [-1, 4])
+def test_attention_of_a_block_that_is_not_there_is_refused(small_network, layer):
+    with pytest.raises(ValueError, match=f"layer {layer}: this encoder has blocks 0 to 3"):
+        small_network.encoder.attention(torch.zeros(1, 3, 64, 64), layer)

@@ -14,7 +14,7 @@ from synseg_model.network import SynSeg
 from training.datasets.scenes import COLORS, NOVEL_NOUNS, NOVEL_PAIRS
 from training.initialization import mimetic_attention, standardize
 from training.optimizers import MuonAdamW, orthogonalize
-from training.pretrain_clip import PretrainClipConfig
+from training.pretrain_clip import PretrainClipConfig, random_position, window_caption
 from training.pretrain_clip import train as train_clip
 from training.pretrain_decoder import (
     COMPETING,
@@ -101,7 +101,7 @@ def test_mimetic_attention_looks_at_itself_and_its_neighbours():
     query, key, _ = block.attn.in_proj_weight.chunk(3)
     head = slice(0, 64)
     attention = ((x @ query[head].T) @ (x @ key[head].T).T / 8).softmax(dim=-1)
-    rows, columns = torch.meshgrid(torch.arange(16.0), torch.arange(16.0), indexing="ij")
+    rows, columns = torch.meshgrid(torch.arange(21.0), torch.arange(28.0), indexing="ij")
     place = torch.stack([rows.flatten(), columns.flatten()], dim=1)
     distance = torch.cdist(place, place)
     assert (attention * distance).sum(dim=1).mean() < distance.mean() / 2
@@ -181,6 +181,32 @@ def test_standardized_decoder_gets_inputs_of_unit_variance():
         for x in [*(r.flatten(0, 1) for r in network.encode_image(images)), network.decoder.film.scale(text)]:
             torch.testing.assert_close(x.mean(dim=0), torch.zeros(64), atol=1e-3, rtol=0)
             torch.testing.assert_close(x.std(dim=0), torch.ones(64), atol=1e-3, rtol=0)
+
+
+def test_captions_of_parts_name_what_they_show_and_nothing_else():
+    index_map = np.zeros((96, 96), int)
+    index_map[:40, :40] = 1
+    index_map[90:, 90:] = 2  # a corner of a car
+    segments = [("grass", None), ("ball", "red"), ("car", "blue"), ("hat", "pink")]
+    captions = {window_caption(index_map, segments, np.random.default_rng(seed)) for seed in range(60)}
+    assert captions == {"a ball", "a red ball", "a ball on grass", "a red ball on grass"}
+    assert window_caption(np.zeros((96, 96), int), segments, np.random.default_rng(0)) == "grass"
+
+
+def test_small_pictures_are_trained_on_windows_of_the_positions_of_whole_ones():
+    torch.manual_seed(0)
+    encoder = ClipEncoder(open_clip.CLIP(**TINY_CLIP))
+    whole = encoder.clip.visual.positional_embedding[1:].unflatten(0, (21, 28))
+    seen = set()
+    for seed in range(40):
+        position = random_position(encoder, torch.zeros(1, 3, 48, 64), np.random.default_rng(seed))
+        window = position[1:].unflatten(0, (6, 8))
+        corners = [(r, c) for r in range(16) for c in range(21) if torch.equal(window, whole[r : r + 6, c : c + 8])]
+        assert len(corners) == 1
+        seen.add(corners[0])
+    assert len(seen) > 30
+    full = random_position(encoder, torch.zeros(1, 3, 168, 224), np.random.default_rng(0))
+    assert torch.equal(full, encoder.clip.visual.positional_embedding)
 
 
 def test_small_tokenizer_has_6144_tokens_and_reads_any_script(tmp_path):

@@ -1,0 +1,64 @@
+"""Prompts to CLIP's token ids without torch: cleaning in Python, byte-pair encoding by the `tokenizers` library."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Callable, Sequence
+
+import ftfy
+import numpy as np
+
+START, END = "<start_of_text>", "<end_of_text>"
+_MARK = re.compile(r"<(start_of_text|end_of_text)>", re.IGNORECASE)
+
+
+class Tokenizer:
+    """Give a prompt the very ids that open_clip's SimpleTokenizer gives it.
+
+    tokenizer_json: contents of an exported `tokenizer.json`. context_length: most tokens that the text tower reads.
+    """
+
+    def __init__(self, tokenizer_json: bytes, context_length: int) -> None:
+        # Imported here: the torch engine shares this module's `without_marks` and needs no `tokenizers`.
+        from tokenizers import Tokenizer as BytePairEncoder
+
+        self._encoder = BytePairEncoder.from_buffer(tokenizer_json)
+        self._start, self._end = (self._encoder.token_to_id(mark) for mark in (START, END))
+        self._context_length = context_length
+
+    def encode(self, text: str) -> list[int]:
+        """Return a text's ids, without the marks around it."""
+        return self._encoder.encode(clean(without_marks(text, clean)), add_special_tokens=False).ids
+
+    def count_tokens(self, text: str) -> int:
+        """Count a text's tokens with its start and end marks, without truncation."""
+        return len(self.encode(text)) + 2
+
+    def tokenize(self, texts: Sequence[str]) -> np.ndarray:
+        """Turn texts into ids (N,L) int64, padded with 0 to the longest text; one beyond the context length is cut."""
+        rows = [[self._start, *self.encode(text)[: self._context_length - 2], self._end] for text in texts]
+        ids = np.zeros((len(rows), max(map(len, rows))), np.int64)
+        for row, values in zip(ids, rows, strict=True):
+            row[: len(values)] = values
+        return ids
+
+
+def clean(text: str) -> str:
+    """Tidy a text as CLIP's tokenizer does: repaired encoding, no HTML entities, single spaces, lower case."""
+    text = html.unescape(html.unescape(ftfy.fix_text(text)))
+    return " ".join(text.split()).lower()
+
+
+def without_marks(text: str, clean: Callable[[str], str]) -> str:
+    """Break up what the tokenizer would read as its own marks: a label is data and must not end its own prompt.
+
+    clean: what the tokenizer does to a text before it looks for marks. It turns HTML entities into characters and wide
+    characters into plain ones, so that "&lt;end_of_text&gt;" becomes a mark. Texts without marks come back unchanged.
+    """
+    if text.isascii() and not re.search("[<&]", text):
+        return text  # nearly every label: what follows is slow
+    settled, before = clean(text), text
+    while settled != before:  # entities may be nested, and the tokenizer cleans once more after this
+        settled, before = clean(settled), settled
+    return _MARK.sub(r"< \1 >", settled) if _MARK.search(settled) else text
