@@ -43,9 +43,60 @@ examples:
 exit status: 0 done; 1 some pictures could not be read; 2 nothing could be done, for the reason
 given; 130 interrupted
 """
+_BAG_HELP = """\
+Segment the cameras of a recording (rosbag2, MCAP or SQLite) for any labels, without ROS, and write what
+the node would have published into a new recording, with the frames' headers and times:
+
+  /synseg/CAMERA/info        synseg_ros/FrameInfo: vocabulary and time taken
+  /synseg/CAMERA/masks       synseg_ros/ClassMasks: a cropped mask per label that is present
+  /synseg/CAMERA/label_map   sensor_msgs/Image: i where the i-th label is the most active one, 0 for
+                             background
+  /synseg/CAMERA/confidence  sensor_msgs/Image, 0 to 255
+  /synseg/CAMERA/overlay     sensor_msgs/Image: the picture with coloured regions, contours and names
+  /synseg/active_vocab       synseg_ros/VocabularyStatus: labels, thresholds, colours
+
+CAMERA is the first part of the camera's topic; the whole where two topics begin with the same part.
+
+Damaged recordings are read as far as they go. OUT appears when it is complete: until then, and after an
+interruption, what there is lies in OUT.partial.
+"""
+_BAG_EXAMPLES = """\
+examples:
+  synseg bag drive/ --labels "road, car, tree" --output drive_masks
+  synseg bag drive_0.mcap --labels "person" --topics front=/cam0/image_raw --every 5 --write masks --output out
+  synseg bag drive/ --labels "road, car" --copy --follow-vocab --output drive_and_masks
+
+exit status: 0 done; 1 some of the recording could not be read or copied; 2 nothing could be done, for the
+reason given; 130 interrupted
+"""
+_EXPORT_HELP = """\
+Write a model as ONNX graphs, which run without torch: on a robot, or anywhere that has onnxruntime.
+
+The output folder is a model like any other: name it to `synseg segment --model`, `synseg info`, or the
+node. It holds
+
+  image_encoder.onnx  frames (B,H,W,3) uint8 RGB of any size -> features; resizing and normalising
+                      happen in the graph
+  decoder.onnx        features and text embeddings (K,D) -> activations (B,K,h,w) in [0,1]
+  text_encoder.onnx   token ids (N,L) -> text embeddings (N,D)
+  tokenizer.json      prompts -> token ids, for the `tokenizers` library
+  positions.npy       position embeddings, to be resampled for the token grid of a frame
+  config.json         the model's own
+  export.json         precision, fingerprint, digests of the files, and the parity report
+
+The graphs are compared with torch before anything appears at DIR: one that disagrees is refused.
+"""
+_EXPORT_EXAMPLES = """\
+examples:
+  synseg export synseg-tiny --output exported
+  synseg export runs/cc12m_vitb16/model --output exported --precision fp16
+  synseg segment street.jpg --labels "road, car" --model exported --output out
+"""
 _EXAMPLES = """\
 examples:
   synseg segment street.jpg --labels "road, car, tree" --output out
+  synseg bag drive/ --labels "road, car, tree" --output drive_masks
+  synseg export synseg-tiny --output exported
   synseg info synseg-tiny
 
 `synseg COMMAND --help` explains a command.
@@ -69,7 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 (for the interpreter's last flush)
         return 0
     except ModuleNotFoundError as error:
-        return _complain(f"{error.name} is not installed; the torch engine needs: pip install 'synseg[torch]'")
+        return _complain(f"{error.name} is not installed; {_remedy(error.name or '')}")
     except Exception as error:
         if os.environ.get("SYNSEG_DEBUG"):
             raise
@@ -91,6 +142,8 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"synseg {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_segment(commands)
+    _add_bag(commands)
+    _add_export(commands)
     _add_info(commands)
     return parser
 
@@ -104,17 +157,114 @@ def _add_segment(commands: argparse._SubParsersAction) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("input", metavar="INPUT", nargs="+", help="image(s), a folder, a video, or /dev/video0")
+    _add_labels(parser)
+    parser.add_argument("--output", "-o", metavar="DIR", required=True, help="folder for the results")
+    _add_model(parser)
+    parser.add_argument(
+        "--write",
+        nargs="+",
+        choices=("masks", "label_map", "overlay", "video"),
+        metavar="KIND",
+        help="write only these: masks, label_map, overlay, video (default: masks label_map overlay; "
+        "for a video: label_map video)",
+    )
+    parser.add_argument(
+        "--refine",
+        choices=("none", "superpixels", "sgc"),
+        default="none",
+        help="let masks follow the picture: superpixels averages activations inside regions of one colour; "
+        "sgc corrects them by CLIP's attention, with the torch engine only (default: %(default)s)",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="segment everything anew, whatever DIR holds")
+    parser.set_defaults(run=_command("segment_files"))
+
+
+def _add_bag(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "bag",
+        help="segment the cameras of a recording (rosbag2) into a new one",
+        description=_BAG_HELP,
+        epilog=_BAG_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("input", metavar="IN", help="a rosbag2: its folder, or one .mcap or .db3 file")
+    _add_labels(parser)
+    parser.add_argument("--output", "-o", metavar="OUT", required=True, help="folder of the new rosbag2")
+    parser.add_argument(
+        "--topics",
+        nargs="+",
+        metavar="TOPIC",
+        help="cameras to segment, as TOPIC or NAME=TOPIC (default: every sensor_msgs/Image and "
+        "CompressedImage topic outside /synseg/)",
+    )
+    parser.add_argument(
+        "--write",
+        nargs="+",
+        choices=("info", "masks", "label_map", "confidence", "overlay"),
+        metavar="KIND",
+        help="write only these: info, masks, label_map, confidence, overlay (default: all)",
+    )
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="segment every Nth frame of each camera")
+    parser.add_argument("--copy", action="store_true", help="copy the recording's own topics into the new one")
+    parser.add_argument(
+        "--follow-vocab", action="store_true", help="change labels when the recording does, on /synseg/vocab"
+    )
+    parser.add_argument(
+        "--storage", choices=("mcap", "sqlite3"), default="mcap", help="kind of file (default: %(default)s)"
+    )
+    _add_model(parser)
+    parser.add_argument("--overwrite", action="store_true", help="replace a bag that is at OUT")
+    parser.set_defaults(run=_command("bags.command"))
+
+
+def _add_export(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "export",
+        help="write a model as ONNX graphs, which run without torch",
+        description=_EXPORT_HELP,
+        epilog=_EXPORT_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("model", metavar="MODEL", help="a shipped model, a model folder, or a CLIPSeg id")
+    parser.add_argument(
+        "--output", "-o", metavar="DIR", required=True, help="folder to write: a new one, or an earlier export"
+    )
+    parser.add_argument(
+        "--precision",
+        choices=("fp32", "fp16"),
+        default="fp32",
+        help="fp16 halves image encoder and decoder, for GPUs; normalisation layers and softmax stay fp32, "
+        "and so does the text encoder (default: %(default)s)",
+    )
+    parser.set_defaults(run=_command("export"))
+
+
+def _add_info(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "info",
+        help="describe a model",
+        description="Print what a model folder holds: encoder, decoder, size, prompts, training, results.",
+        epilog="example:\n  synseg info synseg-tiny",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("model", metavar="MODEL", help="a shipped model's name, a model folder or an exported one")
+    parser.set_defaults(run=_command("model_info"))
+
+
+def _add_labels(parser: argparse.ArgumentParser) -> None:
     labels = parser.add_mutually_exclusive_group(required=True)
     labels.add_argument("--labels", metavar="TEXTS", help='labels with commas between: "red ball, grass"')
     labels.add_argument("--labels-file", metavar="FILE", help="labels, one per line, UTF-8")
-    parser.add_argument("--output", "-o", metavar="DIR", required=True, help="folder for the results")
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model",
         default="synseg-tiny",
         metavar="NAME",
-        help="a shipped model, a model folder, or a CLIPSeg id (default: %(default)s)",
+        help="a shipped model, a model folder, an exported folder, or a CLIPSeg id (default: %(default)s)",
     )
-    parser.add_argument("--engine", default="auto", help="auto or torch (default: %(default)s)")
+    parser.add_argument("--engine", default="auto", help="auto, torch or onnxruntime (default: %(default)s)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
     parser.add_argument(
         "--thresholds",
@@ -129,33 +279,23 @@ def _add_segment(commands: argparse._SubParsersAction) -> None:
         metavar="N",
         help="most labels accepted (default: %(default)s)",
     )
-    parser.add_argument(
-        "--write",
-        nargs="+",
-        choices=("masks", "label_map", "overlay", "video"),
-        metavar="KIND",
-        help="write only these: masks, label_map, overlay, video (default: masks label_map overlay; "
-        "for a video: label_map video)",
-    )
-    parser.add_argument("--overwrite", action="store_true", help="segment everything anew, whatever DIR holds")
-    parser.set_defaults(run=_command("segment_files"))
-
-
-def _add_info(commands: argparse._SubParsersAction) -> None:
-    parser = commands.add_parser(
-        "info",
-        help="describe a model",
-        description="Print what a model folder holds: encoder, decoder, size, prompts, training, results.",
-        epilog="example:\n  synseg info synseg-tiny",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("model", metavar="MODEL", help="a shipped model's name or a model folder")
-    parser.set_defaults(run=_command("model_info"))
 
 
 def _command(module: str) -> Callable[[argparse.Namespace], int]:
     """Import a command's module only when it is run: `synseg --help` needs none of them."""
     return lambda arguments: import_module(f"synseg_model.{module}").run(arguments)
+
+
+def _remedy(module: str) -> str:
+    if module in ("onnx", "onnxscript"):
+        return "exporting needs: pip install 'synseg[export]'"
+    if module in ("onnxruntime", "tokenizers", "ftfy"):
+        return "the onnxruntime engine needs: pip install 'synseg[onnx]'"
+    if module.partition(".")[0] == "rosbags":
+        return "recordings need: pip install 'synseg[bag]'"
+    if module.partition(".")[0] == "skimage":
+        return "--refine needs: pip install 'synseg[refine]'"
+    return "the torch engine needs: pip install 'synseg[torch]'"
 
 
 def _complain(message: str, status: int = 2) -> int:

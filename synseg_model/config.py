@@ -11,6 +11,7 @@ from typing import Any
 FORMAT = 1
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "weights.safetensors"
+DECODER_MEMORY = 256 * 2**20  # bytes; beyond this, labels are decoded in several chunks
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -63,6 +64,13 @@ class DecoderConfig:
                 f"decoder conditional_layer {self.conditional_layer}: expected 0 to {len(self.layers) - 1}, "
                 "one of the decoder's blocks"
             )
+
+    def bytes_per_label(self, tokens: int, patch: int, element_size: int = 4) -> int:
+        """Estimate the memory one more label takes while it is decoded, from the largest live tensors."""
+        attention = self.heads * tokens * tokens
+        head = 3 * self.width // 2 * patch**2 // 16 * tokens if self.head == "refined" else 0
+        output = 2 * patch**2 * tokens
+        return element_size * (max(tokens * (6 * self.width + 2 * self.ffn), attention) + head + output)
 
 
 @dataclass(frozen=True)

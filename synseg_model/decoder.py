@@ -113,12 +113,8 @@ class ActivationDecoder(nn.Module):
         return logits.reshape(batch, labels, grid[0] * self.patch, grid[1] * self.patch)
 
     def bytes_per_label(self, tokens: int, element_size: int = 4) -> int:
-        """Estimate the memory one more label takes while it is decoded, from the largest live tensors."""
-        width, ffn, heads = self.config.width, self.config.ffn, self.config.heads
-        attention = heads * tokens * tokens
-        head = 3 * width // 2 * self.patch**2 // 16 * tokens if self.config.head == "refined" else 0
-        output = 2 * self.patch**2 * tokens
-        return element_size * (max(tokens * (6 * width + 2 * ffn), attention) + head + output)
+        """Estimate the memory one more label takes while it is decoded; `tokens` count the class token."""
+        return self.config.bytes_per_label(tokens, self.patch, element_size)
 
 
 def logits_to_activation(logits: Tensor) -> Tensor:

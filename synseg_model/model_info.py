@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from synseg_model.config import CONFIG_FILE, WEIGHTS_FILE, ModelConfig, ModelError
+from synseg_model.exported import Export, is_exported
 
 SHIPPED = Path(__file__).parent / "models"
 PRESETS = {"clipseg-rd64-refined": "CIDAS/clipseg-rd64-refined"}  # names for ids of the Hugging Face hub
@@ -28,7 +29,7 @@ def check_model(model: str | Path) -> None:
     """Raise ModelError where a model is certainly missing or damaged, in milliseconds and without torch.
 
     What passes may still fail to load: CLIPSeg's own files and names of the hub are left to the loading, and so is
-    whether the weights fit their config.
+    whether the weights fit their config. Of exported folders, the sizes of the files are checked.
     """
     name = str(model)
     shipped = shipped_models()
@@ -36,7 +37,10 @@ def check_model(model: str | Path) -> None:
     if name and path.is_dir():
         if not is_clipseg_folder(path):
             ModelConfig.read(path)
-            read_header(path / WEIGHTS_FILE)
+            if is_exported(path):
+                Export.read(path)
+            else:
+                read_header(path / WEIGHTS_FILE)
     elif path.is_file():
         if path.suffix != ".pth":
             raise ModelError(f"model {name!r} is a file: expected a model folder or an original CLIPSeg .pth")
@@ -73,7 +77,7 @@ def is_clipseg_folder(folder: Path) -> bool:
 
 
 def describe(folder: Path) -> list[str]:
-    """Describe a model folder in lines; raise ModelError where it is incomplete or damaged."""
+    """Describe a model folder or an exported one in lines; raise ModelError where it is incomplete or damaged."""
     config = ModelConfig.read(folder)
     encoder, decoder, image = config.encoder, config.decoder, config.image
     architecture = encoder.model if isinstance(encoder.model, str) else "open_clip config in the folder"
@@ -92,7 +96,7 @@ def describe(folder: Path) -> list[str]:
             f"{config.context_length} tokens, {'normalised' if config.normalize_text else 'not normalised'}",
         ),
         ("threshold", f"{config.threshold:g}"),
-        *_weights(folder / WEIGHTS_FILE),
+        *(_graphs(folder) if is_exported(folder) else _weights(folder / WEIGHTS_FILE)),
         *_tree("training", config.training),
         *_tree("results", config.results),
     ]
@@ -147,6 +151,15 @@ def _weights(path: Path) -> list[tuple[str, str]]:
     return [
         ("parameters", f"{_millions(sum(sizes.values()))} in the folder ({parts})"),
         ("weights", f"{megabytes:.1f} MB, {', '.join(types)}"),
+    ]
+
+
+def _graphs(folder: Path) -> list[tuple[str, str]]:
+    export = Export.read(folder)
+    parts = ", ".join(f"{name} {size / 1e6:.1f} MB" for name, (size, _) in export.files.items() if size >= 1e5)
+    return [
+        ("exported", f"{export.precision}: {parts}"),
+        ("parity", ", ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in export.parity.items())),
     ]
 
 

@@ -8,10 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from synseg_model.clip_encoder import ClipEncoder, build_encoder
-from synseg_model.config import ModelConfig
+from synseg_model.config import DECODER_MEMORY, ModelConfig
 from synseg_model.decoder import ActivationDecoder
-
-DECODER_MEMORY = 256 * 2**20  # bytes; beyond this, labels are decoded in several chunks
 
 
 class SynSeg(nn.Module):

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
-from synseg_model.config import ModelConfig
-from synseg_model.model_info import check_model
+from synseg_model.config import ModelConfig, ModelError
+from synseg_model.exported import is_exported
+from synseg_model.model_info import check_model, shipped_models
 
-ENGINES = ("auto", "torch")
+logger = logging.getLogger(__name__)
+
+ENGINES = ("auto", "torch", "onnxruntime")
 
 
 class Engine(Protocol):
     """What the Segmenter asks of an engine.
 
-    name: "torch". device: "cpu" or "cuda:0". fingerprint: hex digest of the weights, part of cache keys.
+    name: "torch" or "onnxruntime". device: "cpu" or "cuda:0". fingerprint: hex digest of the weights, part of cache
+    keys.
     """
 
     name: str
@@ -41,12 +46,30 @@ class Engine(Protocol):
 def load_engine(model: str | Path, engine: str = "auto", device: str = "auto") -> Engine:
     """Load a model into the engine asked for.
 
-    engine: "auto" or "torch". device: "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:N".
+    engine: "auto" (what the model is there for), "torch" for a model's weights, "onnxruntime" for an exported folder.
+    device: "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:N".
     Raise ValueError for an unknown engine or device, ModelError for a model that cannot be loaded.
     """
     if engine not in ENGINES:
         raise ValueError(f"engine {engine!r}: expected one of {', '.join(ENGINES)}")
     check_model(model)  # before torch, whose import takes seconds
+    exported = str(model) not in shipped_models() and is_exported(model)
+    if engine == "auto":
+        engine = "onnxruntime" if exported else "torch"
+        logger.info("engine %s, because %s is %s", engine, model, "an exported folder" if exported else "not exported")
+    if engine == "onnxruntime":
+        if not exported:
+            raise ModelError(
+                f"model {str(model)!r} is not exported, as onnxruntime needs it: synseg export {model} --output DIR"
+            )
+        from synseg_model.engines.onnx_engine import OnnxEngine
+
+        return OnnxEngine(model, device)
+    if exported:
+        raise ModelError(
+            f"model {str(model)!r} is an exported folder, which has no weights for torch: choose engine auto or "
+            "onnxruntime, or name the model that it was exported from"
+        )
     from synseg_model.engines.torch_engine import TorchEngine
 
     return TorchEngine(model, device)

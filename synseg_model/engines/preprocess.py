@@ -1,4 +1,4 @@
-"""From a camera's frame to the network's input size. Needs no torch."""
+"""From a camera's frame to the network's input size, and position embeddings of its token grid. Needs no torch."""
 
 from __future__ import annotations
 
@@ -9,9 +9,37 @@ from synseg_model.config import ImageConfig
 
 
 def resize_frame(frame: np.ndarray, image: ImageConfig, patch: int) -> np.ndarray:
-    """Resize a frame (H,W,3) uint8 to the input size that `image` asks for; area-averaged where it shrinks."""
+    """Resize a frame (H,W,3) uint8 to the input size that `image` asks for; area-averaged where it shrinks.
+
+    Returns (h,w,3) float32, 0 to 255 and not rounded: OpenCV rounds bytes in ways that depend on the sizes, which no
+    exported graph could follow.
+    """
     height, width = image.input_size(*frame.shape[:2], patch)
+    pixels = frame.astype(np.float32)
     if frame.shape[:2] == (height, width):
-        return frame
+        return pixels
     shrinks = height <= frame.shape[0] and width <= frame.shape[1]
-    return cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    return cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+
+
+def resize_positions(positions: np.ndarray, rows: int, columns: int) -> np.ndarray:
+    """Resample position embeddings (h,w,C) of one token grid to another, (rows,columns,C) float32, bicubic.
+
+    The same as torch's bicubic interpolation without aligned corners: cubic convolution (Keys, 1981) with a = -0.75.
+    """
+    height, width, channels = positions.shape
+    down = (_cubic_weights(height, rows) @ positions.reshape(height, -1)).reshape(rows, width, channels)
+    return (_cubic_weights(width, columns) @ down).astype(np.float32)
+
+
+def _cubic_weights(source: int, target: int) -> np.ndarray:
+    """Weigh (target, source) samples so that weights @ samples resamples them; samples beyond an end equal the last."""
+    centers = (np.arange(target) + 0.5) * source / target - 0.5
+    taps = np.floor(centers)[:, None] + np.arange(-1, 3)
+    distance, a = np.abs(centers[:, None] - taps), -0.75
+    near = ((a + 2) * distance - (a + 3)) * distance**2 + 1
+    far = a * (((distance - 5) * distance + 8) * distance - 4)
+    weights = np.zeros((target, source))
+    places = np.clip(taps, 0, source - 1).astype(int)
+    np.add.at(weights, (np.arange(target)[:, None], places), np.where(distance <= 1, near, far))
+    return weights

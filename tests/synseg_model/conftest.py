@@ -1,5 +1,7 @@
 """Small random networks, seeded, for tests of the model code."""
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -12,15 +14,18 @@ SMALL_CLIP = {
 }
 
 
+SMALL_CONFIG = ModelConfig(
+    name="small",
+    encoder=EncoderConfig(SMALL_CLIP, included=True),
+    decoder=DecoderConfig(layers=(0, 1, 3), width=16, heads=2, ffn=32, head="refined"),
+    image=ImageConfig(size=64, resize="area"),
+)
+
+
 @pytest.fixture
 def small_config():
     """A config whose encoder is tiny and carried by the folder."""
-    return ModelConfig(
-        name="small",
-        encoder=EncoderConfig(SMALL_CLIP, included=True),
-        decoder=DecoderConfig(layers=(0, 1, 3), width=16, heads=2, ffn=32, head="refined"),
-        image=ImageConfig(size=64, resize="area"),
-    )
+    return SMALL_CONFIG
 
 
 @pytest.fixture
@@ -30,3 +35,25 @@ def small_network(small_config):
 
     torch.manual_seed(0)
     return SynSeg.from_config(small_config).eval()
+
+
+@pytest.fixture(scope="session")
+def small_model(tmp_path_factory):
+    """A model folder with random weights, its decoder unlike the shipped one: plain head, a block before FiLM."""
+    from synseg_model.checkpoints import save_model
+    from synseg_model.network import SynSeg
+
+    decoder = dataclasses.replace(SMALL_CONFIG.decoder, head="plain", conditional_layer=1)
+    config = dataclasses.replace(SMALL_CONFIG, decoder=decoder, normalize_text=True)
+    torch.manual_seed(0)
+    return save_model(tmp_path_factory.mktemp("small") / "model", SynSeg.from_config(config), config)
+
+
+@pytest.fixture(scope="session")
+def exported_small(tmp_path_factory, small_model):
+    """The exported folder of `small_model`; tests that damage it copy it first."""
+    from synseg_model.export import export_model
+
+    folder = tmp_path_factory.mktemp("small") / "exported"
+    export_model(small_model, folder)
+    return folder

@@ -1,0 +1,280 @@
+"""`synseg export`: a model as ONNX graphs that run without torch, and the proof that they agree with torch."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from onnxscript import opset18 as op
+from torch import Tensor, nn
+from torch.export import Dim
+
+from synseg_model.config import CONFIG_FILE, ModelError
+from synseg_model.engines.onnx_engine import OnnxEngine
+from synseg_model.engines.torch_engine import TorchEngine
+from synseg_model.exported import (
+    DECODER,
+    EXPORT_FILE,
+    IMAGE_ENCODER,
+    POSITIONS,
+    TEXT_ENCODER,
+    TOKENIZER,
+    Export,
+    is_exported,
+    seal,
+)
+from synseg_model.half_graph import to_half
+from synseg_model.model_info import shipped_models
+from synseg_model.network import SynSeg
+from synseg_model.parity import check_parity, measure_parity
+from synseg_model.tokenizer import END, START
+
+OPSET = 18  # has LayerNormalization; read by TensorRT 10 and by onnxruntime 1.18
+PRECISIONS = ("fp32", "fp16")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Export and print the parity report."""
+    export = export_model(arguments.model, arguments.output, arguments.precision)
+    for name, value in export.parity.items():
+        print(f"{name.replace('_', ' '):<26}{value:.3g}")
+    print(f"{arguments.model} -> {arguments.output}, {export.precision}")
+    return 0
+
+
+def export_model(model: str | Path, output: str | Path, precision: str = "fp32") -> Export:
+    """Write a model as an exported folder, which runs without torch; an earlier export there is replaced.
+
+    precision: "fp32", or "fp16" for image encoder and decoder.
+    Raise ModelError, and leave nothing behind, for a model that cannot be loaded or exported, where the graphs disagree
+    with torch, and where something else lies at `output`; ValueError for another precision.
+    """
+    output = Path(output).expanduser()
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision {precision!r}: expected one of {', '.join(PRECISIONS)}")
+    if str(model) not in shipped_models() and is_exported(model):
+        raise ModelError(f"model {str(model)!r} is an exported folder already: name the model it was exported from")
+    if output.exists() and not is_exported(output) and (not output.is_dir() or any(output.iterdir())):
+        raise ModelError(f"{output} holds something that is no export: name a new folder, or an earlier export")
+    reference = TorchEngine(model, "cpu")
+    network = reference.network
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as room:
+        folder = Path(room, "export")
+        folder.mkdir()
+        write_folder(network, folder, precision)
+        export = Export(precision, reference.fingerprint, network.encoder.patch, seal(folder))
+        (folder / EXPORT_FILE).write_text(export.to_json(), encoding="utf-8")
+        export.parity.update(measure_parity(reference, OnnxEngine(folder, "cpu")))
+        check_parity(export.parity, precision)
+        (folder / EXPORT_FILE).write_text(export.to_json(), encoding="utf-8")
+        if output.exists():
+            os.rename(output, Path(room, "earlier"))
+        os.rename(folder, output)
+    return export
+
+
+@torch.no_grad()
+def write_folder(network: SynSeg, folder: Path, precision: str) -> None:
+    """Write all files but `export.json` of an exported folder."""
+    config, encoder = network.config, network.encoder
+    for name, graph in make_graphs(network).items():
+        # A text is encoded once and its embedding kept, for every engine under the same key: it has one precision.
+        half = precision == "fp16" and name != TEXT_ENCODER
+        onnx.save(to_half(graph) if half else graph, folder / name)
+    grid = encoder.clip.visual.grid_size
+    positions = encoder.clip.visual.positional_embedding[1:].float().cpu().numpy()
+    np.save(folder / POSITIONS, np.ascontiguousarray(positions.reshape(*grid, -1)), allow_pickle=False)
+    (folder / TOKENIZER).write_text(tokenizer_json(encoder.tokenizer), encoding="utf-8")
+    (folder / CONFIG_FILE).write_text(config.to_json(), encoding="utf-8")
+
+
+def make_graphs(network: SynSeg) -> dict[str, onnx.ModelProto]:
+    """Turn a network in float32 on the CPU into its three graphs; raise ModelError for a text tower unlike CLIP's."""
+    encoder, depth = network.encoder, len(network.config.decoder.layers) - network.config.decoder.conditional_layer
+    if not encoder.reads_to_the_end_mark:
+        raise ModelError("only text towers like CLIP's, causal and read at their end mark, can be exported")
+    batch, rows, columns, labels = Dim("batch"), Dim("rows"), Dim("columns"), Dim("labels")
+    width, patch = network.config.decoder.width, encoder.patch
+    frames = torch.zeros(2, 3 * patch + 1, 5 * patch + 1, 3, dtype=torch.uint8)
+    image_encoder = _to_onnx(
+        ImageEncoder(network),
+        {"frames": frames, "positions": torch.zeros(3, 4, encoder.width)},
+        ["class_features", "features"],
+        {"frames": {0: batch, 1: Dim("height"), 2: Dim("width")}, "positions": {0: rows, 1: columns}},
+    )
+    decoder = _to_onnx(
+        Decoder(network),
+        {
+            "class_features": torch.zeros(depth, 2, width),
+            "features": torch.zeros(depth, 2, 3, 4, width),
+            "text": torch.zeros(5, encoder.text_width),
+        },
+        ["activations"],
+        {"class_features": {1: batch}, "features": {1: batch, 2: rows, 3: columns}, "text": {0: labels}},
+    )
+    context = encoder.clip.context_length
+    text_encoder = _to_onnx(
+        TextEncoder(network),
+        {"tokens": torch.arange(2 * 5).view(2, 5)},
+        ["embeddings"],
+        {"tokens": {0: Dim("texts"), 1: Dim("length", max=context)}},
+    )
+    return {IMAGE_ENCODER: image_encoder, DECODER: decoder, TEXT_ENCODER: text_encoder}
+
+
+class ImageEncoder(nn.Module):
+    """Frames in, what FiLM modulates out: resizing, normalising, CLIP's blocks, and all that no label changes."""
+
+    def __init__(self, network: SynSeg) -> None:
+        super().__init__()
+        self.network = network
+        image = network.config.image
+        self.register_buffer("mean", torch.tensor(image.mean).view(3, 1, 1) * 255)
+        self.register_buffer("std", torch.tensor(image.std).view(3, 1, 1) * 255)
+
+    def forward(self, frames: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Encode frames (B,H,W,3) uint8 RGB.
+
+        positions: (h,w,C) position embeddings of the token grid, whose shape chooses the input size. The host
+        resamples them, once per size of frames; all inputs are then plain tensors with dynamic shapes.
+        Returns class features (S,B,D) and features (S,B,h,w,D): what `ActivationDecoder.reduce` returns, as pictures.
+        """
+        encoder, decoder = self.network.encoder, self.network.decoder
+        grid = positions.shape[:2]
+        pixels = resize(frames.permute(0, 3, 1, 2).float(), grid[0] * encoder.patch, grid[1] * encoder.patch)
+        position = torch.cat([encoder.clip.visual.positional_embedding[:1], positions.flatten(0, 1)])
+        states = encoder.hidden_states((pixels - self.mean) / self.std, decoder.config.layers, position)
+        reduced = torch.stack(decoder.reduce(states))  # (S, B, 1+P, D)
+        return reduced[:, :, 0], reduced[:, :, 1:].unflatten(2, grid)
+
+
+class Decoder(nn.Module):
+    """Features and text embeddings in, activations out."""
+
+    def __init__(self, network: SynSeg) -> None:
+        super().__init__()
+        self.decoder = network.decoder
+
+    def forward(self, class_features: Tensor, features: Tensor, text: Tensor) -> Tensor:
+        """Decode text embeddings (K,D) against what `ImageEncoder` returned; returns activations (B,K,H,W)."""
+        reduced = torch.cat([class_features.unsqueeze(2), features.flatten(2, 3)], dim=2)
+        logits = self.decoder(reduced.unbind(0), text.expand(features.shape[1], -1, -1), features.shape[2:4])
+        return logits.sigmoid()
+
+
+class TextEncoder(nn.Module):
+    """Token ids in, text embeddings out."""
+
+    def __init__(self, network: SynSeg) -> None:
+        super().__init__()
+        self.encoder = network.encoder
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Embed token ids (N,L) of any length up to the context's; returns (N,D), not normalised."""
+        return self.encoder.encode_cut_text(tokens)
+
+
+def resize(pixels: Tensor, height: int, width: int) -> Tensor:
+    """Resize pictures (...,H,W) as `preprocess.resize_frame` does.
+
+    No operator of ONNX averages areas of fractional size, but resizing is linear and separable: two products with
+    matrices made from the sizes. They are a small part of the image encoder's work.
+    """
+    shrinks = torch.scalar_tensor(height) <= torch.scalar_tensor(pixels.shape[-2])
+    shrinks = shrinks & (torch.scalar_tensor(width) <= torch.scalar_tensor(pixels.shape[-1]))
+    rows, columns = (
+        torch.where(shrinks, _area_weights(source, target), _linear_weights(source, target))
+        for source, target in ((pixels.shape[-2], height), (pixels.shape[-1], width))
+    )
+    return rows @ pixels @ columns.T
+
+
+def _area_weights(source: int, target: int) -> Tensor:
+    """Weigh (target, source) samples by the share of each output pixel that they cover."""
+    start = torch.arange(target, dtype=torch.float32)[:, None] * source  # in units of 1/target pixel: whole numbers,
+    own = torch.arange(source, dtype=torch.float32) * target  # which float32 holds exactly up to 16 million
+    return (torch.minimum(start + source, own + target) - torch.maximum(start, own)).clamp(min=0) / source
+
+
+def _linear_weights(source: int, target: int) -> Tensor:
+    """Weigh (target, source) samples by their distance to the centre of each output pixel."""
+    center = (torch.arange(target, dtype=torch.float32)[:, None] + 0.5) * source / target - 0.5
+    center = center.clamp(min=0).clamp(max=source - 1)
+    return (1 - (torch.arange(source, dtype=torch.float32) - center).abs()).clamp(min=0)
+
+
+def _attention(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False):
+    """Translate attention to the three operators that TensorRT and onnxruntime look for, without torch's detours."""
+    factor = op.Constant(value_float=query.shape[-1] ** -0.5)
+    scores = op.MatMul(op.Mul(query, factor), op.Transpose(key, perm=[0, 1, 3, 2]))
+    if attn_mask is not None:
+        scores = op.Add(scores, attn_mask)
+    return op.MatMul(op.Softmax(scores, axis=-1), value)
+
+
+def _to_onnx(module: nn.Module, inputs: dict[str, Tensor], outputs: list[str], shapes: dict) -> onnx.ModelProto:
+    with _quiet():
+        program = torch.onnx.export(
+            module.eval(),
+            kwargs=inputs,
+            input_names=list(inputs),
+            output_names=outputs,
+            dynamic_shapes=shapes,
+            opset_version=OPSET,
+            dynamo=True,
+            custom_translation_table={torch.ops.aten.scaled_dot_product_attention.default: _attention},
+            verbose=False,
+        )
+    model = program.model_proto
+    onnx.checker.check_model(model)
+    for value, axes in ((value, shapes[value.name]) for value in model.graph.input):
+        sizes = value.type.tensor_type.shape.dim
+        if any(not sizes[axis].dim_param for axis in axes):  # torch may settle for the example's size without a word
+            raise ModelError(f"torch {torch.__version__} exports input {value.name!r} with sizes that are fixed")
+    return model
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter's advice to its own developers from the user, and its fused kernels out of the graph."""
+    fast, level = torch.backends.mha.get_fastpath_enabled(), logging.root.manager.disable
+    torch.backends.mha.set_fastpath_enabled(False)
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)
+        torch.backends.mha.set_fastpath_enabled(fast)
+
+
+def tokenizer_json(tokenizer) -> str:
+    """Write an open_clip SimpleTokenizer as the JSON of the `tokenizers` library; texts are to be cleaned before."""
+    from tokenizers import Regex, decoders, models, pre_tokenizers
+    from tokenizers import Tokenizer as BytePairEncoder
+
+    merges = [pair for pair, _ in sorted(tokenizer.bpe_ranks.items(), key=lambda item: item[1]) if len(pair) == 2]
+    encoder = BytePairEncoder(
+        models.BPE(vocab=tokenizer.encoder, merges=merges, end_of_word_suffix="</w>", continuing_subword_prefix="")
+    )
+    # The marks are no words here: `without_marks` has broken them up wherever a text had them.
+    pattern = tokenizer.pat.pattern.removeprefix(f"{START}|{END}|")
+    encoder.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(f"(?i:{pattern})"), behavior="removed", invert=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    encoder.decoder = decoders.ByteLevel()
+    return encoder.to_str()

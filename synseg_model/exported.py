@@ -1,0 +1,89 @@
+"""What an exported folder holds besides its `config.json`: graphs that run without torch, and `export.json`."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from synseg_model.config import ModelError
+
+FORMAT = 1
+EXPORT_FILE = "export.json"
+IMAGE_ENCODER, DECODER, TEXT_ENCODER = "image_encoder.onnx", "decoder.onnx", "text_encoder.onnx"
+TOKENIZER, POSITIONS = "tokenizer.json", "positions.npy"
+FILES = (IMAGE_ENCODER, DECODER, TEXT_ENCODER, TOKENIZER, POSITIONS)
+
+
+@dataclass(frozen=True)
+class Export:
+    """Describe an exported folder.
+
+    precision: "fp32" or "fp16", of image encoder and decoder; the text encoder is always fp32.
+    fingerprint: the exported model's own. Its text embeddings are the same here, so caches of them are shared.
+    patch: side in pixels of an image token. files: name of each file to its size in bytes and SHA-256.
+    parity: how far the graphs were from torch when they were written.
+    """
+
+    precision: str
+    fingerprint: str
+    patch: int
+    files: dict[str, list]
+    parity: dict[str, float] = field(default_factory=dict)
+    format: int = FORMAT
+
+    @classmethod
+    def read(cls, folder: Path) -> Export:
+        """Read `folder/export.json` and look for its files; raise ModelError where one is missing, cut or foreign."""
+        path = Path(folder) / EXPORT_FILE
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise ModelError(
+                f"{folder} is no exported folder (it has no {EXPORT_FILE}): write one with `synseg export`"
+            ) from None
+        except (OSError, ValueError) as error:
+            raise ModelError(f"cannot read {path}: {error}") from None
+        if isinstance(values, dict) and values.get("format", FORMAT) != FORMAT:
+            raise ModelError(f"{path} has format {values['format']!r}: this version of synseg reads format {FORMAT}")
+        try:
+            export = cls(**values)
+            sizes = {name: int(export.files[name][0]) for name in FILES}
+            {name: float(value) for name, value in export.parity.items()}
+            if export.patch < 1 or not bytes.fromhex(export.fingerprint):
+                raise ValueError
+        except (TypeError, ValueError, KeyError, IndexError, AttributeError):
+            raise ModelError(f"{path} is damaged: export the model again") from None
+        for name, size in sizes.items():
+            file = Path(folder) / name
+            if not file.is_file():
+                raise ModelError(f"no {name} in {folder}: the exported folder is incomplete, export the model again")
+            if file.stat().st_size != size:
+                raise ModelError(f"{file} has {file.stat().st_size} bytes, expected {size}: copy it or export it again")
+        return export
+
+    def read_file(self, folder: Path, name: str) -> bytes:
+        """Read one of the files whole; raise ModelError unless it is, bit for bit, the one that was exported."""
+        try:
+            data = (Path(folder) / name).read_bytes()
+        except OSError as error:
+            raise ModelError(f"cannot read {Path(folder) / name}: {error.strerror or error}") from None
+        if hashlib.sha256(data).hexdigest() != self.files[name][1]:
+            raise ModelError(f"{Path(folder) / name} is damaged or of another export: copy it or export it again")
+        return data
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+
+
+def is_exported(folder: str | Path) -> bool:
+    """Tell whether a path is a folder that `synseg export` wrote."""
+    return (Path(folder).expanduser() / EXPORT_FILE).is_file()
+
+
+def seal(folder: Path) -> dict[str, list]:
+    """Measure the files of a folder that has just been written: name to size in bytes and SHA-256."""
+    contents = {name: (Path(folder) / name).read_bytes() for name in FILES}
+    return {name: [len(data), hashlib.sha256(data).hexdigest()] for name, data in contents.items()}

@@ -1,0 +1,71 @@
+"""How far an exported folder is from the same model in torch, and how far it may be."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from synseg_model.config import ModelError
+from synseg_model.engines import Engine
+from synseg_model.vocabulary import prompt
+
+LABELS = ("ball", "red ball", "grass", "sky", "car", "person", "the wall of a house")
+# fp32 differs in the order of its sums alone. fp16 has three decimals: what counts is that masks stay what they are.
+LARGEST_DIFFERENCE = {"fp32": 1e-4, "fp16": 0.05}
+SMALLEST_IOU = {"fp32": 0.999, "fp16": 0.99}
+
+
+def measure_parity(reference: Engine, engine: Engine) -> dict[str, float]:
+    """Compare two engines of one model on drawn pictures of three sizes, among them an odd one and a small one.
+
+    Returns the largest and the mean difference of activations, in [0, 1]; the IoU of all masks at the model's
+    threshold, 1 where both have none; and the largest difference of text embeddings, relative to the largest value.
+    """
+    texts = [_embed(each) for each in (reference, engine)]
+    frames = [draw_picture(seed, *size) for seed, size in enumerate([(480, 640), (480, 640), (251, 333), (61, 97)])]
+    pairs = list(zip(reference.activations(frames, texts[0]), engine.activations(frames, texts[1]), strict=True))
+    differences = np.concatenate([np.abs(a - b).ravel() for a, b in pairs])
+    threshold = reference.config.threshold
+    both = sum(np.count_nonzero((a >= threshold) & (b >= threshold)) for a, b in pairs)
+    either = sum(np.count_nonzero((a >= threshold) | (b >= threshold)) for a, b in pairs)
+    return {
+        "max_difference": float(differences.max()),
+        "mean_difference": float(differences.mean()),
+        "mask_iou": both / either if either else 1.0,
+        "text_difference": float(np.abs(texts[0] - texts[1]).max() / np.abs(texts[0]).max()),
+    }
+
+
+def check_parity(parity: dict[str, float], precision: str) -> None:
+    """Raise ModelError where a parity report is worse than its precision, "fp32" or "fp16", allows."""
+    bounds = {"max_difference": LARGEST_DIFFERENCE[precision], "text_difference": LARGEST_DIFFERENCE["fp32"]}
+    problems = [
+        f"{name.replace('_', ' ')} is {parity[name]:.3g}, at most {bound:g} is accepted"
+        for name, bound in bounds.items()
+        if not parity[name] <= bound  # nan is in no order
+    ]
+    if not parity["mask_iou"] >= SMALLEST_IOU[precision]:
+        problems.append(f"mask IoU is {parity['mask_iou']:.3g}, at least {SMALLEST_IOU[precision]:g} is accepted")
+    if problems:
+        advice = "; its values may be too large for fp16: use fp32" if precision == "fp16" else ""
+        raise ModelError(f"the exported graphs disagree with torch: {', '.join(problems)}{advice}")
+
+
+def draw_picture(seed: int, height: int, width: int) -> np.ndarray:
+    """Draw discs and boxes on a colour gradient with a little noise, (height,width,3) uint8."""
+    rng = np.random.default_rng(seed)
+    corners = rng.uniform(0, 255, (2, 2, 3)).astype(np.float32)
+    picture = cv2.resize(corners, (width, height), interpolation=cv2.INTER_LINEAR)
+    for kind in range(6):
+        x, y, size = (int(rng.uniform(0, 1) * side) for side in (width, height, min(height, width) / 3))
+        color = rng.uniform(0, 255, 3).tolist()
+        if kind % 2:
+            cv2.circle(picture, (x, y), size, color, -1)
+        else:
+            cv2.rectangle(picture, (x, y), (x + 2 * size, y + size), color, -1)
+    return np.clip(picture + rng.normal(0, 4, picture.shape), 0, 255).astype(np.uint8)
+
+
+def _embed(engine: Engine) -> np.ndarray:
+    text = engine.encode_text([prompt(engine.config.templates[0], label) for label in LABELS])
+    return text / np.linalg.norm(text, axis=1, keepdims=True) if engine.config.normalize_text else text
