@@ -34,7 +34,9 @@ def run(arguments: argparse.Namespace) -> int:
     kinds = tuple(arguments.write or (VIDEO_KINDS if video else IMAGE_KINDS))
     if "video" in kinds and not video:
         raise ValueError("--write video: the input is not a video")
-    segmenter = Segmenter.load(arguments.model, arguments.engine, arguments.device, arguments.max_labels)
+    segmenter = Segmenter.load(
+        arguments.model, arguments.engine, arguments.device, arguments.max_labels, refine=arguments.refine
+    )
     vocabulary = segmenter.set_vocabulary(labels, thresholds)
     settings = {
         "model": segmenter.engine.config.name,
@@ -45,6 +47,8 @@ def run(arguments: argparse.Namespace) -> int:
         "thresholds": [round(float(threshold), 6) for threshold in vocabulary.thresholds],
         "write": list(kinds),
     }
+    if arguments.refine != "none":
+        settings["refine"] = arguments.refine
     if video:
         path = Path(arguments.input[0])
         settings["video"] = _describe(path) if source.kind == "video" else {"path": str(path)}
@@ -96,7 +100,7 @@ class _Job:
         named = [(name, path, _describe(path)) for name, path in zip(picture_names(paths), paths, strict=True)]
         work = [item for item in named if not self._folder.has(item[0], item[2])]
         kept = len(named) - len(work)
-        with self._saving(), _bar(work, len(named), kept) as bar:
+        with self._saving(), progress_bar(work, len(named), kept) as bar:
             for name, path, described in bar:
                 try:
                     image = read_image(path)
@@ -115,7 +119,7 @@ class _Job:
             return self._report("frame", len(self._folder))
         self._folder.clear()
         with self._saving(), VideoFile(target, self._source.fps or VIDEO_FPS) as video:
-            with _bar(self._source, self._source.length, 0) as bar:
+            with progress_bar(self._source, self._source.length, 0) as bar:
                 for name, image in bar:
                     drawn = self._segment(name, {}, image)
                     if wanted:
@@ -161,13 +165,14 @@ def _describe(path: Path) -> dict[str, Any]:
     return {"path": str(path), "bytes": status.st_size, "modified_ns": status.st_mtime_ns}
 
 
-def _bar(work: Any, total: int | None, kept: int) -> tqdm:
+def progress_bar(work: Any, total: int | None, kept: int = 0, unit: str = "img") -> tqdm:
+    """Show progress with speed and time left on stderr, often on a terminal and seldom in a log; none for one thing."""
     interactive = sys.stderr.isatty()
     return tqdm(
         work,
         total=total,
         initial=kept,
-        unit="img",
+        unit=unit,
         disable=total == 1 or total == kept,
         mininterval=0.1 if interactive else 10.0,
         dynamic_ncols=interactive,

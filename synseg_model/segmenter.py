@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from synseg_model.engines import Engine, load_engine
+from synseg_model.refinement import make_refiner
 from synseg_model.result import Result
 from synseg_model.text_cache import TextCache
 from synseg_model.vocabulary import LARGEST_LIMIT, MAX_LABELS, LabelRules, Vocabulary
@@ -17,13 +18,20 @@ class Segmenter:
     """Segment pictures for a vocabulary that may change at any time.
 
     engine: a loaded Engine; `Segmenter.load` finds one by name. max_labels: longest vocabulary accepted.
-    cache_dir: folder for text embeddings, None for the user's cache folder.
+    cache_dir: folder for text embeddings, None for the user's cache folder. refine: "none", "superpixels" or "sgc", see
+    `synseg_model.refinement`.
 
     Vocabularies may be prepared on one thread while another segments; each call of `segment` or
     `segment_batch` uses one vocabulary throughout.
     """
 
-    def __init__(self, engine: Engine, max_labels: int = MAX_LABELS, cache_dir: str | Path | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        max_labels: int = MAX_LABELS,
+        cache_dir: str | Path | None = None,
+        refine: str = "none",
+    ) -> None:
         if not 1 <= max_labels <= LARGEST_LIMIT:
             raise ValueError(f"max_labels {max_labels}: expected 1 to {LARGEST_LIMIT}")
         self.engine = engine
@@ -33,6 +41,7 @@ class Segmenter:
         )
         self._cache = TextCache(engine, cache_dir)
         self._vocabulary: Vocabulary | None = None
+        self._refine = make_refiner(refine, engine)
 
     @classmethod
     def load(
@@ -42,12 +51,14 @@ class Segmenter:
         device: str = "auto",
         max_labels: int = MAX_LABELS,
         cache_dir: str | Path | None = None,
+        refine: str = "none",
     ) -> Segmenter:
         """Load a model: a shipped name, a model folder, or a CLIPSeg id.
 
-        Raise ModelError for a model that is missing or damaged, ValueError for an unknown engine or device.
+        Raise ModelError for a model that is missing or damaged, ValueError for an unknown engine, device or
+        refinement.
         """
-        return cls(load_engine(model, engine, device), max_labels, cache_dir)
+        return cls(load_engine(model, engine, device), max_labels, cache_dir, refine)
 
     @property
     def vocabulary(self) -> Vocabulary | None:
@@ -93,6 +104,8 @@ class Segmenter:
         if not frames:
             return []
         maps = self.engine.activations(frames, vocabulary.embeddings)
+        if self._refine:
+            maps = [self._refine(frame, m) for frame, m in zip(frames, maps, strict=True)]
         return [Result(vocabulary, m, frame.shape[:2]) for m, frame in zip(maps, frames, strict=True)]
 
 

@@ -259,11 +259,11 @@ class Trainer:
 
     def _save(self, objective: nn.Module, optimizer: Any, averaged: AveragedModel, step: int) -> None:
         if self.fabric.is_global_zero:
-            trained = {name for name, p in objective.named_parameters() if p.requires_grad}
+            kept = _kept(objective)
             state = {
                 "step": step,
                 "seed": self.config.seed,
-                "weights": {name: value for name, value in objective.state_dict().items() if name in trained},
+                "weights": {name: value for name, value in objective.state_dict().items() if name in kept},
                 "averaged": averaged.state_dict(),
                 "optimizer": optimizer.state_dict(),
                 "precision": self.fabric.strategy.precision.state_dict(),
@@ -283,15 +283,20 @@ class Trainer:
         state = torch.load(path, map_location="cpu", weights_only=True)
         if state["seed"] != self.config.seed:
             raise ValueError(f"{path} was trained with seed {state['seed']}, not {self.config.seed}: it cannot go on")
-        trained = {name for name, p in objective.named_parameters() if p.requires_grad}
-        if set(state["weights"]) != trained:
-            names = sorted(set(state["weights"]) ^ trained)
+        kept = _kept(objective)
+        if set(state["weights"]) != kept:
+            names = sorted(set(state["weights"]) ^ kept)
             raise ValueError(f"{path} is of another objective or network: {names[:4]} differ; choose another output")
         objective.load_state_dict(state["weights"], strict=False)
         averaged.load_state_dict(state["averaged"])
         optimizer.load_state_dict(state["optimizer"])
         self.fabric.strategy.precision.load_state_dict(state["precision"])
         return state["step"]
+
+
+def _kept(objective: nn.Module) -> set[str]:
+    """Name what a checkpoint holds: trained weights and buffers. What is frozen comes with the model."""
+    return set(objective.state_dict()) - {name for name, p in objective.named_parameters() if not p.requires_grad}
 
 
 def cosine_with_warmup(step: int, warmup: int, steps: int) -> float:

@@ -47,6 +47,7 @@ class EvaluateConfig:
         prompts: single ("a photo of a {}."), imagenet (80 templates) or model (the model's own).
         aliases: ask for every prompt of a class list and take the largest score of each class.
         pamr: refine the maps by the picture's colours (10 iterations, dilations 1, 2, 4, 8, 12, 24).
+        refine: none, superpixels (maps averaged inside them) or sgc (corrected by CLIP's attention); after PAMR.
         threshold: activation at which background gives way, where a data set has one; the model's own if not given.
         sweep: choose the threshold on pictures that are not reported.
         tune_split: where --sweep looks; empty for the protocol's own.
@@ -74,6 +75,7 @@ class EvaluateConfig:
     prompts: str = "single"
     aliases: bool = False
     pamr: bool = False
+    refine: str = "none"
     threshold: float | None = None
     sweep: bool = False
     tune_split: str = ""
@@ -133,6 +135,7 @@ def _on_dataset(config: EvaluateConfig) -> dict:
             window=config.window,
             stride=config.stride,
             pamr=config.pamr,
+            refine=config.refine,
             batch=config.batch,
         ),
     )

@@ -1,6 +1,7 @@
-"""What weakly supervised training minimises: the paper's MCCL on FSS vectors, and terms of ours beside it.
+"""What weakly supervised training minimises: the paper's MCCL on FSS vectors, and other terms beside it.
 
-Source of the first: SynSeg, arXiv 2508.06115. The terms `presence`, `anchor` and `teacher` are ours and off by default.
+Source of the first: SynSeg, arXiv 2508.06115. The terms `presence`, `anchor` and `teacher` are ours, `npr` and `cmpa`
+are of other papers (see `training.parts`); all of them are off by default.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from synseg_model.losses import MCCLLoss
 from synseg_model.network import SynSeg
 from synseg_model.synergy import pool_to_tokens, synergy_features
 from synseg_model.trainer import TrainerConfig
+from training.parts.cmpa import CMPA, CMPAConfig
+from training.parts.npr import NPR, NPRConfig
 from training.schedule import parameter_groups
 
 
@@ -35,6 +38,10 @@ class ObjectiveConfig:
             among those of the caption; the caption is what the masks of the teacher have over an open vocabulary.
         teacher_margin: a pixel counts where the best of the caption's labels reaches this share of its own largest
             activation in the image: the caption says that it is there, however faintly the teacher sees it.
+        npr: weight of prototypical regularisation, 0.1 in PGSeg; see `training.parts.npr`.
+        npr_settings: of that term.
+        cmpa: weight of cross-modal prototype alignment; see `training.parts.cmpa`.
+        cmpa_settings: of that term.
     """
 
     align: float = 1.0
@@ -49,18 +56,31 @@ class ObjectiveConfig:
     anchor_temperature: float = 0.05
     teacher: float = 0.0
     teacher_margin: float = 0.5
+    npr: float = 0.0
+    npr_settings: NPRConfig = field(default_factory=NPRConfig)
+    cmpa: float = 0.0
+    cmpa_settings: CMPAConfig = field(default_factory=CMPAConfig)
 
     def __post_init__(self) -> None:
         if self.features not in ("conditioned", "frozen"):
             raise ValueError(f"objective.features is {self.features!r}: expected 'conditioned' or 'frozen'")
-        names = ("align", "cont", "back", "sep", "presence", "anchor", "teacher")
+        names = ("align", "cont", "back", "sep", "presence", "anchor", "teacher", "npr", "cmpa")
         weights = {name: getattr(self, name) for name in names}
         if min(weights.values()) < 0 or max(weights.values()) == 0:
             raise ValueError(f"weights of the objective are {weights}: expected none below 0 and one above")
+        if isinstance(self.npr_settings, dict):  # a config that was written as JSON, or taken apart by asdict
+            self.npr_settings = NPRConfig(**self.npr_settings)
+        if isinstance(self.cmpa_settings, dict):
+            self.cmpa_settings = CMPAConfig(**self.cmpa_settings)
 
     @property
     def uses_mccl(self) -> bool:
         return max(self.align, self.cont, self.back, self.sep) > 0
+
+    @property
+    def uses_synergy(self) -> bool:
+        """Whether a term looks at foreground vectors."""
+        return self.uses_mccl or max(self.npr, self.cmpa) > 0
 
 
 @dataclass(frozen=True)
@@ -88,8 +108,11 @@ class Objective(nn.Module):
         weights = (config.align, config.cont, config.back, config.sep)
         self.mccl = MCCLLoss(weights, pairs=config.pairs, clamp=config.clamp)
         self.projector = None
-        if config.uses_mccl and config.features == "conditioned":
-            self.projector = nn.Conv2d(network.config.decoder.width, network.encoder.text_width, 1)
+        width = network.encoder.text_width
+        if config.uses_synergy and config.features == "conditioned":
+            self.projector = nn.Conv2d(network.config.decoder.width, width, 1)
+        self.npr = NPR(width, config.npr_settings) if config.npr else None
+        self.cmpa = CMPA(width, config.cmpa_settings) if config.cmpa else None
 
     @property
     def decoder(self) -> nn.Module:
@@ -98,7 +121,8 @@ class Objective(nn.Module):
     def parameter_groups(self, config: TrainerConfig) -> list[dict]:
         """Group the trained parameters: pre-trained or new, with weight decay (matrices) or without (vectors)."""
         new, old = config.new_learning_rate, config.learning_rate
-        modules = [(self.decoder, new if self.fresh else old), *([(self.projector, new)] if self.projector else [])]
+        modules = [(self.decoder, new if self.fresh else old)]
+        modules += [(module, new) for module in (self.projector, self.npr) if module is not None]
         return [
             {**group, "lr": rate, "peak": rate}
             for module, rate in modules
@@ -110,7 +134,8 @@ class Objective(nn.Module):
         network, config = self.network, self.config
         patch = network.encoder.patch
         grid = (part.images.shape[2] // patch, part.images.shape[3] // patch)
-        uses_dense = config.anchor > 0 or (config.uses_mccl and config.features == "frozen")
+        frozen = config.uses_synergy and config.features == "frozen"
+        uses_dense = frozen or config.anchor > 0 or config.npr > 0
         states, dense = self._encode(part.images, uses_dense)
         reduced = self.decoder.reduce(states)
         logits = self.decoder(reduced, part.text, grid)
@@ -118,9 +143,10 @@ class Objective(nn.Module):
             logits = logits.float()
             activation = pool_to_tokens(logits.sigmoid(), grid)  # (B, N, P)
         terms: dict[str, Tensor] = {}
-        if config.uses_mccl:
+        if config.uses_synergy:
             features = dense.unsqueeze(1) if self.projector is None else self._project(reduced[0], part.text, grid)
             foreground, background = synergy_features(activation, features)
+        if config.uses_mccl:
             terms |= self.mccl(foreground, background, part.text.float(), part.present)
         total = terms.pop("total", logits.new_zeros(()))
         if config.presence:
@@ -136,6 +162,12 @@ class Objective(nn.Module):
                 target = averaged(averaged.reduce(states), part.text, grid).float()
             terms["teacher"] = teacher_loss(logits, target, part.present, part.valid, config.teacher_margin)
             total = total + config.teacher * terms["teacher"]
+        if self.npr:
+            terms["npr"] = self.npr(foreground, dense, part.text, part.present)
+            total = total + config.npr * terms["npr"]
+        if self.cmpa:
+            terms["cmpa"] = self.cmpa(foreground, part.text, part.present, part.labels)
+            total = total + config.cmpa * terms["cmpa"]
         return {"total": total, **terms, **activation_statistics(activation.detach(), part.present)}
 
     @torch.no_grad()

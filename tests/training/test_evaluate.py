@@ -128,7 +128,7 @@ def test_request_that_makes_no_sense_is_refused(config, values, message):
 def test_every_setting_leads_to_a_result(config):
     result = main(config(dataset="voc20", mode="whole", aliases=True, pamr=True, images=1, output=""))
     assert result["images"] == 1 and result["threshold"] is None
-    assert result["settings"] == {"prompts": "single", "aliases": True, "mode": "whole", "pamr": True}
+    assert result["settings"] == {"prompts": "single", "aliases": True, "mode": "whole", "pamr": True, "refine": "none"}
     assert next(iter(result["per_class"])) == "aeroplane"
 
 

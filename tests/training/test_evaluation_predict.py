@@ -104,13 +104,22 @@ def test_thresholds_of_zero_and_one_are_all_and_nothing(halves):
     assert (asked.classify(halves, 1.0) == 0).all()
 
 
-def test_refined_scores_are_activations(halves):
-    scores = predictor([RED, GREEN], mode="whole", pamr=True).scores(halves)
+@pytest.mark.parametrize(
+    "settings", [{"pamr": True}, {"refine": "superpixels"}, {"pamr": True, "refine": "superpixels"}]
+)
+@pytest.mark.parametrize("mode", ["whole", "slide"])
+def test_refined_scores_are_activations(halves, mode, settings):
+    if "refine" in settings:
+        pytest.importorskip("skimage")
+    plain = predictor([RED, GREEN], mode=mode).scores(halves)
+    scores = predictor([RED, GREEN], mode=mode, **settings).scores(halves)
+    assert scores.shape == plain.shape
     assert scores.min() >= 0 and scores.max() <= 1
 
 
 @pytest.mark.parametrize(
-    "settings", [{"mode": "tiles"}, {"window": 0}, {"stride": 500}, {"short_side": 3000}, {"batch": 0}]
+    "settings",
+    [{"mode": "tiles"}, {"refine": "crf"}, {"window": 0}, {"stride": 500}, {"short_side": 3000}, {"batch": 0}],
 )
 def test_settings_that_make_no_sense_are_refused(settings):
     with pytest.raises(ValueError, match="expected"):

@@ -1,4 +1,5 @@
 import math
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -17,6 +18,8 @@ from training.objective import (
     presence_loss,
     teacher_loss,
 )
+from training.parts.cmpa import CMPAConfig
+from training.parts.npr import NPRConfig
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +123,63 @@ def test_teacher_gives_a_label_it_hardly_knows_the_pixels_that_no_other_claims()
     assert teacher_loss(logits, teacher, both, both, 0.5) < 1e-3
 
 
+NOTHING = dict.fromkeys(("align", "cont", "back", "sep"), 0.0)
+PARTS = {"npr": 0.1, "cmpa": 0.5}
+NAMES = [["dog", "grass", "car"], ["cat", "sea"]]
+
+
+@pytest.mark.parametrize("features", ["conditioned", "frozen"])
+def test_parts_of_other_papers_add_their_terms_and_change_no_other_bit(network, part, features):
+    part = replace(part, labels=NAMES)
+    losses = {}
+    for name, weights in {"without": {}, "with": PARTS}.items():
+        torch.manual_seed(1)
+        objective = Objective(network, mccl_only(features=features, presence=1.0, **weights))
+        losses[name] = objective(part, network.decoder)
+    without, with_parts = losses["without"], losses["with"]
+    assert set(with_parts) - set(without) == set(PARTS)
+    assert all(without[name].equal(with_parts[name]) for name in without if name != "total")
+    added = sum(weight * with_parts[name] for name, weight in PARTS.items())
+    torch.testing.assert_close(with_parts["total"], without["total"] + added)
+    assert all(with_parts[name] > 0 for name in PARTS)
+
+
+def test_parts_that_are_off_leave_no_trace(network):
+    torch.manual_seed(1)
+    objective = Objective(network, mccl_only())
+    drawn = torch.rand(3)
+    torch.manual_seed(1)
+    width = network.encoder.text_width
+    reference = nn.Conv2d(network.config.decoder.width, width, 1)
+    assert drawn.equal(torch.rand(3)), "nothing but the projector is drawn"
+    assert objective.projector.weight.equal(reference.weight)
+    assert not [name for name in objective.state_dict() if name.startswith(("npr", "cmpa"))]
+
+
+@pytest.mark.parametrize("name", ["npr", "cmpa"])
+def test_a_part_alone_trains_the_decoder_through_frozen_features(network, part, name):
+    objective = Objective(network, mccl_only(**NOTHING, features="frozen", **{name: 1.0})).train()
+    network.zero_grad()
+    objective(replace(part, labels=NAMES), network.decoder)["total"].backward()
+    missing = [key for key, p in network.decoder.named_parameters() if p.grad is None]
+    assert objective.projector is None and missing == []
+    assert all(p.grad is None for p in network.encoder.parameters())
+
+
+def test_the_scale_of_npr_learns_as_a_new_vector_and_memories_are_in_the_state(network):
+    config = TrainerConfig(learning_rate=1e-4, new_learning_rate=1e-3)
+    objective = Objective(network, mccl_only(features="frozen", **PARTS))
+    groups = objective.parameter_groups(config)
+    (group,) = (g for g in groups if any(p is objective.npr.log_scale for p in g["params"]))
+    assert group["peak"] == 1e-3 and group["weight_decay"] == 0
+    assert {"npr.initial", "cmpa.bank.image", "cmpa.bank.keys"} <= set(objective.state_dict())
+
+
+def test_settings_of_parts_survive_being_written_as_dictionaries():
+    config = mccl_only(npr=0.1, npr_settings=NPRConfig(iterations=3), cmpa_settings=CMPAConfig(bank=7))
+    assert ObjectiveConfig(**asdict(config)) == config
+
+
 def test_statistics_ignore_absent_labels():
     activation = torch.zeros(1, 3, 4)
     activation[0, 0, :2] = 1.0
@@ -128,9 +188,6 @@ def test_statistics_ignore_absent_labels():
     assert stats["activation/mean"] == pytest.approx(0.25)
     assert stats["activation/labels"] == pytest.approx(0.25)
     assert stats["activation/pixels"] == pytest.approx(activation[0, 0].std().item() / 2)
-
-
-NOTHING = dict.fromkeys(("align", "cont", "back", "sep"), 0.0)
 
 
 @pytest.mark.parametrize("values", [{"features": "other"}, {"align": -1.0}, NOTHING])

@@ -100,7 +100,7 @@ def threshold_figure(
         chosen = np.array([first])
     with torch.inference_mode():
         scores = predictor.scores(image)[torch.from_numpy(chosen - first)]
-        activations = scores if predictor.settings.pamr else scores.sigmoid()
+        activations = scores if predictor.settings.refined else scores.sigmoid()
         maps = F.interpolate(activations[None], image.shape[:2], mode="bilinear", align_corners=False)[0].cpu().numpy()
     truths = np.stack([truth == index for index in chosen])
     chosen_names = [names[index - first] for index in chosen]

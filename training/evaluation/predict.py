@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from synseg_model.engines.preprocess import resize_frame
 from synseg_model.engines.torch_engine import TorchEngine
+from synseg_model.refinement import KINDS, make_refiner
 from training.evaluation.pamr import refine
 from training.evaluation.windows import resize_keeping_ratio, sliding_logits
 
@@ -25,7 +26,8 @@ class PredictSettings:
 
     mode: "slide" (keep-ratio resize to a short side of `short_side`, at most `longest`, windows of `window` every
     `stride` pixels, logits averaged) or "whole" (one pass at the input size that the model's config asks for).
-    pamr: refine the activations by the picture's colours. batch: windows in one pass.
+    pamr: refine the activations by the picture's colours. refine: "none", "superpixels" or "sgc", see
+    `synseg_model.refinement`; after PAMR. batch: windows in one pass.
     """
 
     mode: str = "slide"
@@ -34,11 +36,14 @@ class PredictSettings:
     window: int = 448
     stride: int = 224
     pamr: bool = False
+    refine: str = "none"
     batch: int = 4
 
     def __post_init__(self) -> None:
         if self.mode not in ("slide", "whole"):
             raise ValueError(f"mode {self.mode!r}: expected slide or whole")
+        if self.refine not in KINDS:
+            raise ValueError(f"refine {self.refine!r}: expected one of {', '.join(KINDS)}")
         for name in ("short_side", "longest", "window", "stride", "batch"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} {getattr(self, name)}: expected 1 or more")
@@ -47,6 +52,11 @@ class PredictSettings:
                 f"stride {self.stride} in windows of {self.window}, sides from {self.short_side} to {self.longest}: "
                 "expected a stride no larger than the window, and a longest side no smaller than the short one"
             )
+
+    @property
+    def refined(self) -> bool:
+        """Whether scores are activations that were refined, rather than logits."""
+        return self.pamr or self.refine != "none"
 
 
 class Predictor:
@@ -60,10 +70,11 @@ class Predictor:
         self.engine, self.text, self.settings = engine, text, settings
         self.classes = max(owners) + 1
         self._owners = torch.tensor(owners)
+        self._refine = make_refiner(settings.refine, engine)
 
     @torch.inference_mode()
     def scores(self, image: np.ndarray) -> Tensor:
-        """Score a picture (H,W,3) uint8: (C,h,w) at working resolution, logits, or activations after PAMR."""
+        """Score a picture (H,W,3) uint8: (C,h,w) at working resolution, logits, or activations once refined."""
         settings, patch = self.settings, self.engine.network.encoder.patch
         if settings.mode == "whole":
             working = resize_frame(image, self.engine.config.image, patch)
@@ -71,10 +82,14 @@ class Predictor:
         else:
             working = resize_keeping_ratio(image, settings.short_side, settings.longest)
             logits = sliding_logits(self._logits, working, settings.window, settings.stride, patch, settings.batch)
-        if not settings.pamr:
+        if not settings.refined:
             return logits
-        colors = torch.from_numpy(working).to(logits.device).permute(2, 0, 1).float()
-        return refine(logits.sigmoid(), colors)
+        maps = logits.sigmoid()
+        if settings.pamr:
+            maps = refine(maps, torch.from_numpy(working).to(maps.device).permute(2, 0, 1).float())
+        if self._refine:
+            maps = torch.from_numpy(self._refine(image, maps.cpu().numpy())).to(maps.device)
+        return maps
 
     def _logits(self, images: np.ndarray) -> Tensor:
         logits = self.engine.logits(images, self.text)
@@ -88,7 +103,7 @@ class Predictor:
         """Turn an activation threshold into the constant score of background, in the units of `scores`."""
         if not 0 <= threshold <= 1:
             raise ValueError(f"threshold {threshold}: expected an activation from 0 to 1")
-        if self.settings.pamr:
+        if self.settings.refined:
             return threshold
         return math.log(threshold / (1 - threshold)) if 0 < threshold < 1 else math.copysign(math.inf, threshold - 0.5)
 

@@ -159,6 +159,7 @@ def _describe(result: dict) -> str:
     settings = result["settings"]
     parts = [settings["mode"], f"{settings['prompts']} prompts"]
     parts += ["aliases"] * settings["aliases"] + ["PAMR"] * settings["pamr"]
+    parts += [settings["refine"]] * (settings.get("refine", "none") != "none")  # older results have none
     return f"{result['model']['name']} ({', '.join(parts)})"
 
 

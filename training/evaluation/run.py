@@ -172,7 +172,7 @@ def _mode_settings(settings: PredictSettings) -> dict:
     values = asdict(settings)
     values.pop("batch")  # changes speed, not results
     if settings.mode == "whole":
-        return {"mode": "whole", "pamr": settings.pamr}
+        return {"mode": "whole", "pamr": settings.pamr, "refine": settings.refine}
     return values
 
 

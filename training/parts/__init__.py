@@ -1,0 +1,1 @@
+"""Optional terms of the objective, one file each, all off by default."""
