@@ -79,11 +79,25 @@ def read_image(path: str | Path) -> np.ndarray:
     if not data.size:
         raise MediaError(f"cannot read {path}: the file is empty")
     try:
-        bgr = cv2.imdecode(data, cv2.IMREAD_COLOR)
+        return decode_image(data)
+    except MediaError as error:
+        raise MediaError(f"cannot decode {path}: {error}") from None
+
+
+def decode_image(data: np.ndarray, oriented: bool = True) -> np.ndarray:
+    """Decode the bytes (N) uint8 of an image file as (H,W,3) uint8 RGB; raise MediaError that says why it fails.
+
+    oriented: turn the picture as its EXIF data ask for. 16 bits become 8, alpha is dropped.
+    """
+    if not data.size:
+        raise MediaError("there are no bytes")
+    flags = cv2.IMREAD_COLOR | (0 if oriented else cv2.IMREAD_IGNORE_ORIENTATION)
+    try:
+        bgr = cv2.imdecode(data, flags)
     except cv2.error as error:
-        raise MediaError(f"cannot decode {path}: {' '.join(str(error.err or error).split())}") from None
+        raise MediaError(" ".join(str(error.err or error).split())) from None
     if bgr is None:
-        raise MediaError(f"cannot decode {path}: no image, or a damaged one")
+        raise MediaError("no image, or a damaged one")
     return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
 
 
@@ -206,7 +220,7 @@ def _open_folder(folder: Path) -> ImageFiles:
     if not images:
         known = " ".join(sorted(IMAGE_EXTENSIONS))
         raise MediaError(f"no images in folder {folder} (subfolders are not searched); images end in {known}")
-    return ImageFiles(folder / name for name in sorted(images, key=_natural))
+    return ImageFiles(folder / name for name in sorted(images, key=natural_order))
 
 
 def _open_several(sources: Sequence[str | Path]) -> Source:
@@ -221,7 +235,7 @@ def _open_several(sources: Sequence[str | Path]) -> Source:
     return ImageFiles(paths)
 
 
-def _natural(name: str) -> list[tuple[int, int, str]]:
+def natural_order(name: str) -> list[tuple[int, int, str]]:
     """Sort "frame2" before "frame10" and ignore case; the name itself settles equal ones."""
     parts = re.findall(r"\d+|\D+", name.casefold())
     return [(0, int(p), "") if p.isdecimal() else (1, 0, p) for p in parts] + [(2, 0, name)]

@@ -24,12 +24,13 @@ from rclpy.time import Time
 from sensor_msgs.msg import Image
 
 from synseg_model import Segmenter
+from synseg_model.frames import FrameError, check_image, image_to_rgb
 from synseg_model.vocabulary import Vocabulary
-from synseg_ros.conversions import FrameError, check_image, image_to_rgb
+from synseg_ros.conversions import MAKER
 from synseg_ros.diagnostics import CameraStatistics, RateLimit
 from synseg_ros.msg import VocabularyStatus
 from synseg_ros.parameters import NodeSettings, camera_name, declare
-from synseg_ros.publications import CameraOutputs, vocabulary_status
+from synseg_ros.publications import CameraOutputs
 from synseg_ros.qos import LATCHED, NEWEST_FRAME
 from synseg_ros.vocabulary_input import Request, VocabularyEncoder, VocabularySubscription
 from synseg_ros.worker import Worker
@@ -169,7 +170,7 @@ class SynSegNode(Node):
 
     def _publish_status(self, refusal: str = "") -> None:
         now = self.get_clock().now().to_msg()
-        self._status.publish(vocabulary_status(self._active.vocabulary, self._active.version, now, refusal))
+        self._status.publish(MAKER.vocabulary_status(self._active.vocabulary, self._active.version, now, refusal))
 
     def _segment(self, frames: Mapping[str, Image]) -> None:
         for name, message in frames.items():

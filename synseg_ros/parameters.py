@@ -10,6 +10,8 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
+from synseg_model.messages import camera_of
+
 Settings = TypeVar("Settings")
 
 
@@ -88,8 +90,7 @@ def declare(node: Node, table: type[Settings]) -> Settings:
 
 def camera_name(settings: NodeSettings) -> str:
     """Return the <camera> of the output topics: as given, or the first part of the camera's topic."""
-    parts = [part for part in settings.camera.split("/") if part]
-    return settings.camera_name or (parts[0] if len(parts) > 1 else "camera")
+    return settings.camera_name or camera_of(settings.camera)
 
 
 def _descriptor(field: dataclasses.Field) -> ParameterDescriptor:

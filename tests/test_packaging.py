@@ -26,7 +26,7 @@ def wheel(tmp_path_factory):
     folder = tmp_path_factory.mktemp("wheel")
     for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, folder)
-    for name in (*PACKAGES, "tests", "scripts"):
+    for name in (*PACKAGES, "msg", "tests", "scripts"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--quiet", "."]
     subprocess.run(command, cwd=folder, check=True)
@@ -41,7 +41,7 @@ def test_wheel_holds_every_file_of_the_packages_and_nothing_else(wheel):
         for package in PACKAGES
         for path in (ROOT / package).rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
-    }
+    } | {f"synseg_model/msg/{path.name}" for path in (ROOT / "msg").iterdir()}
     assert {name for name in wheel.namelist() if ".dist-info/" not in name} == expected
 
 

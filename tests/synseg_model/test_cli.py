@@ -115,6 +115,15 @@ def test_the_summary_says_how_the_results_were_made(engine, photos, tmp_path):
     assert written["inference_ms_median"] >= 0
 
 
+def test_refined_results_say_so_and_are_not_mixed_with_others(engine, photos, tmp_path, capsys):
+    pytest.importorskip("skimage")
+    assert segment(photos, tmp_path / "out", "--refine", "superpixels") == 0
+    assert summary(tmp_path / "out")["settings"]["refine"] == "superpixels"
+    assert segment(photos, tmp_path / "out") == 2
+    assert segment(photos, tmp_path / "other", "--refine", "sgc") == 2
+    assert "sgc' needs CLIP's attention, which the engine null cannot give" in capsys.readouterr().err
+
+
 def test_one_threshold_holds_for_all_labels(engine, photos, tmp_path):
     assert segment(photos, tmp_path / "out", "--thresholds", "0.3") == 0
     assert summary(tmp_path / "out")["settings"]["thresholds"] == [0.3, 0.3]

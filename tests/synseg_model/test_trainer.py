@@ -94,6 +94,30 @@ def test_a_run_that_stops_and_goes_on_ends_with_the_very_weights_of_an_unbroken_
     assert lines[0] == lines[1]
 
 
+class Remembering(Line):
+    """Weigh the loss by a memory of the pictures seen so far, which is a buffer."""
+
+    def __init__(self, **values):
+        super().__init__(**values)
+        self.register_buffer("memory", torch.zeros(()))
+        self.frozen = nn.Linear(1, 1).requires_grad_(False)
+
+    def forward(self, part, averaged):
+        losses = super().forward(part, averaged)
+        self.memory.mul_(0.9).add_(0.1 * part.mean())
+        return {**losses, "total": losses["total"] * (1 + self.memory.clone())}
+
+
+def test_what_an_objective_remembers_is_kept_and_what_is_frozen_is_not(tmp_path):
+    whole, _ = run(tmp_path / "whole", Remembering())
+    stop = Remembering(at_step=lambda call: os.kill(os.getpid(), signal.SIGINT) if call == 12 else None)
+    run(tmp_path / "broken", stop)
+    saved = torch.load(tmp_path / "broken" / CHECKPOINT_FILE, weights_only=True)["weights"]
+    assert set(saved) == {"decoder.weight", "decoder.bias", "memory"}
+    again, _ = run(tmp_path / "broken", Remembering(), resume=True)
+    assert again.memory.equal(whole.memory) and again.decoder.weight.equal(whole.decoder.weight)
+
+
 def test_the_averaged_decoder_follows_the_trained_one(tmp_path):
     objective, averaged = run(tmp_path, ema=0.5)
     difference = (averaged.weight - objective.decoder.weight).abs().item()

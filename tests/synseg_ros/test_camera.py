@@ -16,10 +16,10 @@ from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import String
 from synseg_ros.msg import FrameInfo
 
+from synseg_model.frames import image_to_array, image_to_rgb
 from synseg_ros import camera
 from synseg_ros.camera import CameraPlayer
 from synseg_ros.camera_sources import SCENE_SECONDS, PictureSource, SceneSource
-from synseg_ros.conversions import image_to_array, image_to_rgb
 from synseg_ros.demo.truth import TruthSegments
 from synseg_ros.qos import EVERY_MESSAGE, EVERY_MESSAGE_SO_FAR, LATCHED
 from training.datasets.scenes import SceneVideo

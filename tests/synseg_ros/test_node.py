@@ -16,7 +16,8 @@ from std_msgs.msg import Header
 from synseg_ros.msg import ClassMasks, FrameInfo, Vocabulary, VocabularyStatus
 
 from synseg_model import Segmenter
-from synseg_ros.conversions import image_from_array, image_to_array
+from synseg_model.frames import image_to_array
+from synseg_ros.conversions import image_from_array
 from synseg_ros.node import SynSegNode
 from synseg_ros.qos import EVERY_MESSAGE, LATCHED
 

@@ -15,7 +15,7 @@ from sensor_msgs.msg import CameraInfo, Image
 from synseg_ros.msg import ClassMasks, FrameInfo, Vocabulary, VocabularyStatus
 
 from synseg_model import Segmenter
-from synseg_ros.conversions import image_to_array
+from synseg_model.frames import image_to_array
 from synseg_ros.demo.plan import ros_arguments
 from synseg_ros.demo.processes import Child
 from synseg_ros.qos import EVERY_MESSAGE, EVERY_MESSAGE_SO_FAR, LATCHED

@@ -8,17 +8,11 @@ pytest.importorskip("synseg_ros.msg", reason="needs ROS 2 and the built messages
 from builtin_interfaces.msg import Time
 from std_msgs.msg import Header
 
+from synseg_model.frames import image_to_array
 from synseg_model.result import Result
 from synseg_model.visualize import palette
 from synseg_model.vocabulary import Vocabulary
-from synseg_ros.conversions import image_to_array
-from synseg_ros.publications import (
-    class_masks,
-    confidence_image,
-    frame_info,
-    label_map_image,
-    vocabulary_status,
-)
+from synseg_ros.conversions import MAKER
 
 pytestmark = pytest.mark.ros
 
@@ -41,7 +35,7 @@ def result():
 
 
 def test_masks_of_present_labels_are_cropped_to_their_boxes(result):
-    message = class_masks(result, HEADER, version=4)
+    message = MAKER.class_masks(result, HEADER, version=4)
     assert (message.header, message.vocabulary_version) == (HEADER, 4)
     assert (message.height, message.width, message.labels) == (4, 6, ["label 0", "label 1", "label 2"])
     corner, column = message.masks
@@ -55,7 +49,7 @@ def test_masks_of_present_labels_are_cropped_to_their_boxes(result):
 
 
 def test_pasting_the_cropped_masks_gives_the_masks_back(result):
-    for mask in class_masks(result, HEADER, version=1).masks:
+    for mask in MAKER.class_masks(result, HEADER, version=1).masks:
         pasted = np.zeros((4, 6), np.uint8)
         x, y = mask.roi.x_offset, mask.roi.y_offset
         pasted[y : y + mask.roi.height, x : x + mask.roi.width] = image_to_array(mask.mask)
@@ -63,7 +57,7 @@ def test_pasting_the_cropped_masks_gives_the_masks_back(result):
 
 
 def test_label_map_and_confidence_have_the_frames_size_and_header(result):
-    label_map, confidence = label_map_image(result, HEADER), confidence_image(result, HEADER)
+    label_map, confidence = MAKER.label_map(result, HEADER), MAKER.confidence(result, HEADER)
     assert label_map.header == confidence.header == HEADER
     assert (label_map.encoding, confidence.encoding) == ("mono8", "mono8")
     np.testing.assert_array_equal(image_to_array(label_map), result.label_map)
@@ -74,19 +68,19 @@ def test_label_map_and_confidence_have_the_frames_size_and_header(result):
 def test_over_254_labels_the_label_map_has_16_bits(count, encoding):
     maps = np.zeros((count, 2, 2), np.float32)
     maps[-1, 0, 0] = 1
-    message = label_map_image(Result(vocabulary_of(count), maps, (2, 2)), HEADER)
+    message = MAKER.label_map(Result(vocabulary_of(count), maps, (2, 2)), HEADER)
     assert message.encoding == encoding
     np.testing.assert_array_equal(image_to_array(message), [[count, 0], [0, 0]])
 
 
 def test_the_info_names_version_and_labels(result):
-    info = frame_info(result, HEADER, version=9, inference_ms=12.5)
+    info = MAKER.frame_info(result, HEADER, version=9, inference_ms=12.5)
     assert (info.header, info.vocabulary_version, info.labels) == (HEADER, 9, list(result.labels))
     assert info.inference_ms == 12.5
 
 
 def test_the_status_gives_every_label_its_threshold_and_the_overlays_colour():
-    status = vocabulary_status(vocabulary_of(3), 2, Time(sec=1))
+    status = MAKER.vocabulary_status(vocabulary_of(3), 2, Time(sec=1))
     assert (status.version, status.labels) == (2, ["label 0", "label 1", "label 2"])
     assert (status.accepted, status.message) == (True, "")
     assert list(status.thresholds) == [0.5, 0.5, 0.5]
@@ -96,11 +90,11 @@ def test_the_status_gives_every_label_its_threshold_and_the_overlays_colour():
 
 
 def test_a_refusal_keeps_version_and_labels():
-    status = vocabulary_status(vocabulary_of(1), 2, Time(sec=1), refusal="empty label")
+    status = MAKER.vocabulary_status(vocabulary_of(1), 2, Time(sec=1), refusal="empty label")
     assert (status.version, status.labels) == (2, ["label 0"])
     assert (status.accepted, status.message) == (False, "empty label")
 
 
 def test_before_the_first_vocabulary_the_status_is_version_zero():
-    status = vocabulary_status(None, 0, Time(sec=1))
+    status = MAKER.vocabulary_status(None, 0, Time(sec=1))
     assert (status.version, list(status.labels), status.accepted) == (0, [], True)

@@ -1,0 +1,95 @@
+"""Which topics of a recording are cameras, how they are called, and how their frames are read."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from synseg_model.bags.reading import Recording
+from synseg_model.bags.types import COMPRESSED, IMAGE, Types
+from synseg_model.frames import FrameError, compressed_to_rgb, image_to_rgb
+from synseg_model.messages import camera_of
+
+OUR_TOPICS = "/synseg/"
+_DECODERS = {IMAGE: image_to_rgb, COMPRESSED: compressed_to_rgb}
+_NAME = re.compile(r"[A-Za-z_]\w*(/[A-Za-z_]\w*)*", re.ASCII)
+
+
+@dataclass
+class Camera:
+    """A topic with pictures, the name of its outputs, and what became of its frames so far."""
+
+    topic: str
+    name: str
+    kind: str
+    frames: int
+    seen: int = 0
+    segmented: int = 0
+    failed: int = 0
+
+    def read(self, data: bytes, types: Types) -> tuple[Any, np.ndarray]:
+        """Return a frame's header and its picture (H, W, 3) uint8 RGB; raise ValueError that says what is wrong."""
+        message = types.decode(data, self.kind)
+        try:
+            return message.header, _DECODERS[self.kind](message)
+        except FrameError:
+            raise
+        except Exception as error:  # OpenCV's word on samples that it does not like
+            raise FrameError(f"the picture cannot be converted ({error})") from None
+
+
+def choose_cameras(recording: Recording, wanted: Sequence[str] | None) -> list[Camera]:
+    """Choose the topics to segment: "TOPIC" or "NAME=TOPIC" each, or all with pictures except a node's own outputs.
+
+    A camera is called as the node does it, after the first part of its topic; where two would be called the same, after
+    the whole. Raise ValueError for a topic that has no pictures and for names that are taken or invalid.
+    """
+    found: dict[str, Camera] = {}
+    for connection in recording.connections:
+        if connection.msgtype in _DECODERS:
+            topic = connection.topic
+            camera = found.setdefault(topic, Camera(topic, camera_of(topic), connection.msgtype, 0))
+            camera.frames += connection.msgcount if connection.msgtype == camera.kind else 0
+    if wanted:
+        given = dict(_split(text) for text in wanted)
+        missing = [topic for topic in given if topic not in found]
+        if missing:
+            raise ValueError(f"{recording.path} has no pictures on {', '.join(missing)}; {_listed(found)}")
+        cameras = [found[topic] for topic in given]
+    else:
+        given = {}
+        cameras = [c for c in found.values() if c.frames and not c.topic.startswith(OUR_TOPICS)]
+    if not any(camera.frames for camera in cameras):
+        raise ValueError(f"{recording.path} has no frames to segment; {_listed(found)}")
+    _name(cameras, given)
+    return cameras
+
+
+def _split(text: str) -> tuple[str, str]:
+    name, equals, topic = text.rpartition("=")
+    if equals and not _NAME.fullmatch(name):
+        raise ValueError(f"{name!r} is no name for a camera: expected letters, digits and _, not a digit first")
+    return topic, name
+
+
+def _name(cameras: list[Camera], given: dict[str, str]) -> None:
+    names = Counter(given.get(camera.topic) or camera.name for camera in cameras)
+    for camera in cameras:
+        if given.get(camera.topic):
+            camera.name = given[camera.topic]
+        elif names[camera.name] > 1:
+            camera.name = "_".join(part for part in camera.topic.split("/") if part)
+    for name, count in Counter(camera.name for camera in cameras).items():
+        if count > 1:
+            raise ValueError(f"{count} cameras would be called {name!r}: give names, --topics NAME=TOPIC ...")
+
+
+def _listed(found: dict[str, Camera]) -> str:
+    if not found:
+        return "no topic in it is a sensor_msgs/Image or CompressedImage"
+    return "its pictures are on " + ", ".join(f"{camera.topic} ({camera.frames})" for camera in found.values())

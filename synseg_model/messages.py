@@ -1,0 +1,106 @@
+"""A Result as ROS messages, made with any library's classes: rclpy's for the node, rosbags' for recordings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import cv2
+import numpy as np
+
+from synseg_model.frames import image_fields
+from synseg_model.result import Result
+from synseg_model.visualize import palette
+from synseg_model.vocabulary import Vocabulary
+
+MONO8_LABELS = 254  # more labels than this need a mono16 label map
+
+# What a MessageMaker builds, by package.
+MESSAGES = {
+    "sensor_msgs": ("Image", "RegionOfInterest"),
+    "std_msgs": ("ColorRGBA",),
+    "synseg_ros": ("ClassMask", "ClassMasks", "FrameInfo", "VocabularyStatus"),
+}
+
+
+def camera_of(topic: str) -> str:
+    """Name a camera after its topic, as in synseg/<camera>/...: the first part, or 'camera' if there is one only."""
+    parts = [part for part in topic.split("/") if part]
+    return parts[0] if len(parts) > 1 else "camera"
+
+
+class MessageMaker:
+    """Make messages that say what a Result says.
+
+    types: the classes of MESSAGES by name; each is called with all of its fields as keywords. sequence: turns (N) uint8
+    or float32 into what those classes hold in fields of that element type. Headers and stamps are the library's own and
+    are passed on as they are.
+    """
+
+    def __init__(self, types: Mapping[str, type], sequence: Callable[[np.ndarray], Any]) -> None:
+        self._types, self._sequence = types, sequence
+
+    def image(self, pixels: np.ndarray, encoding: str, header: Any) -> Any:
+        """Make an Image of (H, W) or (H, W, C) samples; ValueError where they are not those of the encoding."""
+        fields = image_fields(pixels, encoding)
+        return self._types["Image"](header=header, **{**fields, "data": self._sequence(fields["data"])})
+
+    def class_masks(self, result: Result, header: Any, version: int) -> Any:
+        """Make the ClassMasks of one frame: an entry with a cropped mono8 mask per label that has a pixel."""
+        height, width = result.shape
+        return self._types["ClassMasks"](
+            header=header,
+            vocabulary_version=version,
+            height=height,
+            width=width,
+            labels=list(result.labels),
+            masks=[self.class_mask(result, index, header) for index in result.present],
+        )
+
+    def class_mask(self, result: Result, index: int, header: Any) -> Any:
+        """Make the ClassMask of the label at a 0-based index, which must have at least one pixel."""
+        x, y, width, height = result.roi(index)
+        mask = result.mask(index)[y : y + height, x : x + width]
+        return self._types["ClassMask"](
+            id=index + 1,
+            label=result.labels[index],
+            score=result.score(index),
+            area=result.area(index),
+            roi=self._types["RegionOfInterest"](x_offset=x, y_offset=y, width=width, height=height, do_rectify=False),
+            mask=self.image(mask.view(np.uint8) * np.uint8(255), "mono8", header),
+        )
+
+    def label_map(self, result: Result, header: Any) -> Any:
+        """Make the label map: mono8, or mono16 where the vocabulary has over 254 labels; 0 is background."""
+        if len(result.labels) <= MONO8_LABELS:
+            return self.image(result.label_map.astype(np.uint8), "mono8", header)
+        return self.image(result.label_map, "mono16", header)
+
+    def confidence(self, result: Result, header: Any) -> Any:
+        """Make the confidence as mono8: activation 0 to 1 is 0 to 255."""
+        return self.image(cv2.convertScaleAbs(result.confidence, alpha=255), "mono8", header)
+
+    def frame_info(self, result: Result, header: Any, version: int, inference_ms: float) -> Any:
+        """Make the message that tells which vocabulary the images with the same header were made with."""
+        return self._types["FrameInfo"](
+            header=header,
+            vocabulary_version=version,
+            labels=list(result.labels),
+            inference_ms=float(inference_ms),
+        )
+
+    def vocabulary_status(self, vocabulary: Vocabulary | None, version: int, stamp: Any, refusal: str = "") -> Any:
+        """Make the status of the vocabulary in use (None at version 0) and of the last request."""
+        return self._types["VocabularyStatus"](
+            stamp=stamp,
+            version=version,
+            labels=list(vocabulary.labels) if vocabulary else [],
+            thresholds=self._sequence(vocabulary.thresholds if vocabulary else np.zeros(0, np.float32)),
+            colors=self._colors(palette(len(vocabulary))) if vocabulary else [],
+            accepted=not refusal,
+            message=refusal,
+        )
+
+    def _colors(self, palette_rgb: np.ndarray) -> list[Any]:
+        color = self._types["ColorRGBA"]
+        return [color(r=r / 255, g=g / 255, b=b / 255, a=1.0) for r, g, b in palette_rgb.tolist()]
