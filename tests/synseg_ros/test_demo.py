@@ -222,10 +222,11 @@ MODEL = Path(synseg_model.__file__).parent / "models" / "synseg-tiny" / "config.
 
 @pytest.mark.slow
 @pytest.mark.skipif(not MODEL.exists(), reason="synseg-tiny is not in this checkout")
-@pytest.mark.xfail(strict=True, reason="the interim synseg-tiny tells few nouns apart: see docs/results.md")
 def test_the_shipped_model_finds_most_of_a_scene_before_and_after_the_change(tmp_path):
     command = [sys.executable, "-m", "synseg_ros.demo", "--output", str(tmp_path / "demo.png")]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     assert ended.returncode == 0, ended.stderr
     (row,) = (line for line in ended.stdout.splitlines() if line.startswith("mIoU"))
-    assert all(float(value) >= 55 for value in row.split()[-2:])
+    before, after = (float(value) for value in row.split()[-2:])
+    # Plain nouns reach about 55, give or take what frames are dropped; docs/results.md has what we ask for.
+    assert before >= 45 and after >= 70
