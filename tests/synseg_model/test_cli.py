@@ -318,16 +318,19 @@ def test_an_interrupted_video_keeps_a_video_of_what_was_done(engine, clip, tmp_p
 
 @pytest.mark.parametrize("full_after", [0, 1, 4])
 def test_a_full_disk_ends_with_one_line_and_whole_files_only(engine, photos, tmp_path, monkeypatch, capsys, full_after):
-    write, count = Path.write_bytes, []
+    whole, count = result_files.write_whole, []
 
-    def fills_up(path, data):
-        if len(count) >= full_after:
-            write(path, data[: len(data) // 2])
-            raise OSError(28, "No space left on device")
-        count.append(path)
-        return write(path, data)
+    def fills_up(path, write, durable):
+        def some(file):
+            if len(count) >= full_after:
+                file.write(b"half")
+                raise OSError(28, "No space left on device")
+            count.append(path)
+            write(file)
 
-    monkeypatch.setattr(Path, "write_bytes", fills_up)
+        whole(path, some, durable)
+
+    monkeypatch.setattr(result_files, "write_whole", fills_up)
     assert segment(photos, tmp_path / "out") == 2
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("synseg: cannot write ")
