@@ -159,7 +159,8 @@ def _describe(result: dict) -> str:
     settings = result["settings"]
     parts = [settings["mode"], f"{settings['prompts']} prompts"]
     parts += ["aliases"] * settings["aliases"] + ["PAMR"] * settings["pamr"]
-    parts += [settings["refine"]] * (settings.get("refine", "none") != "none")  # older results have none
+    refine = settings.get("refine", "none")  # older results have no such setting
+    parts += [refine] * (refine != "none")
     return f"{result['model']['name']} ({', '.join(parts)})"
 
 
