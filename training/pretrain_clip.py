@@ -27,12 +27,13 @@ from synseg_model.config import CLIP_MEAN, CLIP_STD
 from synseg_model.engines.torch_engine import choose_device
 from synseg_model.trainer import cosine_with_warmup
 from training.checkpoint import load_checkpoint, save_checkpoint
+from training.datasets.scene_captions import article
 from training.datasets.scene_pool import PoolConfig, build_pool, read_chunk, render, render_closeup
 from training.datasets.scenes import COLORS, NOUNS
 from training.initialization import mimetic_attention
 from training.optimizers import MuonAdamW
 from training.schedule import autocast
-from training.tiny_clip import TINY_CLIP, tokenizer, write_merges
+from training.tiny_clip import PATCH, TINY_CLIP, random_window, tokenizer, write_merges
 
 SIZE = tuple(TINY_CLIP["vision_cfg"]["image_size"])  # of a whole scene, height and width in pixels
 PART = 96  # side of a part of a scene
@@ -88,7 +89,7 @@ def window_caption(index_map: np.ndarray, segments: list[tuple[str, str | None]]
     ground = [noun for (noun, color), share in zip(segments, shares, strict=True) if not color and share > 0.1]
     colored = rng.random() < 0.5
     words = [f"{color} {noun}" if colored else noun for noun, color in things]
-    caption = " and ".join(f"{'an' if word[0] in 'aeiou' else 'a'} {word}" for word in words)
+    caption = " and ".join(map(article, words))
     place = str(ground[rng.integers(len(ground))]) if ground else "scene"
     if not caption:
         return place
@@ -110,7 +111,8 @@ def batches(config: PretrainClipConfig, start: int) -> Iterator[tuple[Tensor, li
         early = step < config.closeup_steps * config.steps
         kind = "close" if early else str(rng.choice(["close", "part", "whole"], p=(0.4, 0.4, 0.2)))
         count = max(2, config.batch // {"close": 1, "part": 2, "whole": 8}[kind])
-        chunk = (closeups if kind == "close" else scenes)[rng.integers(len(closeups if kind == "close" else scenes))]
+        pool = closeups if kind == "close" else scenes
+        chunk = pool[rng.integers(len(pool))]
         rows = rng.choice(len(chunk), min(count, len(chunk)), replace=False)
         if kind == "part":
             corners = [tuple(rng.integers(whole - PART + 1) for whole in SIZE) for _ in rows]
@@ -130,11 +132,8 @@ def batches(config: PretrainClipConfig, start: int) -> Iterator[tuple[Tensor, li
 
 def random_position(encoder: ClipEncoder, images: Tensor, rng: np.random.Generator) -> Tensor:
     """Return the position embeddings (1+P,C) of a window of the size of `images` (B,3,h,w), drawn anywhere."""
-    rows, columns = (
-        slice(corner := int(rng.integers((whole - side) // encoder.patch + 1)), corner + side // encoder.patch)
-        for whole, side in zip(SIZE, images.shape[2:], strict=True)
-    )
-    return encoder.window_position((SIZE[0] // encoder.patch, SIZE[1] // encoder.patch), rows, columns)
+    grid = (SIZE[0] // PATCH, SIZE[1] // PATCH)
+    return encoder.window_position(grid, *random_window(SIZE, images.shape[2:], rng))
 
 
 class ZeroShot:

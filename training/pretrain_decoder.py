@@ -11,7 +11,6 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -20,7 +19,6 @@ import numpy as np
 import open_clip
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
@@ -41,18 +39,17 @@ from synseg_model.trainer import cosine_with_warmup
 from training.batches import TextBank
 from training.checkpoint import load_checkpoint, save_checkpoint
 from training.datasets.scene_pool import Chunk, PoolConfig, build_pool, read_chunk
-from training.datasets.scene_vocabulary import is_base
-from training.datasets.scenes import BASE_NOUNS, COLORS, STUFF
+from training.datasets.scenes import BASE_NOUNS, COLORS
 from training.initialization import standardize
+from training.mask_batches import COMPETING, Batch, base_labels, batches
+from training.mask_losses import TokenLoss, competition_loss, mask_loss
 from training.metrics import ConfusionMatrix
 from training.optimizers import MuonAdamW
 from training.pretrain_clip import to_tensor
 from training.schedule import autocast
-from training.tiny_clip import MERGES_FILE, TINY_CLIP, tokenizer
+from training.tiny_clip import MERGES_FILE, PATCH, TINY_CLIP, tokenizer
 
 TEMPLATES = ("a {}", "a picture of a {}", "{}")
-COMPETING = (*BASE_NOUNS, *STUFF)
-PATCH = TINY_CLIP["vision_cfg"]["patch_size"]
 
 
 @dataclass
@@ -99,179 +96,6 @@ class PretrainDecoderConfig:
     seed: int = 0
     device: str = "auto"
     resume: bool = False
-
-
-def base_labels() -> list[str]:
-    """List every label that mask training may use: base nouns, base colour-noun pairs, stuff."""
-    pairs = [f"{color} {noun}" for noun in BASE_NOUNS for color in COLORS if is_base(color, noun)]
-    return [*COMPETING, *pairs]
-
-
-def draw_labels(
-    segments: list[tuple[str, str | None]], visible: np.ndarray, count: int, rng: np.random.Generator
-) -> list[str]:
-    """Draw present and absent labels for a scene, half and half; the odd one is present.
-
-    visible: share of the picture that each segment covers; of what covers less than 0.4 % neither presence nor absence
-    is asked. Of the absent labels a third each are nouns, stuff and near misses: a present noun in another colour or
-    another noun in a present colour. Without much absent stuff a decoder takes any of its names for "background".
-    """
-    shown = [segment for segment, share in zip(segments, visible, strict=True) if share]
-    large = [segment for segment, share in zip(segments, visible, strict=True) if share >= 0.004]
-    names = {name for noun, color in large for name in (noun, f"{color} {noun}" if color else noun)}
-    present = [str(label) for label in rng.permutation(sorted(names))][: count - count // 2]
-    known = {name for noun, color in shown for name in (noun, f"{color} {noun}")}
-    things = [(noun, color) for noun, color in shown if color]
-    absent: list[str] = []
-    while len(present) + len(absent) < count:
-        kind = rng.integers(6)
-        noun, color = BASE_NOUNS[rng.integers(len(BASE_NOUNS))], list(COLORS)[rng.integers(len(COLORS))]
-        if things and kind < 2:
-            shown_noun, shown_color = things[rng.integers(len(things))]
-            noun, color = (shown_noun, color) if kind == 0 else (noun, shown_color)
-        label = STUFF[rng.integers(len(STUFF))] if kind in (2, 3) else noun if kind > 3 else f"{color} {noun}"
-        if label not in known and label not in absent and (kind >= 2 or is_base(color, noun)):
-            absent.append(label)
-    return present + absent
-
-
-def draw_window(
-    index_map: np.ndarray, segments: list[tuple[str, str | None]], side: int, rng: np.random.Generator
-) -> tuple[slice, slice]:
-    """Choose a square window: anywhere, or so that it holds the middle of a thing of the scene near its own."""
-    if rng.random() < 1 / 3:
-        top, left = (int(rng.integers(length - side + 1)) for length in index_map.shape)
-        return slice(top, top + side), slice(left, left + side)
-    things = [i for i, (_, color) in enumerate(segments) if color and (index_map == i).any()]
-    rows, columns = np.nonzero(index_map == things[rng.integers(len(things))])
-    middle = np.array([rows.mean(), columns.mean()]) + rng.uniform(-0.3, 0.3, 2) * side - side / 2
-    top, left = np.clip(middle, 0, np.array(index_map.shape) - side).astype(int)
-    return slice(top, top + side), slice(left, left + side)
-
-
-def mask_of(label: str, segments: list[tuple[str, str | None]], index_map: np.ndarray) -> np.ndarray:
-    """Return the pixels (H,W) bool of the segments that a label names."""
-    hit = np.array([label == noun or label == f"{color} {noun}" for noun, color in segments])
-    return hit[index_map]
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Hold what one step sees: B images, of which the first D are decoded for K labels each.
-
-    images: (B,H,W,3) uint8. nouns, colors: (B,P) int64 index of each token's noun (see `COMPETING`) and colour; -1
-    where it has none or holds several. labels: (D,K) rows of the label table. masks: (D,K,H,W) bool.
-    corner: where in a whole picture's token grid the images are told to lie, (row, column).
-    """
-
-    images: np.ndarray
-    nouns: np.ndarray
-    colors: np.ndarray
-    labels: np.ndarray
-    masks: np.ndarray
-    corner: tuple[int, int]
-
-
-def token_targets(
-    index_map: np.ndarray, segments: list[tuple[str, str | None]], patch: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Name the noun and the colour of each token, (P,) each: -1 where no segment has 60 % of its pixels."""
-    rows, columns = (side // patch for side in index_map.shape)
-    pixels = index_map.reshape(rows, patch, columns, patch).swapaxes(1, 2).reshape(rows * columns, -1)
-    counts = np.stack([(pixels == index).sum(axis=1) for index in range(len(segments))], axis=1)
-    clear = counts.max(axis=1) >= 0.6 * patch**2
-    colors = list(COLORS)
-    nouns = np.array([COMPETING.index(noun) for noun, _ in segments])[counts.argmax(axis=1)]
-    named = np.array([colors.index(color) if color else -1 for _, color in segments])[counts.argmax(axis=1)]
-    return np.where(clear, nouns, -1), np.where(clear, named, -1)
-
-
-def batches(chunks: list[Chunk], config: PretrainDecoderConfig, rows: dict[str, int], start: int) -> Iterator[Batch]:
-    """Yield batches without end; the order is a function of seed and step."""
-    height, width = chunks[0].images.shape[1:3]
-    step = start
-    while True:
-        rng = np.random.default_rng((config.seed, 2, step))
-        chunk = chunks[rng.integers(len(chunks))]
-        windows = step < config.crop_steps * config.steps
-        count = config.batch if windows else max(1, config.batch * config.crop**2 // (height * width))
-        images, nouns, colors, labels, masks = [], [], [], [], []
-        for row in rng.choice(len(chunk), count, replace=False):
-            image, index_map, segments = chunk.images[row], chunk.index_maps[row], chunk.segments[row]
-            if windows:
-                window = draw_window(index_map, segments, config.crop, rng)
-                image, index_map = image[window], index_map[window]
-            if rng.random() < 0.5:  # scenes have no left and right that a label names
-                image, index_map = image[:, ::-1], index_map[:, ::-1]
-            images.append(image)
-            noun, color = token_targets(index_map, segments, PATCH)
-            nouns.append(noun)
-            colors.append(color)
-            if len(labels) < config.decoded * count:
-                shares = np.bincount(index_map.ravel(), minlength=len(segments)) / index_map.size
-                drawn = draw_labels(segments, shares, config.labels, rng)
-                labels.append([rows[label] for label in drawn])
-                masks.append(np.stack([mask_of(label, segments, index_map) for label in drawn]))
-        spare = [(whole - side) // PATCH for whole, side in zip((height, width), images[0].shape, strict=False)]
-        corner = tuple(int(rng.integers(most + 1)) for most in spare)
-        yield Batch(*map(np.stack, (images, nouns, colors, labels, masks)), corner)
-        step += 1
-
-
-class TokenLoss(nn.Module):
-    """Ask the blocks before FiLM for tokens that match their noun's and their colour's text (deep supervision).
-
-    Every label competes at every token for the price of one matrix product, where decoding a label costs a block and
-    the head. Only training needs it.
-    """
-
-    def __init__(self, width: int, nouns: Tensor, colors: Tensor, stuff: float = 0.3):
-        super().__init__()
-        self.project = nn.Linear(width, nouns.shape[1])
-        # Text embeddings share a large common part, which tells nothing apart.
-        for name, table in (("nouns", nouns), ("colors", colors)):
-            self.register_buffer(name, F.normalize(table - table.mean(dim=0), dim=1).T, persistent=False)
-        weight = torch.where(torch.arange(len(nouns)) < len(BASE_NOUNS), 1.0, stuff)
-        self.register_buffer("weight", weight.to(nouns.device), persistent=False)
-
-    def forward(self, tokens: Tensor, nouns: Tensor, colors: Tensor) -> Tensor:
-        """Compare tokens (B,P,D) with the indices (B,P) of their nouns and colours; -1 counts nowhere."""
-        embedding = 20 * F.normalize(self.project(tokens).float(), dim=-1).flatten(0, 1)
-        loss = F.cross_entropy(embedding @ self.nouns, nouns.flatten(), self.weight, ignore_index=-1)
-        if (colors >= 0).any():
-            loss = loss + 0.3 * F.cross_entropy(embedding @ self.colors, colors.flatten(), ignore_index=-1)
-        return loss
-
-
-def mask_loss(logits: Tensor, masks: Tensor, balance: float = 0.0) -> Tensor:
-    """Binary cross-entropy over all pixels plus Dice over present labels, so that thin things count too.
-
-    logits: (B,K,H,W). masks: (B,K,H,W) bool. balance: from 0, every pixel of a map counts the same, to 1, the pixels
-    inside a mask count together as much as those outside. A fresh decoder needs balance: things cover a few percent
-    of a picture, and without it predicting nothing at all is a minimum that it does not leave.
-    """
-    logits, masks = logits.float().flatten(2), masks.float().flatten(2)
-    share = masks.mean(dim=2, keepdim=True)
-    even = torch.where(masks > 0, 0.5 / share.clamp(min=0.005), 0.5 / (1 - share).clamp(min=0.05))
-    weight = balance * even + (1 - balance)
-    cross_entropy = F.binary_cross_entropy_with_logits(logits, masks, weight)
-    present = masks.any(dim=2)
-    probability = logits.sigmoid()
-    overlap = 2 * (probability * masks).sum(dim=2) + 1
-    dice = 1 - overlap / (probability.sum(dim=2) + masks.sum(dim=2) + 1)
-    return cross_entropy + 0.3 * dice[present].mean()
-
-
-def competition_loss(logits: Tensor, masks: Tensor) -> Tensor:
-    """Cross-entropy of the softmax over all labels and "none of them", whose logit is 0, at every pixel.
-
-    logits: (B,K,H,W). masks: (B,K,H,W) bool; a pixel may have several right labels ("ball", "red ball") or none. Binary
-    cross-entropy asks each label alone; which of two labels is right where both claim a pixel is decided by this.
-    """
-    logits = logits.float()
-    every = torch.cat([torch.zeros_like(logits[:, :1]), logits], dim=1)
-    right = torch.cat([~masks.any(dim=1, keepdim=True), masks], dim=1)
-    return (every.logsumexp(dim=1) - every.masked_fill(~right, -math.inf).logsumexp(dim=1)).mean()
 
 
 def build_network(config: PretrainDecoderConfig) -> tuple[SynSeg, ModelConfig]:
@@ -326,13 +150,10 @@ def step_loss(network: SynSeg, token_loss: TokenLoss, batch: Batch, table: Tenso
         torch.from_numpy(array).to(device) for array in (batch.nouns, batch.colors, batch.labels, batch.masks)
     )
     grid = (images.shape[2] // PATCH, images.shape[3] // PATCH)
-    row, column = batch.corner
     whole = network.config.image.input_size(480, 640, PATCH)
     with torch.no_grad():
         # A window is told the positions that it would have in a whole picture: with them it attends as far.
-        position = encoder.window_position(
-            (whole[0] // PATCH, whole[1] // PATCH), slice(row, row + grid[0]), slice(column, column + grid[1])
-        )
+        position = encoder.window_position((whole[0] // PATCH, whole[1] // PATCH), *batch.window)
         states = encoder.hidden_states(images, network.config.decoder.layers, position)
     reduced = network.decoder.reduce(states)
     logits = network.decoder([part[: len(rows)] for part in reduced], table[rows], grid)

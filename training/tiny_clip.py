@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 from pathlib import Path
 
+import numpy as np
 import open_clip
 from open_clip.tokenizer import default_bpe
 
@@ -27,6 +28,16 @@ TINY_CLIP = {
     },
     "text_cfg": {"context_length": 77, "vocab_size": 512 + MERGES + 2, "width": 192, "heads": 3, "layers": 4},
 }
+
+PATCH = TINY_CLIP["vision_cfg"]["patch_size"]
+
+
+def random_window(whole: tuple[int, int], size: tuple[int, int], rng: np.random.Generator) -> tuple[slice, slice]:
+    """Draw where in a whole picture (height, width) a smaller one lies; returns rows and columns of its token grid."""
+    spare = [(most - side) // PATCH for most, side in zip(whole, size, strict=True)]
+    corner = [int(rng.integers(most + 1)) for most in spare]
+    rows, columns = (slice(start, start + side // PATCH) for start, side in zip(corner, size, strict=True))
+    return rows, columns
 
 
 def write_merges(folder: Path) -> Path:

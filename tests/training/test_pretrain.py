@@ -11,60 +11,13 @@ from synseg_model import Segmenter
 from synseg_model.clip_encoder import ClipEncoder
 from synseg_model.config import DecoderConfig, EncoderConfig, ModelConfig
 from synseg_model.network import SynSeg
-from training.datasets.scenes import COLORS, NOVEL_NOUNS, NOVEL_PAIRS
 from training.initialization import mimetic_attention, standardize
 from training.optimizers import MuonAdamW, orthogonalize
 from training.pretrain_clip import PretrainClipConfig, random_position, window_caption
 from training.pretrain_clip import train as train_clip
-from training.pretrain_decoder import (
-    COMPETING,
-    PretrainDecoderConfig,
-    TokenLoss,
-    base_labels,
-    build_network,
-    competition_loss,
-    draw_labels,
-    draw_window,
-    mask_loss,
-    token_targets,
-)
+from training.pretrain_decoder import PretrainDecoderConfig, build_network
 from training.pretrain_decoder import train as train_decoder
 from training.tiny_clip import TINY_CLIP, tokenizer, write_merges
-
-
-def test_mask_training_knows_no_novel_label():
-    labels = base_labels()
-    assert not set(labels) & {f"{color} {noun}" for color, noun in NOVEL_PAIRS}
-    assert not {word for label in labels for word in label.split()} & set(NOVEL_NOUNS)
-
-
-def test_drawn_labels_are_distinct_known_and_partly_absent():
-    segments = [("grass", None), ("ball", "red"), ("car", "blue")]
-    allowed = set(base_labels())
-    for seed in range(200):
-        drawn = draw_labels(segments, np.array([0.5, 0.5, 0.0]), 8, np.random.default_rng(seed))
-        assert len(set(drawn)) == 8
-        assert {"grass", "ball", "red ball"} == set(drawn[:3])
-        assert not set(drawn[3:]) & {"grass", "ball", "red ball"}
-        assert set(drawn) <= allowed | {"red ball"}
-
-
-def test_what_covers_next_to_nothing_is_neither_present_nor_absent():
-    segments = [("grass", None), ("ball", "red")]
-    for seed in range(200):
-        drawn = draw_labels(segments, np.array([0.999, 0.001]), 8, np.random.default_rng(seed))
-        assert not {"ball", "red ball"} & set(drawn)
-
-
-def test_windows_stay_inside_and_two_thirds_of_them_hold_a_thing():
-    index_map = np.zeros((40, 60), int)
-    index_map[2:8, 50:58] = 1
-    held = []
-    for seed in range(200):
-        rows, columns = draw_window(index_map, [("grass", None), ("ball", "red")], 16, np.random.default_rng(seed))
-        assert index_map[rows, columns].shape == (16, 16)
-        held.append(index_map[rows, columns].any())
-    assert 0.6 < np.mean(held) < 0.85
 
 
 def test_orthogonalized_matrices_have_singular_values_near_one():
@@ -105,58 +58,6 @@ def test_mimetic_attention_looks_at_itself_and_its_neighbours():
     place = torch.stack([rows.flatten(), columns.flatten()], dim=1)
     distance = torch.cdist(place, place)
     assert (attention * distance).sum(dim=1).mean() < distance.mean() / 2
-
-
-def test_mask_loss_is_least_at_the_truth():
-    masks = torch.zeros(1, 2, 8, 8, dtype=torch.bool)
-    masks[0, 0, 2:5, 2:5] = True
-    right = torch.where(masks, 9.0, -9.0)
-    assert mask_loss(right, masks) < 0.01
-    assert mask_loss(right, masks) < mask_loss(torch.zeros_like(right), masks) < mask_loss(-right, masks)
-
-
-def test_balanced_mask_loss_weighs_a_thing_as_much_as_its_surroundings():
-    masks = torch.zeros(1, 1, 10, 10, dtype=torch.bool)
-    masks[..., 0, :5] = True  # five percent
-    nothing, everything = torch.full(masks.shape, -4.0), torch.full(masks.shape, 4.0)
-    assert mask_loss(nothing, masks) < mask_loss(everything, masks) / 3
-    dice = 0.3 * (1 - 1 / (100 * torch.sigmoid(torch.tensor(4.0)) + 6) * (10 * torch.sigmoid(torch.tensor(4.0)) + 1))
-    cross_entropy = mask_loss(everything, masks, balance=1.0) - dice
-    expected = 0.5 * (F.softplus(torch.tensor(4.0)) + F.softplus(torch.tensor(-4.0)))
-    torch.testing.assert_close(cross_entropy, expected)
-
-
-def test_labels_compete_for_pixels_and_none_of_them_is_a_label_of_logit_zero():
-    masks = torch.tensor([[True, False, False], [True, True, False]]).T[None].transpose(1, 2)  # (1, 2, 3)
-    logits = torch.tensor([[[2.0, 1.0, -1.0], [0.5, 3.0, 1.0]]])
-    p = torch.cat([torch.zeros(1, 1, 3), logits], dim=1).softmax(dim=1)[0]
-    both, second, none = p[1, 0] + p[2, 0], p[2, 1], p[0, 2]
-    torch.testing.assert_close(competition_loss(logits, masks), -torch.stack([both, second, none]).log().mean())
-
-
-def test_tokens_are_named_where_one_segment_has_most_of_their_pixels():
-    index_map = np.zeros((8, 24), int)
-    index_map[:, 8:16] = 1
-    index_map[:4, 16:] = 2
-    nouns, colors = token_targets(index_map, [("grass", None), ("ball", "red"), ("car", "blue")], 8)
-    assert [COMPETING[noun] for noun in nouns[:2]] == ["grass", "ball"]
-    assert nouns[2] == -1, "half a token is a car"
-    assert list(colors) == [-1, list(COLORS).index("red"), -1]
-
-
-def test_token_loss_is_least_where_tokens_match_the_text_of_their_noun_and_colour():
-    torch.manual_seed(0)
-    nouns, colors = torch.randn(len(COMPETING), 32), torch.randn(len(COLORS), 32)
-    loss = TokenLoss(32, nouns, colors)
-    with torch.no_grad():
-        loss.project.weight.copy_(torch.eye(32))
-        loss.project.bias.zero_()
-    right = (loss.nouns[:, 3] + loss.colors[:, 2]).expand(1, 2, 32)
-    at = torch.tensor
-    assert loss(right, at([[3, -1]]), at([[2, -1]])) < loss(right, at([[3, -1]]), at([[5, -1]]))
-    assert loss(right, at([[3, -1]]), at([[2, -1]])) < loss(right, at([[4, -1]]), at([[2, -1]])) / 2
-    uncolored = loss(right, at([[3, 30]]), at([[-1, -1]]))
-    assert torch.isfinite(uncolored)
 
 
 @torch.no_grad()

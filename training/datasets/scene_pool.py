@@ -20,6 +20,7 @@ import numpy as np
 from tqdm import tqdm
 
 from synseg_model.files import write_whole
+from training.datasets.scene_captions import article
 from training.datasets.scenes import Scene, make_scene
 
 CHUNK = 500  # scenes in a file
@@ -84,8 +85,7 @@ def _plain_captions(scene: Scene, count: int, seed: int) -> list[str]:
     things = [s.noun for s, area in zip(scene.segments, scene.areas, strict=True) if s.kind == "thing" and area]
     captions = []
     for _ in range(count):
-        nouns = [f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}" for noun in rng.permutation(things)]
-        captions.append(" and ".join(nouns) if nouns else scene.caption)
+        captions.append(" and ".join(map(article, rng.permutation(things))) if things else scene.caption)
     return captions
 
 
@@ -107,9 +107,7 @@ def render_closeup(seed: int, size: tuple[int, int], split: str, objects: tuple[
         image=cv2.resize(scene.image[window], size[::-1], interpolation=cv2.INTER_AREA),
         index_map=cv2.resize(scene.index_map[window], size[::-1], interpolation=cv2.INTER_NEAREST),
     )
-    noun, pair = (
-        f"{'an' if word[0] in 'aeiou' else 'a'} {word}" for word in (thing.noun, f"{thing.color} {thing.noun}")
-    )
+    noun, pair = article(thing.noun), article(f"{thing.color} {thing.noun}")
     return scene, [
         noun,
         pair,
