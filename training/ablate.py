@@ -1,7 +1,8 @@
-"""Compare objectives on scenes over several seeds: `python -m training.ablate`.
+"""Compare objectives, or optional parts, on scenes over several seeds: `python -m training.ablate`.
 
 Every row is a run of `training.train` per seed, measured on held-out scenes of that seed; the first row is the decoder
-that all but one start from. Runs that are finished are kept, a broken one goes on, so the same command can be repeated.
+that all but one start from. `--parts npr,cmpa,sgc` compares with and without parts of related papers instead, and shows
+pictures of it. Runs that are finished are kept, a broken one goes on, so the same command can be repeated.
 """
 
 from __future__ import annotations
@@ -9,43 +10,38 @@ from __future__ import annotations
 import copy
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import jsonargparse
-import matplotlib
-import numpy as np
-from matplotlib.figure import Figure
+import torch
+from tqdm import tqdm
 
+from synseg_model.checkpoints import load_model
 from synseg_model.engines.torch_engine import choose_device
-from synseg_model.trainer import CollapseError
-from training.objective import ObjectiveConfig
-from training.train import TrainConfig, measure, train, write_json
+from synseg_model.segmenter import Segmenter
+from synseg_model.trainer import CollapseError, TrainerConfig
+from training.ablation import cost, report
+from training.ablation.pictures import PictureRows
+from training.ablation.rows import Row, chosen_rows
+from training.batches import BatchConfig, BatchSource, TextBank
+from training.datasets.pairs import Pairs
+from training.evaluation.scenes import HeldOut, held_out, measure_scenes
+from training.objective import Objective, ObjectiveConfig
+from training.train import INTERRUPTED, DataConfig, TrainConfig, open_pairs, train, write_json
 
-matplotlib.use("Agg")
+PICTURES = 4  # of the figure
 
-MEASURES = ("base", "novel", "stuff", "base_pairs", "novel_pairs")
-START = "(i) mask-pre-trained decoder alone"
-OURS = {"pairs": "distinct", "clamp": "straight-through"}
-NO_MCCL = dict.fromkeys(("align", "cont", "back", "sep"), 0.0)
 
-VARIANTS: dict[str, dict] = {
-    "(ii) random initialisation + MCCL": {},
-    "(iii) pre-trained + MCCL": {},
-    "without align": {"align": 0.0},
-    "without cont": {"cont": 0.0},
-    "without back": {"back": 0.0},
-    "without sep": {"sep": 0.0},
-    "straight-through clamp, distinct pairs (ours)": OURS,
-    "+ frozen CLIP features (ours)": {**OURS, "features": "frozen"},
-    "+ presence of labels (ours)": {**OURS, "features": "frozen", "presence": 1.0},
-    "presence alone (ours)": {**NO_MCCL, "presence": 1.0},
-    "anchor to CLIP alone (ours)": {**NO_MCCL, "anchor": 1.0},
-    "teacher alone (ours)": {**NO_MCCL, "teacher": 1.0},
-    "teacher, every pixel named by the caption (ours)": {**NO_MCCL, "teacher": 1.0, "teacher_margin": 0.0},
-    "teacher + presence (ours)": {**NO_MCCL, "teacher": 1.0, "presence": 0.1},
-    "teacher + MCCL on frozen features (ours)": {**OURS, "features": "frozen", "teacher": 1.0},
-}
+def short_run() -> TrainConfig:
+    """Return the settings that all rows share: a short run on few labels, as there are many rows."""
+    return TrainConfig(
+        data=DataConfig(scenes=800),
+        batches=BatchConfig(image_size=0, labels=4, absent=2),
+        trainer=TrainerConfig(steps=100, batch=8, warmup=10, ema=0.97, save_every=50, picture_every=0),
+    )
 
 
 @dataclass
@@ -53,107 +49,167 @@ class AblateConfig:
     """Settings of the comparison.
 
     Args:
-        train: what all runs have in common; objective, seed and output are set by the comparison.
+        train: what all runs have in common; decoder, objective, seed and output are set by the comparison.
         seeds: of the runs, and of the scenes that each is measured on.
         variants: words that the names of the rows to run contain; empty for all rows.
+        parts: compare with and without these parts in place of objectives: npr, cmpa, sgc, with commas between.
         scenes: held-out scenes for each measure.
-        output: folder for the runs, `ablation.json`, `ablation.md` and `ablation.png`.
+        rounds: steps and frames of each row that are timed, in turn with those of the other rows.
+        output: folder for the runs and for `objectives.*` or `parts.*`: numbers (.json), tables (.md), plot (.png) and,
+            of parts, pictures (.jpg).
     """
 
-    train: TrainConfig = field(default_factory=TrainConfig)
+    train: TrainConfig = field(default_factory=short_run)
     seeds: tuple[int, ...] = (0, 1, 2)
     variants: tuple[str, ...] = ()
-    scenes: int = 60
+    parts: str = ""
+    scenes: int = 40
+    rounds: int = 5
     output: str = "runs/ablate"
 
+    def __post_init__(self) -> None:
+        if not self.seeds or self.scenes < 1 or self.rounds < 1:
+            raise ValueError(
+                f"seeds {self.seeds}, scenes {self.scenes}, rounds {self.rounds}: expected one or more of each"
+            )
 
-def ablate(config: AblateConfig) -> dict[str, dict[int, dict]]:
-    """Run what is missing; returns results by row and seed, and writes table and plot after every run."""
-    output = Path(config.output)
-    chosen = [n for n in VARIANTS if not config.variants or any(word in n for word in config.variants)]
-    if not chosen:
-        raise ValueError(f"no row's name contains any of {list(config.variants)}; rows: {list(VARIANTS)}")
-    results: dict[str, dict[int, dict]] = {}
-    for seed in config.seeds:
-        for name in [START, *chosen]:
-            file = output / f"seed{seed}" / _folder(name) / "measured.json"
-            if file.exists():
-                measured = json.loads(file.read_text())
-            else:
-                measured = _run(config, name, seed, file.parent)
-                if measured is None:  # a signal ended the run; what is finished stands
+
+class SeedRuns:
+    """The runs of one seed, which share the pictures that they are trained and measured on."""
+
+    def __init__(self, config: AblateConfig, seed: int):
+        self.config, self.seed = config, seed
+        self.folder = Path(config.output) / f"seed{seed}"
+
+    @cached_property
+    def pairs(self) -> Pairs:
+        return open_pairs(self.config.train.data, self.seed)
+
+    @cached_property
+    def scenes(self) -> HeldOut:
+        return held_out(self.config.scenes, seed=self.seed)
+
+    def measured(self, row: Row) -> dict | None:
+        """Return a row's measures, from its file or a run; None where a signal ended the run."""
+        folder = self.folder / row.folder
+        file = folder / "measured.json"
+        if file.exists():
+            return json.loads(file.read_text())
+        folder.mkdir(parents=True, exist_ok=True)
+        ended = ""
+        if row.objective is not None:
+            try:
+                if train(self.settings(row), self.pairs) is None:
+                    return None
+            except (CollapseError, FloatingPointError) as error:  # that is a result, too
+                ended = str(error)
+        if ended:
+            measures = {**dict.fromkeys(report.MEASURES, float("nan")), "ended": ended}
+        else:
+            measures, _ = measure_scenes(self.segmenter(row), self.scenes)
+        write_json(file, measures)
+        return measures
+
+    def settings(self, row: Row) -> TrainConfig:
+        """Return what a row is trained with."""
+        one = copy.deepcopy(self.config.train)
+        one.trainer.seed, one.trainer.output = self.seed, str(self.folder / row.folder)
+        one.decoder, one.objective, one.evaluate, one.resume = row.decoder, objective_of(self.config, row), 0, True
+        return one
+
+    def segmenter(self, row: Row) -> Segmenter:
+        """Load a row's decoder into the model that all start from, whose text embeddings are computed once."""
+        segmenter = Segmenter.load(self.config.train.model, "torch", choose_device("auto").type, refine=row.refine)
+        if row.objective is not None:
+            trained, _ = load_model(self.folder / row.folder / "model")
+            segmenter.engine.network.decoder.load_state_dict(trained.decoder.state_dict())
+        return segmenter
+
+
+def objective_of(config: AblateConfig, row: Row) -> ObjectiveConfig:
+    """Return a row's objective: the common settings with its own."""
+    return ObjectiveConfig(**{**asdict(config.train.objective), **row.objective})
+
+
+def ablate(config: AblateConfig) -> report.Results:
+    """Run what is missing; returns results by row and seed, and writes tables and plot after every run."""
+    rows, output = chosen_rows(config.variants, config.parts), Path(config.output)
+    name = "parts" if config.parts else "objectives"
+    output.mkdir(parents=True, exist_ok=True)
+    check_settings(config, output / "settings.json")
+    costs = measured_costs(config, rows, output / f"{name}-cost.json")
+    results: report.Results = {}
+    with tqdm(total=len(config.seeds) * len(rows), desc="rows of all seeds", unit="run") as bar:
+        for seed in config.seeds:
+            runs = SeedRuns(config, seed)
+            for row in rows:
+                measures = runs.measured(row)
+                if measures is None:  # what is finished stands
                     return results
-                write_json(file, measured)
-            results.setdefault(name, {})[seed] = measured
-            write_report(results, config, output)
-            print(f"seed {seed}, {name}: " + ", ".join(f"{key} {measured[key]}" for key in MEASURES))
+                results.setdefault(row.name, {})[seed] = measures
+                write_json(output / f"{name}.json", {"settings": asdict(config), "results": results, "cost": costs})
+                (output / f"{name}.md").write_text(report.tables(rows, results, costs))
+                report.plot(rows, results, output / f"{name}.png")
+                shown = ", ".join(f"{key} {measures[key]}" for key in report.MEASURES)
+                bar.write(f"seed {seed}, {row.name}: {shown}")
+                bar.update()
+    if config.parts:
+        draw(SeedRuns(config, config.seeds[0]), rows, output / f"{name}.jpg")
     return results
 
 
-def _run(config: AblateConfig, name: str, seed: int, folder: Path) -> dict | None:
-    folder.mkdir(parents=True, exist_ok=True)
-    device = choose_device("auto")
-    if name == START:
-        return measure(config.train.model, config.scenes, device, seed)
-    one = copy.deepcopy(config.train)
-    one.trainer.seed, one.trainer.output, one.evaluate, one.resume = seed, str(folder), 0, True
-    one.decoder = "random" if name.startswith("(ii)") else "pretrained"
-    one.objective = ObjectiveConfig(**{**asdict(config.train.objective), **VARIANTS[name]})
+def check_settings(config: AblateConfig, file: Path) -> None:
+    """Write what all rows of a folder share; raise ValueError where the folder's finished rows had other settings."""
+    shared = json.loads(json.dumps({"train": asdict(config.train), "scenes": config.scenes}))
+    if not file.exists():
+        write_json(file, shared)
+        return
+    before = json.loads(file.read_text())
+    changed = [key for key in shared["train"] if shared["train"][key] != before["train"].get(key)]
+    changed += ["scenes"] if shared["scenes"] != before["scenes"] else []
+    if changed:
+        raise ValueError(f"{file.parent} holds runs of other settings ({', '.join(changed)}): choose another --output")
+
+
+def measured_costs(config: AblateConfig, rows: Sequence[Row], file: Path) -> dict[str, dict[str, float]]:
+    """Return milliseconds per picture by row: "step" of what is trained, "frame" of what is not; kept in a file."""
+    costs = json.loads(file.read_text()) if file.exists() else {}
+    if set(costs) == {row.name for row in rows}:
+        return costs
+    first = SeedRuns(config, config.seeds[0])
+    network, _ = load_model(config.train.model)
+    network.to(choose_device("auto"))
+    text = TextBank(network.encoder, network.config.templates, network.config.normalize_text)
+    batches = BatchSource(first.pairs, config.train.batches, network.config.image, text)
+    torch.manual_seed(0)
+    objectives = {row.name: Objective(network, objective_of(config, row)) for row in rows if row.objective is not None}
+    part = batches.first(config.train.trainer.batch, choose_device("auto"))
+    steps = cost.step_costs(objectives, part, config.train.trainer, config.rounds)
+    segmenters = {row.name: first.segmenter(row) for row in rows if row.objective is None}
+    frames = cost.frame_costs(segmenters, first.scenes.novel[:PICTURES], config.rounds)
+    costs = {name: {"step": round(value, 2)} for name, value in steps.items()}
+    costs |= {name: {"frame": round(value, 2)} for name, value in frames.items()}
+    write_json(file, costs)
+    return costs
+
+
+def draw(runs: SeedRuns, rows: Sequence[Row], path: Path) -> None:
+    """Draw a few held-out scenes with novel things as every row segments them."""
+    pictures = PictureRows(runs.scenes.novel[:PICTURES])
+    for row in rows:
+        if row.objective is None or (runs.folder / row.folder / "model").exists():
+            pictures.add(row.name, runs.segmenter(row))
+    pictures.write(path)
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Read the command line and compare; returns 0, 2 for what the user can put right, 130 after Ctrl-C."""
     try:
-        model = train(one)
-    except (CollapseError, FloatingPointError) as error:  # that is a result, too
-        return {**dict.fromkeys(MEASURES, float("nan")), "ended": str(error)}
-    return model and measure(model, config.scenes, device, seed)
-
-
-def write_report(results: dict[str, dict[int, dict]], config: AblateConfig, folder: Path) -> None:
-    """Write numbers, table and plot of what is there so far."""
-    write_json(folder / "ablation.json", {"settings": asdict(config), "results": results})
-    (folder / "ablation.md").write_text(table(results))
-    plot(results, folder / "ablation.png")
-
-
-def summary(runs: dict[int, dict], key: str) -> tuple[float, float]:
-    """Return mean and standard deviation over seeds (0 for one seed)."""
-    values = np.array([run[key] for run in runs.values()], float)
-    return float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else 0.0
-
-
-def table(results: dict[str, dict[int, dict]]) -> str:
-    """Write mean ± deviation in percent of every row as Markdown."""
-    lines = [f"| mIoU, % | seeds | {' | '.join(MEASURES)} |", "|---|---|" + "---|" * len(MEASURES)]
-    for name, runs in results.items():
-        cells = ["{:.1f} ± {:.1f}".format(*summary(runs, key)) for key in MEASURES]
-        lines.append(f"| {name} | {len(runs)} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
-
-
-def plot(results: dict[str, dict[int, dict]], path: Path) -> None:
-    """Draw base and novel mIoU of every row with their deviations; a line marks where all start."""
-    names = list(results)
-    figure = Figure(figsize=(8, 1 + 0.45 * len(names)), layout="constrained")
-    axes = figure.subplots()
-    rows = np.arange(len(names))
-    for offset, key, color in ((-0.2, "base", "tab:gray"), (0.2, "novel", "tab:blue")):
-        means, deviations = zip(*(summary(results[name], key) for name in names), strict=True)
-        axes.barh(rows + offset, means, 0.4, xerr=deviations, label=f"{key} nouns", color=color)
-        axes.axvline(means[0], color=color, linestyle=":", linewidth=1)
-    axes.set_yticks(rows, names)
-    axes.invert_yaxis()
-    axes.set_xlabel("mIoU on held-out scenes, %")
-    axes.legend()
-    figure.savefig(path, dpi=120)
-
-
-def _folder(name: str) -> str:
-    return "".join(c if c.isalnum() else "-" for c in name).strip("-")
-
-
-def run() -> int:
-    """Read the command line and compare; returns 0, or 2 for what the user can put right."""
-    try:
-        ablate(jsonargparse.auto_cli(AblateConfig, as_positional=False, print_config="--print-config"))
+        config = jsonargparse.auto_cli(AblateConfig, args=arguments, as_positional=False, print_config="--print-config")
+        ablate(config)
         return 0
+    except KeyboardInterrupt:
+        return INTERRUPTED
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

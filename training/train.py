@@ -124,15 +124,19 @@ def measure(model: str | Path, scenes: int, device: torch.device, seed: int) -> 
     return results
 
 
-def train(config: TrainConfig) -> Path | None:
-    """Train and return the finished model folder; None where a signal ended the run before its last step."""
+def train(config: TrainConfig, pairs: Pairs | None = None) -> Path | None:
+    """Train and return the finished model folder; None where a signal ended the run before its last step.
+
+    pairs: what `open_pairs` opened for another run with the same data and seed.
+    """
     trainer = Trainer(config.trainer)
     fabric, output = trainer.fabric, trainer.output
     if fabric.is_global_zero:
         output.mkdir(parents=True, exist_ok=True)
         write_json(output / "config.json", asdict(config))
     network, _ = load_model(config.model)
-    pairs = open_pairs(config.data, config.trainer.seed) if fabric.is_global_zero else None
+    if fabric.is_global_zero:
+        pairs = pairs or open_pairs(config.data, config.trainer.seed)
     fabric.barrier()  # the first process renders scenes, the others find them
     pairs = pairs or open_pairs(config.data, config.trainer.seed)
     network.to(fabric.device)

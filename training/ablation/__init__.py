@@ -1,0 +1,1 @@
+"""What `training.ablate` compares, measures and draws."""
