@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain, islice, repeat
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -50,17 +51,25 @@ class BatchConfig:
             raise ValueError(f"least_crop is {self.least_crop}: expected a share of the area, above 0 and up to 1")
 
 
+class Sample(NamedTuple):
+    """A picture (H,W,3) uint8 RGB as a batch shows it, the labels shown with it, and all labels of its caption."""
+
+    image: np.ndarray
+    labels: list[str]
+    caption: list[str]
+
+
 class Augmented(IterableDataset):
     """Pairs after augmentation. What is drawn for one depends on seed, epoch and picture, not on who reads it."""
 
     def __init__(self, pairs: Pairs, config: BatchConfig):
         self.pairs, self.config = pairs, config
 
-    def __iter__(self) -> Iterator[Pair]:
+    def __iter__(self) -> Iterator[Sample]:
         for pair in self.pairs:
             yield self.augment(pair)
 
-    def augment(self, pair: Pair) -> Pair:
+    def augment(self, pair: Pair) -> Sample:
         """Crop, flip and shrink a picture and choose among its labels."""
         config = self.config
         mark = zlib.crc32(np.ascontiguousarray(pair.image[::7, ::7]).tobytes())
@@ -78,7 +87,7 @@ class Augmented(IterableDataset):
         labels = pair.labels
         if len(labels) > config.labels:
             labels = [labels[i] for i in sorted(rng.sample(range(len(labels)), config.labels))]
-        return Pair(np.ascontiguousarray(image), labels)
+        return Sample(np.ascontiguousarray(image), labels, pair.labels)
 
 
 class TextBank:
@@ -110,7 +119,10 @@ class TextBank:
 
 
 def add_absent(labels: list[list[str]], count: int, rng: random.Random) -> list[list[str]]:
-    """Draw for each picture labels of the others that share no word with its own, `count` at most."""
+    """Draw for each picture labels of the others that share no word with its own, `count` at most.
+
+    labels: for each picture all that its caption names.
+    """
     drawn = []
     for own in labels:
         words = {word for label in own for word in label.split()}
@@ -146,7 +158,7 @@ class BatchSource:
         """Return the first `count` pictures of the first epoch: the same for every process, whatever its share."""
         return next(self(Share(0, 1, 0, count, 1, device)))[0]
 
-    def _groups(self, epoch: int, done: int, size: int) -> Iterator[list[Pair]]:
+    def _groups(self, epoch: int, done: int, size: int) -> Iterator[list[Sample]]:
         """Yield the epoch's groups of `size` pairs without the first `done`, over again where damage left too few."""
         workers = self.config.workers
         lead = done % max(1, workers)  # workers take turns, and the first of a fresh loader is always the same one
@@ -161,7 +173,7 @@ class BatchSource:
         )
         return islice(chain(loader, self._again(loader, epoch)), lead, None)
 
-    def _again(self, loader: DataLoader, epoch: int) -> Iterator[list[Pair]]:
+    def _again(self, loader: DataLoader, epoch: int) -> Iterator[list[Sample]]:
         for _ in repeat(None):
             self.pairs.set_epoch(epoch)
             count = 0
@@ -171,11 +183,12 @@ class BatchSource:
             if not count:
                 raise ValueError("the data gave no batch in a whole epoch: all of it is damaged, or a process has none")
 
-    def _part(self, pairs: list[Pair], rng: random.Random, device: torch.device) -> Part:
+    def _part(self, pairs: list[Sample], rng: random.Random, device: torch.device) -> Part:
         shapes = {pair.image.shape for pair in pairs}
         if len(shapes) > 1:
             raise ValueError(f"pictures of several sizes {sorted(shapes)[:3]} in a batch: set batches.image_size")
-        absent = add_absent([pair.labels for pair in pairs], self.config.absent, rng)
+        # Of what the caption names and `labels` left out, nothing is absent.
+        absent = add_absent([pair.caption for pair in pairs], self.config.absent, rng)
         width = max(len(pair.labels) + len(others) for pair, others in zip(pairs, absent, strict=True))
         valid, present = (torch.zeros(len(pairs), width, dtype=torch.bool) for _ in range(2))
         flat = []

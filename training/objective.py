@@ -1,7 +1,7 @@
 """What weakly supervised training minimises: the paper's MCCL on FSS vectors, and other terms beside it.
 
-Source of the first: SynSeg, arXiv 2508.06115. The terms `presence`, `anchor` and `teacher` are ours, `npr` and `cmpa`
-are of other papers (see `training.parts`); all of them are off by default.
+Source of the first: SynSeg, arXiv 2508.06115. The terms `presence`, `anchor`, `teacher` and `named` are ours, `npr` and
+`cmpa` are of other papers (see `training.parts`); all of them are off by default.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ class ObjectiveConfig:
             among those of the caption; the caption is what the masks of the teacher have over an open vocabulary.
         teacher_margin: a pixel counts where the best of the caption's labels reaches this share of its own largest
             activation in the image: the caption says that it is there, however faintly the teacher sees it.
+        named: weight of a loss (ours): among labels present and absent, every pixel belongs to one that the caption
+            names, no matter which. Needs absent labels, which then lose pixels to the present ones.
         npr: weight of prototypical regularisation, 0.1 in PGSeg; see `training.parts.npr`.
         npr_settings: of that term.
         cmpa: weight of cross-modal prototype alignment; see `training.parts.cmpa`.
@@ -56,6 +58,7 @@ class ObjectiveConfig:
     anchor_temperature: float = 0.05
     teacher: float = 0.0
     teacher_margin: float = 0.5
+    named: float = 0.0
     npr: float = 0.0
     npr_settings: NPRConfig = field(default_factory=NPRConfig)
     cmpa: float = 0.0
@@ -64,7 +67,7 @@ class ObjectiveConfig:
     def __post_init__(self) -> None:
         if self.features not in ("conditioned", "frozen"):
             raise ValueError(f"objective.features is {self.features!r}: expected 'conditioned' or 'frozen'")
-        names = ("align", "cont", "back", "sep", "presence", "anchor", "teacher", "npr", "cmpa")
+        names = ("align", "cont", "back", "sep", "presence", "anchor", "teacher", "named", "npr", "cmpa")
         weights = {name: getattr(self, name) for name in names}
         if min(weights.values()) < 0 or max(weights.values()) == 0:
             raise ValueError(f"weights of the objective are {weights}: expected none below 0 and one above")
@@ -162,6 +165,9 @@ class Objective(nn.Module):
                 target = averaged(averaged.reduce(states), part.text, grid).float()
             terms["teacher"] = teacher_loss(logits, target, part.present, part.valid, config.teacher_margin)
             total = total + config.teacher * terms["teacher"]
+        if config.named:
+            terms["named"] = named_loss(logits, part.present, part.valid)
+            total = total + config.named * terms["named"]
         if self.npr:
             terms["npr"] = self.npr(foreground, dense, part.text, part.present)
             total = total + config.npr * terms["npr"]
@@ -228,6 +234,24 @@ def teacher_loss(logits: Tensor, teacher: Tensor, present: Tensor, valid: Tensor
     counts = torch.where(present[:, :, None, None], sure, valid[:, :, None, None])
     losses = F.binary_cross_entropy_with_logits(logits, target.float(), reduction="none")
     return (losses * counts).sum() / counts.sum().clamp(min=1)
+
+
+def named_loss(logits: Tensor, present: Tensor, valid: Tensor) -> Tensor:
+    """Ask that one of the caption's labels, whichever, wins each pixel: learning with partial labels.
+
+        -log sum_present p,   p = softmax of the logits over present and absent labels
+
+    logits: (B,N,H,W). The mean over pixels of images that have labels of both kinds; 0 where none has. The gradient
+    follows the posterior among the present labels, as expectation-maximisation does (Jin and Ghahramani, "Learning with
+    Multiple Labels", NIPS 2002; on pixels: Papandreou et al., arXiv 1502.02734): a label that a decoder hardly knows
+    needs only to be ahead of the caption's others to win from what is absent.
+    """
+    among = [logits.masked_fill(~mask[:, :, None, None], -torch.inf) for mask in (valid, present)]
+    both = present.any(dim=1) & (valid & ~present).any(dim=1)
+    if not both.any():
+        return 0 * logits.sum()
+    everything, named = (scores[both].logsumexp(dim=1) for scores in among)
+    return (everything - named).mean()
 
 
 def activation_statistics(activation: Tensor, present: Tensor) -> dict[str, Tensor]:

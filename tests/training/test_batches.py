@@ -25,7 +25,7 @@ class Numbered(Pairs):
         order = list(range(self.damaged, self.size))
         self.rng().shuffle(order)
         for number in self.share(order):
-            yield Pair(np.full((16, 24, 3), number, np.uint8), [f"thing {number}", f"ball {number}", f"car {number}"])
+            yield Pair(np.full((16, 24, 3), number, np.uint8), [f"thing{number}", f"ball{number}", f"car{number}"])
 
 
 def source(pairs=None, **values):
@@ -104,3 +104,23 @@ def test_absent_labels_share_no_word_with_the_pictures_own():
 def test_one_label_per_picture_is_refused():
     with pytest.raises(ValueError, match="MCCL"):
         BatchConfig(labels=1)
+
+
+class Captioned(Pairs):
+    """Pictures whose captions name the same four things, two of them first; and one with another thing."""
+
+    def __init__(self):
+        super().__init__(seed=0)
+        self.size = 4
+
+    def read(self, damages: Damages) -> Iterator[Pair]:
+        for number in self.share(range(4)):
+            labels = ["ball", "cup"] if number == 3 else ["ball", "tree", "key", "sky"]
+            yield Pair(np.full((16, 24, 3), number, np.uint8), labels)
+
+
+def test_what_the_caption_names_and_the_batch_leaves_out_is_not_absent():
+    for (part,) in steps(source(Captioned(), labels=2, absent=5), 20):
+        for image, labels, present in zip(part.images, part.labels, part.present, strict=True):
+            absent = {label for label, here in zip(labels, present.tolist(), strict=False) if not here}
+            assert absent == ({"tree", "key", "sky"} if image[0, 0, 0] == 3 else {"cup"})

@@ -15,6 +15,7 @@ from training.objective import (
     Part,
     activation_statistics,
     anchor_loss,
+    named_loss,
     presence_loss,
     teacher_loss,
 )
@@ -121,6 +122,26 @@ def test_teacher_gives_a_label_it_hardly_knows_the_pixels_that_no_other_claims()
     both = torch.ones(1, 2, dtype=torch.bool)
     logits = torch.tensor([[[[9.0, -9.0, 0.0]], [[-9.0, 9.0, 0.0]]]])  # the last pixel is nobody's
     assert teacher_loss(logits, teacher, both, both, 0.5) < 1e-3
+
+
+def test_named_pixels_lose_what_the_definition_says_and_only_beside_absent_labels():
+    logits = torch.tensor([1.0, 0.0, 2.0, 9.0]).view(1, 4, 1, 1).repeat(2, 1, 1, 1)
+    valid = torch.tensor([[1, 1, 1, 0], [1, 1, 0, 0]], dtype=torch.bool)
+    present = torch.tensor([[1, 1, 0, 0], [1, 1, 0, 0]], dtype=torch.bool)
+    expected = -math.log((math.e + 1) / (math.e + 1 + math.e**2))
+    assert named_loss(logits, present, valid).item() == pytest.approx(expected)
+    assert named_loss(logits, valid, valid).item() == 0
+    assert named_loss(logits, torch.zeros_like(valid), valid).item() == 0
+
+
+def test_named_pixels_move_by_the_posterior_among_the_captions_labels():
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(1, 5, 2, 3, generator=generator, dtype=torch.float64, requires_grad=True)
+    valid = torch.tensor([[1, 1, 1, 1, 0]], dtype=torch.bool)
+    present = torch.tensor([[1, 0, 1, 0, 0]], dtype=torch.bool)
+    named_loss(logits, present, valid).backward()
+    shares = [logits.detach().masked_fill(~m[:, :, None, None], -torch.inf).softmax(dim=1) for m in (valid, present)]
+    torch.testing.assert_close(logits.grad, (shares[0] - shares[1]) / 6)
 
 
 NOTHING = dict.fromkeys(("align", "cont", "back", "sep"), 0.0)

@@ -40,7 +40,7 @@ def tables(rows: Sequence[Row], results: Results, costs: dict[str, dict[str, flo
     costs: milliseconds by row and kind, "step" (training, per picture) and "frame".
     """
     rows = [row for row in rows if row.name in results]
-    lines = [_line("%, mean ± deviation", "seeds", *MEASURES, "ms/image, training step", "ms/frame")]
+    lines = [_line("%, mean ± deviation", "seeds", *MEASURES, "ms/image, training step", "ms/frame, 40 labels")]
     lines.append("|---" * (len(MEASURES) + 4) + "|")
     for row in rows:
         runs, cost = results[row.name], costs.get(row.name, {})

@@ -51,6 +51,8 @@ OBJECTIVES = (
     Row("teacher alone (ours)", {**NO_MCCL, "teacher": 1.0}),
     Row("teacher, every pixel named by the caption (ours)", {**NO_MCCL, "teacher": 1.0, "teacher_margin": 0.0}),
     Row("teacher + presence (ours)", {**NO_MCCL, "teacher": 1.0, "presence": 0.1}),
+    Row("pixels are named by the caption (ours)", {**NO_MCCL, "named": 1.0}),
+    Row("pixels are named + presence (ours)", {**NO_MCCL, "named": 1.0, "presence": 0.1}),
     Row("teacher + MCCL on frozen features (ours)", {**FROZEN, "teacher": 1.0}),
 )
 
