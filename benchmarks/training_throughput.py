@@ -2,7 +2,8 @@
 
 A ViT-B/16 at 224 px with CLIPSeg's decoder takes steps of the paper's objective on captioned pictures through the real
 trainer. Weights are random: they change no speed. The JSON says how many images a second that makes, and which share
-of the time the trainer waited for data: with few readers pictures are decoded slower than a GPU takes them.
+of the time the trainer waited for data, which is pictures read and decoded and labels embedded that are new: with few
+readers pictures are decoded slower than a GPU takes them.
 """
 
 from __future__ import annotations

@@ -131,8 +131,11 @@ def objective_of(config: AblateConfig, row: Row) -> ObjectiveConfig:
     return ObjectiveConfig(**{**asdict(config.train.objective), **row.objective})
 
 
-def ablate(config: AblateConfig) -> report.Results:
-    """Run what is missing; returns results by row and seed, and writes tables and plot after every run."""
+def ablate(config: AblateConfig) -> report.Results | None:
+    """Run what is missing and write tables and plot after every run.
+
+    Returns results by row and seed; None where a signal ended a run: what was finished before stands.
+    """
     rows, output = chosen_rows(config.variants, config.parts), Path(config.output)
     name = "parts" if config.parts else "objectives"
     output.mkdir(parents=True, exist_ok=True)
@@ -144,8 +147,8 @@ def ablate(config: AblateConfig) -> report.Results:
             runs = SeedRuns(config, seed)
             for row in rows:
                 measures = runs.measured(row)
-                if measures is None:  # what is finished stands
-                    return results
+                if measures is None:
+                    return None
                 results.setdefault(row.name, {})[seed] = measures
                 write_json(output / f"{name}.json", {"settings": asdict(config), "results": results, "cost": costs})
                 (output / f"{name}.md").write_text(report.tables(rows, results, costs))
@@ -206,8 +209,7 @@ def run(arguments: list[str] | None = None) -> int:
     """Read the command line and compare; returns 0, 2 for what the user can put right, 130 after Ctrl-C."""
     try:
         config = jsonargparse.auto_cli(AblateConfig, args=arguments, as_positional=False, print_config="--print-config")
-        ablate(config)
-        return 0
+        return INTERRUPTED if ablate(config) is None else 0
     except KeyboardInterrupt:
         return INTERRUPTED
     except (ValueError, OSError) as error:
