@@ -24,8 +24,7 @@ class Segment:
 class Scene:
     """Hold one picture and its truth.
 
-    image is (H, W, 3) uint8 RGB; index_map is (H,
-                                                W) uint8 and holds for each pixel the index of its segment in
+    image is (H, W, 3) uint8 RGB; index_map is (H, W) uint8 and holds for each pixel the index of its segment in
     segments, of which stuff comes first and things follow from back to front.
     """
 
@@ -75,8 +74,8 @@ class Scene:
             if segment.color:
                 y, x = _centre(self.index_map, int(index))
                 seen.append(Seen(segment.color, segment.noun, x / width, y / height))
-        stuff = list(dict.fromkeys(s.noun for s,
-                                   a in zip(self.segments, self.areas, strict=True) if a and not s.color))
+        visible = [s for s, area in zip(self.segments, self.areas, strict=True) if area]
+        stuff = list(dict.fromkeys(s.noun for s in visible if not s.color))
         rng = np.random.Generator(np.random.PCG64(self.caption_seed))
         return phrase_many(seen, stuff, rng, n)
 
