@@ -92,11 +92,19 @@ examples:
   synseg export runs/cc12m_vitb16/model --output exported --precision fp16
   synseg segment street.jpg --labels "road, car" --model exported --output out
 """
+_BUILD_ENGINE_HELP = """\
+Build the TensorRT engines of an exported folder ahead of the first start, which otherwise takes that time.
+
+They are kept in the cache folder ($SYNSEG_CACHE_DIR, else ~/.cache/synseg), under a key of the graph, the
+TensorRT and its version, the GPU, the precision and the sizes they are for: another of these means
+another engine. What is there already is left as it is.
+"""
 _EXAMPLES = """\
 examples:
   synseg segment street.jpg --labels "road, car, tree" --output out
   synseg bag drive/ --labels "road, car, tree" --output drive_masks
   synseg export synseg-tiny --output exported
+  synseg build-engine exported
   synseg info synseg-tiny
 
 `synseg COMMAND --help` explains a command.
@@ -144,6 +152,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_segment(commands)
     _add_bag(commands)
     _add_export(commands)
+    _add_build_engine(commands)
     _add_info(commands)
     return parser
 
@@ -239,6 +248,19 @@ def _add_export(commands: argparse._SubParsersAction) -> None:
     parser.set_defaults(run=_command("export"))
 
 
+def _add_build_engine(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "build-engine",
+        help="build an exported folder's TensorRT engines ahead of time",
+        description=_BUILD_ENGINE_HELP,
+        epilog="example:\n  synseg build-engine exported",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("folder", metavar="DIR", help="a folder that `synseg export` wrote")
+    parser.add_argument("--device", default="auto", help="auto, cuda or cuda:N (default: %(default)s)")
+    parser.set_defaults(run=_command("build_engine"))
+
+
 def _add_info(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
         "info",
@@ -264,7 +286,7 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="a shipped model, a model folder, an exported folder, or a CLIPSeg id (default: %(default)s)",
     )
-    parser.add_argument("--engine", default="auto", help="auto, torch or onnxruntime (default: %(default)s)")
+    parser.add_argument("--engine", default="auto", help="auto, torch, onnxruntime or tensorrt (default: %(default)s)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
     parser.add_argument(
         "--thresholds",
@@ -289,6 +311,8 @@ def _command(module: str) -> Callable[[argparse.Namespace], int]:
 def _remedy(module: str) -> str:
     if module in ("onnx", "onnxscript"):
         return "exporting needs: pip install 'synseg[export]'"
+    if module in ("tensorrt", "tensorrt_rtx", "filelock") or module.startswith("pycuda"):
+        return "the tensorrt engine needs: pip install 'synseg[tensorrt]'"
     if module in ("onnxruntime", "tokenizers", "ftfy"):
         return "the onnxruntime engine needs: pip install 'synseg[onnx]'"
     if module.partition(".")[0] == "rosbags":

@@ -151,7 +151,7 @@ class ImageEncoder(nn.Module):
         """
         encoder, decoder = self.network.encoder, self.network.decoder
         grid = positions.shape[:2]
-        pixels = resize(frames.permute(0, 3, 1, 2).float(), grid[0] * encoder.patch, grid[1] * encoder.patch)
+        pixels = resize(frames.float().permute(0, 3, 1, 2), grid[0] * encoder.patch, grid[1] * encoder.patch)
         position = torch.cat([encoder.clip.visual.positional_embedding[:1], positions.flatten(0, 1)])
         states = encoder.hidden_states((pixels - self.mean) / self.std, decoder.config.layers, position)
         reduced = torch.stack(decoder.reduce(states))  # (S, B, 1+P, D)

@@ -10,19 +10,20 @@ from typing import Protocol
 import numpy as np
 
 from synseg_model.config import ModelConfig, ModelError
+from synseg_model.engines.tensorrt_flavour import missing
 from synseg_model.exported import is_exported
 from synseg_model.model_info import check_model, shipped_models
 
 logger = logging.getLogger(__name__)
 
-ENGINES = ("auto", "torch", "onnxruntime")
+ENGINES = ("auto", "torch", "onnxruntime", "tensorrt")
 
 
 class Engine(Protocol):
     """What the Segmenter asks of an engine.
 
-    name: "torch" or "onnxruntime". device: "cpu" or "cuda:0". fingerprint: hex digest of the weights, part of cache
-    keys.
+    name: "torch", "onnxruntime" or "tensorrt". device: "cpu" or "cuda:0". fingerprint: hex digest of the weights, part
+    of cache keys.
     """
 
     name: str
@@ -46,7 +47,8 @@ class Engine(Protocol):
 def load_engine(model: str | Path, engine: str = "auto", device: str = "auto") -> Engine:
     """Load a model into the engine asked for.
 
-    engine: "auto" (what the model is there for), "torch" for a model's weights, "onnxruntime" for an exported folder.
+    engine: "auto" (the best that is there for this model), "torch" for a model's weights, "onnxruntime" and "tensorrt"
+    for an exported folder.
     device: "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:N".
     Raise ValueError for an unknown engine or device, ModelError for a model that cannot be loaded.
     """
@@ -55,21 +57,42 @@ def load_engine(model: str | Path, engine: str = "auto", device: str = "auto") -
     check_model(model)  # before torch, whose import takes seconds
     exported = str(model) not in shipped_models() and is_exported(model)
     if engine == "auto":
-        engine = "onnxruntime" if exported else "torch"
-        logger.info("engine %s, because %s is %s", engine, model, "an exported folder" if exported else "not exported")
-    if engine == "onnxruntime":
-        if not exported:
+        return _load_best(model, exported, device)
+    if engine == "torch":
+        if exported:
             raise ModelError(
-                f"model {str(model)!r} is not exported, as onnxruntime needs it: synseg export {model} --output DIR"
+                f"model {str(model)!r} is an exported folder, which has no weights for torch: choose engine auto, "
+                "onnxruntime or tensorrt, or name the model that it was exported from"
             )
-        from synseg_model.engines.onnx_engine import OnnxEngine
+        from synseg_model.engines.torch_engine import TorchEngine
 
-        return OnnxEngine(model, device)
-    if exported:
+        return TorchEngine(model, device)
+    if not exported:
         raise ModelError(
-            f"model {str(model)!r} is an exported folder, which has no weights for torch: choose engine auto or "
-            "onnxruntime, or name the model that it was exported from"
+            f"model {str(model)!r} is not exported, as {engine} needs it: synseg export {model} --output DIR"
         )
-    from synseg_model.engines.torch_engine import TorchEngine
+    if engine == "tensorrt":
+        from synseg_model.engines.tensorrt_engine import TensorRtEngine
 
-    return TorchEngine(model, device)
+        return TensorRtEngine(model, device)
+    from synseg_model.engines.onnx_engine import OnnxEngine
+
+    return OnnxEngine(model, device)
+
+
+def _load_best(model: str | Path, exported: bool, device: str) -> Engine:
+    """Load a model into torch; an exported folder into TensorRT, or into onnxruntime where that cannot run it."""
+    if not exported:
+        logger.info("engine torch, because %s is not exported", model)
+        return load_engine(model, "torch", device)
+    lacks = "the device is cpu" if device == "cpu" else missing()
+    if lacks is None:
+        try:
+            engine = load_engine(model, "tensorrt", device)
+        except (ValueError, ImportError, RuntimeError) as error:  # a damaged folder fails again below, in plain words
+            lacks = str(error)
+        else:
+            logger.info("engine tensorrt, because %s is an exported folder and %s is here", model, engine.flavour)
+            return engine
+    logger.info("engine onnxruntime, because %s is an exported folder and, for tensorrt, %s", model, lacks)
+    return load_engine(model, "onnxruntime", device)

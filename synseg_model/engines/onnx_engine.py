@@ -35,29 +35,25 @@ class OnnxEngine:
         self.config = ModelConfig.read(folder)
         self._export = Export.read(folder)
         self.fingerprint = self._export.fingerprint
-        self._tokenizer = Tokenizer(self._export.read_file(folder, TOKENIZER), self.config.context_length)
         self._positions = np.load(io.BytesIO(self._export.read_file(folder, POSITIONS)), allow_pickle=False)
         self._positions_at: dict[tuple[int, int], ort.OrtValue] = {}
         self.device = choose_device(device)
         sessions = []
-        for name in (IMAGE_ENCODER, DECODER, TEXT_ENCODER):
+        for name in (IMAGE_ENCODER, DECODER):
             sessions.append(_session(self._export.read_file(folder, name), self.device, folder / name))
             if self.device != "cpu" and "CUDAExecutionProvider" not in sessions[-1].get_providers():
                 if device != "auto":
                     raise ValueError(f"device {device!r}: onnxruntime cannot use it (CUDA or cuDNN is missing)")
                 logger.warning("onnxruntime cannot use the GPU (CUDA or cuDNN is missing): running on the CPU")
                 self.device = "cpu"
-        self._image_encoder, self._decoder, self._text_encoder = sessions
+        self._image_encoder, self._decoder = sessions
+        self._text = TextEncoder(folder, self._export, self.config.context_length, self.device)
 
     def count_tokens(self, text: str) -> int:
-        return self._tokenizer.count_tokens(text)
+        return self._text.count_tokens(text)
 
     def encode_text(self, prompts: Sequence[str]) -> np.ndarray:
-        parts = [
-            self._text_encoder.run(None, {"tokens": self._tokenizer.tokenize(prompts[start : start + 64])})[0]
-            for start in range(0, len(prompts), 64)
-        ]
-        return np.concatenate(parts)
+        return self._text.encode_text(prompts)
 
     def activations(self, frames: Sequence[np.ndarray], text: np.ndarray) -> list[np.ndarray]:
         results: list[np.ndarray | None] = [None] * len(frames)
@@ -109,6 +105,24 @@ class OnnxEngine:
             binding.bind_output(output.name, *_place(self.device))
         session.run_with_iobinding(binding)
         return list(binding.get_outputs())
+
+
+class TextEncoder:
+    """An exported folder's tokenizer and text tower; the same for every engine that runs such folders."""
+
+    def __init__(self, folder: Path, export: Export, context_length: int, device: str = "cpu") -> None:
+        self._tokenizer = Tokenizer(export.read_file(folder, TOKENIZER), context_length)
+        self._session = _session(export.read_file(folder, TEXT_ENCODER), device, folder / TEXT_ENCODER)
+
+    def count_tokens(self, text: str) -> int:
+        return self._tokenizer.count_tokens(text)
+
+    def encode_text(self, prompts: Sequence[str]) -> np.ndarray:
+        parts = [
+            self._session.run(None, {"tokens": self._tokenizer.tokenize(prompts[start : start + 64])})[0]
+            for start in range(0, len(prompts), 64)
+        ]
+        return np.concatenate(parts)
 
 
 def choose_device(device: str) -> str:

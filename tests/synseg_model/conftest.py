@@ -57,3 +57,14 @@ def exported_small(tmp_path_factory, small_model):
     folder = tmp_path_factory.mktemp("small") / "exported"
     export_model(small_model, folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def exported_tiny(tmp_path_factory):
+    """A folder with synseg-tiny exported as fp32 and as fp16."""
+    from synseg_model.export import PRECISIONS, export_model
+
+    folder = tmp_path_factory.mktemp("tiny")
+    for precision in PRECISIONS:
+        export_model("synseg-tiny", folder / precision, precision)
+    return folder

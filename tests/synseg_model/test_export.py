@@ -26,8 +26,8 @@ FIFTY = [f"{color} {noun}".strip() for color in COLORS for noun in NOUNS]
 
 
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    return export_both("synseg-tiny", tmp_path_factory.mktemp("tiny"))
+def tiny(exported_tiny):
+    return load_both("synseg-tiny", exported_tiny)
 
 
 @pytest.fixture(scope="module")
@@ -36,13 +36,13 @@ def vit_b16(tmp_path_factory):
     config = ModelConfig("random", EncoderConfig("ViT-B-16-quickgelu", included=True), image=ImageConfig(224, "area"))
     torch.manual_seed(0)
     save_model(folder / "model", SynSeg.from_config(config), config, torch.float16)
-    return export_both(folder / "model", folder)
-
-
-def export_both(model, folder):
-    """Export in both precisions; returns the engines: torch, fp32, fp16."""
     for precision in export.PRECISIONS:
-        export_model(model, folder / precision, precision)
+        export_model(folder / "model", folder / precision, precision)
+    return load_both(folder / "model", folder)
+
+
+def load_both(model, folder):
+    """Load a model and its exports in both precisions; returns the engines: torch, fp32, fp16."""
     return load_engine(model, "torch", "cpu"), *(load_engine(folder / name, device="cpu") for name in export.PRECISIONS)
 
 
