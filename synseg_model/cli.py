@@ -289,6 +289,18 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--engine", default="auto", help="auto, torch, onnxruntime or tensorrt (default: %(default)s)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
     parser.add_argument(
+        "--precision",
+        choices=("fp32", "bf16", "fp16"),
+        help="of the torch engine (default: fp16 on a GPU, fp32 on the CPU; bf16 is faster on CPUs that have it)",
+    )
+    parser.add_argument(
+        "--keep-labels",
+        type=int,
+        metavar="N",
+        help="look only for the N labels that fit a picture as a whole best, which bounds the time that many labels "
+        "take; with the torch engine (default: all labels)",
+    )
+    parser.add_argument(
         "--thresholds",
         metavar="NUMBERS",
         help="activation from which a pixel belongs to a label, 0 to 1: one number for all, or one per "

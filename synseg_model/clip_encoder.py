@@ -115,6 +115,11 @@ class ClipEncoder(nn.Module):
         x = self.embed_patches(images, position)
         for block in visual.transformer.resblocks:
             x = block(x)
+        return self.pool(x)
+
+    def pool(self, x: Tensor) -> Tensor:
+        """Turn the last block's outputs (B,1+P,C) into embeddings of whole images (B,D), not normalised."""
+        visual = self.clip.visual
         pooled, _ = visual._pool(x)
         return pooled if visual.proj is None else pooled @ visual.proj
 

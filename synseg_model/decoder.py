@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -49,6 +48,24 @@ class DecoderBlock(nn.Module):
         return self.norm2(x + self.down(F.relu(self.up(x))))
 
 
+class PatchTransposed(nn.ConvTranspose2d):
+    """A transposed convolution whose kernel is its stride, computed as what it is: one product per input pixel.
+
+    Several times as fast as the general one on a CPU. Weights and results are the same.
+    """
+
+    def __init__(self, width: int, out_width: int, patch: int):
+        super().__init__(width, out_width, patch, stride=patch)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Turn pixels (N,C,h,w) into patches (N,O,h*patch,w*patch), channels-last in memory."""
+        patch = self.stride[0]
+        weight = self.weight.permute(2, 3, 1, 0).flatten(0, 2)  # (patch*patch*O, C)
+        patches = F.linear(x.permute(0, 2, 3, 1), weight, self.bias.repeat(patch * patch))
+        rows = patches.unflatten(3, (patch, patch, -1)).transpose(2, 3)  # (N, h, patch, w, patch, O)
+        return rows.flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2)
+
+
 def make_head(kind: str, width: int, patch: int) -> nn.Module:
     """Build the output head, tokens as a picture (N,D,h,w) -> logits (N,1,h*patch,w*patch).
 
@@ -56,16 +73,16 @@ def make_head(kind: str, width: int, patch: int) -> nn.Module:
     two transposed convolutions (patch/4, then 4), which needs a patch that 4 divides.
     """
     if kind == "plain":
-        return nn.ConvTranspose2d(width, 1, patch, stride=patch)
+        return PatchTransposed(width, 1, patch)
     if patch % 4:
         raise ValueError(f"the refined head needs a patch size that 4 divides, not {patch}: choose head 'plain'")
     first = patch // 4
     return nn.Sequential(
         nn.Conv2d(width, width, 3, padding=1),
         nn.ReLU(),
-        nn.ConvTranspose2d(width, width // 2, first, stride=first),
+        PatchTransposed(width, width // 2, first),
         nn.ReLU(),
-        nn.ConvTranspose2d(width // 2, 1, 4, stride=4),
+        PatchTransposed(width // 2, 1, 4),
     )
 
 
@@ -115,8 +132,3 @@ class ActivationDecoder(nn.Module):
     def bytes_per_label(self, tokens: int, element_size: int = 4) -> int:
         """Estimate the memory one more label takes while it is decoded; `tokens` count the class token."""
         return self.config.bytes_per_label(tokens, self.patch, element_size)
-
-
-def logits_to_activation(logits: Tensor) -> Tensor:
-    """Map logits to semantic activations in [0, 1], in float32."""
-    return torch.sigmoid(logits.float())

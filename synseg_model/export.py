@@ -65,7 +65,7 @@ def export_model(model: str | Path, output: str | Path, precision: str = "fp32")
         raise ModelError(f"model {str(model)!r} is an exported folder already: name the model it was exported from")
     if output.exists() and not is_exported(output) and (not output.is_dir() or any(output.iterdir())):
         raise ModelError(f"{output} holds something that is no export: name a new folder, or an earlier export")
-    reference = TorchEngine(model, "cpu")
+    reference = TorchEngine(model, "cpu", "fp32")
     network = reference.network
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as room:

@@ -34,8 +34,9 @@ def run(arguments: argparse.Namespace) -> int:
     kinds = tuple(arguments.write or (VIDEO_KINDS if video else IMAGE_KINDS))
     if "video" in kinds and not video:
         raise ValueError("--write video: the input is not a video")
+    options = read_engine_options(arguments)
     segmenter = Segmenter.load(
-        arguments.model, arguments.engine, arguments.device, arguments.max_labels, refine=arguments.refine
+        arguments.model, arguments.engine, arguments.device, arguments.max_labels, refine=arguments.refine, **options
     )
     vocabulary = segmenter.set_vocabulary(labels, thresholds)
     settings = {
@@ -46,6 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
         "labels": list(vocabulary.labels),
         "thresholds": [round(float(threshold), 6) for threshold in vocabulary.thresholds],
         "write": list(kinds),
+        **options,
     }
     if arguments.refine != "none":
         settings["refine"] = arguments.refine
@@ -55,6 +57,12 @@ def run(arguments: argparse.Namespace) -> int:
     folder = ResultFolder(Path(arguments.output), settings, kinds, arguments.overwrite)
     job = _Job(segmenter, source, folder)
     return job.segment_video() if video else job.segment_images()
+
+
+def read_engine_options(arguments: argparse.Namespace) -> dict[str, object]:
+    """Collect the engine's options that the command line gives."""
+    options = {"precision": arguments.precision, "keep_labels": arguments.keep_labels}
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def read_labels(arguments: argparse.Namespace) -> list[str]:

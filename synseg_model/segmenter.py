@@ -52,13 +52,15 @@ class Segmenter:
         max_labels: int = MAX_LABELS,
         cache_dir: str | Path | None = None,
         refine: str = "none",
+        **options: object,
     ) -> Segmenter:
-        """Load a model: a shipped name, a model folder, or a CLIPSeg id.
+        """Load a model: a shipped name, a model folder, an exported folder, or a CLIPSeg id.
 
-        Raise ModelError for a model that is missing or damaged, ValueError for an unknown engine, device or
+        options: of the engine, as `load_engine` takes them.
+        Raise ModelError for a model that is missing or damaged, ValueError for an unknown engine, device, option or
         refinement.
         """
-        return cls(load_engine(model, engine, device), max_labels, cache_dir, refine)
+        return cls(load_engine(model, engine, device, **options), max_labels, cache_dir, refine)
 
     @property
     def vocabulary(self) -> Vocabulary | None:

@@ -14,7 +14,7 @@ from synseg_model.bags.cameras import Camera, choose_cameras
 from synseg_model.bags.reading import Recording
 from synseg_model.bags.types import VOCABULARY, Types
 from synseg_model.bags.writing import NewBag, qos
-from synseg_model.segment_files import progress_bar, read_labels, read_thresholds
+from synseg_model.segment_files import progress_bar, read_engine_options, read_labels, read_thresholds
 from synseg_model.segmenter import Segmenter
 from synseg_model.visualize import overlay
 from synseg_model.vocabulary import Vocabulary
@@ -45,7 +45,8 @@ def run(arguments: argparse.Namespace) -> int:
         cameras = choose_cameras(recording, arguments.topics)
         # Refuse a taken output here already: loading a model takes seconds.
         bag = NewBag(target, types, arguments.storage, arguments.overwrite)
-        segmenter = Segmenter.load(arguments.model, arguments.engine, arguments.device, arguments.max_labels)
+        options = read_engine_options(arguments)
+        segmenter = Segmenter.load(arguments.model, arguments.engine, arguments.device, arguments.max_labels, **options)
         segmenter.set_vocabulary(labels, [threshold] * len(labels) if threshold is not None else thresholds)
         bag.about = {
             "synseg": json.dumps(
@@ -56,6 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
                     "engine": segmenter.engine.name,
                     "device": segmenter.engine.device,
                     "every": arguments.every,
+                    **options,
                 }
             )
         }

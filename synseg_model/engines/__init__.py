@@ -44,20 +44,21 @@ class Engine(Protocol):
         """
 
 
-def load_engine(model: str | Path, engine: str = "auto", device: str = "auto") -> Engine:
+def load_engine(model: str | Path, engine: str = "auto", device: str = "auto", **options: object) -> Engine:
     """Load a model into the engine asked for.
 
     engine: "auto" (the best that is there for this model), "torch" for a model's weights, "onnxruntime" and "tensorrt"
     for an exported folder.
     device: "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:N".
-    Raise ValueError for an unknown engine or device, ModelError for a model that cannot be loaded.
+    options: of the torch engine, the only one that has any: precision, keep_labels, cuda_graphs; see `TorchEngine`.
+    Raise ValueError for an unknown engine, device or option, ModelError for a model that cannot be loaded.
     """
     if engine not in ENGINES:
         raise ValueError(f"engine {engine!r}: expected one of {', '.join(ENGINES)}")
     check_model(model)  # before torch, whose import takes seconds
     exported = str(model) not in shipped_models() and is_exported(model)
     if engine == "auto":
-        return _load_best(model, exported, device)
+        return _load_best(model, exported, device, options)
     if engine == "torch":
         if exported:
             raise ModelError(
@@ -66,11 +67,13 @@ def load_engine(model: str | Path, engine: str = "auto", device: str = "auto") -
             )
         from synseg_model.engines.torch_engine import TorchEngine
 
-        return TorchEngine(model, device)
+        return TorchEngine(model, device, **options)
     if not exported:
         raise ModelError(
             f"model {str(model)!r} is not exported, as {engine} needs it: synseg export {model} --output DIR"
         )
+    if options:
+        raise ValueError(f"{', '.join(options)}: the engine {engine} has no such option, the engine torch has")
     if engine == "tensorrt":
         from synseg_model.engines.tensorrt_engine import TensorRtEngine
 
@@ -80,19 +83,19 @@ def load_engine(model: str | Path, engine: str = "auto", device: str = "auto") -
     return OnnxEngine(model, device)
 
 
-def _load_best(model: str | Path, exported: bool, device: str) -> Engine:
+def _load_best(model: str | Path, exported: bool, device: str, options: dict[str, object]) -> Engine:
     """Load a model into torch; an exported folder into TensorRT, or into onnxruntime where that cannot run it."""
     if not exported:
         logger.info("engine torch, because %s is not exported", model)
-        return load_engine(model, "torch", device)
+        return load_engine(model, "torch", device, **options)
     lacks = "the device is cpu" if device == "cpu" else missing()
     if lacks is None:
         try:
-            engine = load_engine(model, "tensorrt", device)
+            engine = load_engine(model, "tensorrt", device, **options)
         except (ValueError, ImportError, RuntimeError) as error:  # a damaged folder fails again below, in plain words
             lacks = str(error)
         else:
             logger.info("engine tensorrt, because %s is an exported folder and %s is here", model, engine.flavour)
             return engine
     logger.info("engine onnxruntime, because %s is an exported folder and, for tensorrt, %s", model, lacks)
-    return load_engine(model, "onnxruntime", device)
+    return load_engine(model, "onnxruntime", device, **options)

@@ -1,9 +1,11 @@
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 
 from synseg_model.config import DecoderConfig
+from synseg_model.decoder import PatchTransposed
 from synseg_model.network import SynSeg
 
 
@@ -118,3 +120,15 @@ def test_image_size_that_is_no_multiple_of_the_patch_proposes_one_that_is(small_
 def test_layers_beyond_the_encoder_are_refused(small_network):
     with pytest.raises(ValueError, match="blocks 0 to 3"):
         small_network.encoder.hidden_states(torch.zeros(1, 3, 64, 64), [2, 4])
+
+
+@pytest.mark.parametrize(("out_width", "patch"), [(1, 16), (5, 4), (3, 2)])
+def test_patches_are_what_a_transposed_convolution_gives_and_so_are_their_gradients(out_width, patch):
+    torch.manual_seed(0)
+    ours, reference = PatchTransposed(8, out_width, patch), torch.nn.ConvTranspose2d(8, out_width, patch, patch)
+    reference.load_state_dict(ours.state_dict())
+    x = torch.randn(2, 8, 3, 5)
+    np.testing.assert_allclose(ours(x).detach(), reference(x).detach(), atol=1e-5)
+    for module in (ours, reference):
+        module(x).square().sum().backward()
+    np.testing.assert_allclose(ours.weight.grad, reference.weight.grad, atol=1e-3)

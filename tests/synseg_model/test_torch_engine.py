@@ -5,6 +5,7 @@ import torch
 from synseg_model.checkpoints import save_model
 from synseg_model.engines import load_engine
 from synseg_model.engines.torch_engine import choose_device
+from synseg_model.parity import measure_parity
 
 
 @pytest.fixture
@@ -64,3 +65,65 @@ def test_missing_gpu_is_said():
 def test_unknown_engine_is_refused_with_the_choices(tmp_path):
     with pytest.raises(ValueError, match="'tpu': expected one of auto, torch"):
         load_engine(tmp_path, "tpu")
+
+
+@pytest.mark.slow
+def test_masks_of_synseg_tiny_are_in_bf16_what_they_are_in_fp32():
+    full, half = (load_engine("synseg-tiny", "torch", "cpu", precision=name) for name in ("fp32", "bf16"))
+    parity = measure_parity(full, half)
+    assert parity["mask_iou"] > 0.99
+    assert 0 < parity["max_difference"] < 0.1  # another arithmetic, the same maps
+
+
+@pytest.mark.parametrize(
+    ("precision", "said"), [("int8", "expected auto, fp32, bf16, fp16"), ("fp16", "slow on a CPU")]
+)
+def test_a_precision_that_there_is_not_is_refused(precision, said):
+    with pytest.raises(ValueError, match=said):
+        load_engine("synseg-tiny", "torch", "cpu", precision=precision)
+
+
+def test_labels_least_like_the_frame_are_skipped_and_the_others_unchanged(small_model, frames):
+    every, some = (load_engine(small_model, "torch", "cpu", keep_labels=n) for n in (0, 2))
+    text = every.encode_text(["ball", "grass", "sky", "a house"])
+    for whole, kept in zip(every.activations(frames, text), some.activations(frames, text), strict=True):
+        seen = [label for label in range(4) if kept[label].max() > 1e-6]
+        assert len(seen) == 2
+        np.testing.assert_allclose(kept[seen], whole[seen], atol=1e-5)
+
+
+def test_the_labels_that_are_kept_are_those_most_similar_to_the_frame(small_model, frames):
+    engine = load_engine(small_model, "torch", "cpu", keep_labels=1)
+    images = (torch.from_numpy(frames[0]).permute(2, 0, 1)[None].float() - engine._mean) / engine._std
+    text = torch.from_numpy(engine.encode_text(["ball", "grass", "sky", "a house"]))
+    with torch.no_grad():
+        best = torch.cosine_similarity(engine.network.encoder.image_embedding(images), text).argmax()
+    kept = engine.activations(frames[:1], text.numpy())[0].max(axis=(1, 2))
+    assert kept.argmax() == best and (kept > 1e-6).sum() == 1
+
+
+def test_no_more_labels_than_are_kept_are_all_decoded(small_model, frames):
+    text = load_engine(small_model, "torch", "cpu").encode_text(["ball", "grass"])
+    every, some = (load_engine(small_model, "torch", "cpu", keep_labels=n).activations(frames, text) for n in (0, 2))
+    for whole, kept in zip(every, some, strict=True):
+        np.testing.assert_array_equal(kept, whole)
+
+
+def test_options_that_an_engine_does_not_have_are_refused(small_model, exported_small):
+    with pytest.raises(ValueError, match="keep_labels: the engine onnxruntime has no such option"):
+        load_engine(exported_small, "auto", "cpu", keep_labels=3)
+    with pytest.raises(ValueError, match="keep_labels -1"):
+        load_engine(small_model, "torch", "cpu", keep_labels=-1)
+    with pytest.raises(ValueError, match="they need a GPU"):
+        load_engine(small_model, "torch", "cpu", cuda_graphs=True)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_recorded_passes_give_what_passes_give(small_model, frames):
+    plain, recorded = (load_engine(small_model, "torch", "cuda", cuda_graphs=graphs) for graphs in (False, True))
+    text = plain.encode_text(["ball", "grass", "sky"])
+    for labels in (3, 1, 3):
+        maps = zip(*(each.activations(frames, text[:labels]) for each in (plain, recorded)), strict=True)
+        for ours, theirs in maps:
+            np.testing.assert_allclose(theirs, ours, atol=1e-2)

@@ -1,0 +1,136 @@
+"""Who is compared: our engines, and Hugging Face's CLIPSeg used in two ways. Weights are random."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from synseg_model import Segmenter
+from synseg_model.checkpoints import load_model, save_model
+from synseg_model.config import EncoderConfig, ImageConfig, ModelConfig
+from synseg_model.engines import load_engine
+from synseg_model.export import write_folder
+from synseg_model.exported import EXPORT_FILE, Export, seal
+from synseg_model.model_info import find_folder
+from synseg_model.network import SynSeg
+from synseg_model.vocabulary import Vocabulary
+
+# Name of a contender: engine and precision of ours, or a way of using CLIPSeg.
+CONTENDERS = {
+    "CLIPSeg, image repeated": ("clipseg", "usual"),
+    "CLIPSeg, one encoding": ("clipseg", "once"),
+    "torch": ("torch", "fp32"),
+    "torch, half": ("torch", "half"),
+    "torch, half, CUDA graph": ("torch", "graph"),
+    "onnxruntime": ("onnxruntime", "fp32"),
+    "onnxruntime, fp16": ("onnxruntime", "fp16"),
+    "tensorrt, fp16": ("tensorrt", "fp16"),
+}
+
+
+class Contender(Protocol):
+    """vocabulary: what `prepare` made last, to be handed to `run`."""
+
+    vocabulary: object
+
+    def prepare(self, labels: int) -> None:
+        """Make ready for so many labels."""
+
+    def run(self, frames: Sequence[np.ndarray], vocabulary: object) -> None:
+        """Segment frames; returns when the result is on the host."""
+
+
+def write_models(folder: Path, model: str) -> None:
+    """Write the same network as a model folder and as two exported ones.
+
+    model: a shipped model, a model folder, or NAME@SIZE for an open_clip architecture with random weights.
+    """
+    if "@" in model:
+        encoder, _, size = model.partition("@")
+        config = ModelConfig("random", EncoderConfig(encoder, included=True), image=ImageConfig(int(size)))
+        torch.manual_seed(0)
+        network = SynSeg.from_config(config, download=False)
+        save_model(folder / "model", network, config)
+    else:
+        network, _ = load_model(model)
+        shutil.copytree(find_folder(model), folder / "model")
+    for precision in ("fp32", "fp16"):
+        exported = folder / precision
+        exported.mkdir()
+        write_folder(network, exported, precision)
+        export = Export(precision, "00", network.encoder.patch, seal(exported))
+        (exported / EXPORT_FILE).write_text(export.to_json())
+
+
+def make_contender(name: str, folder: Path, device: str) -> Contender:
+    """Load one contender; raise ValueError or ImportError where it cannot run here."""
+    engine, precision = CONTENDERS[name]
+    if engine == "clipseg":
+        return ClipSeg(precision == "once", device, ModelConfig.read(folder / "model").image.size)
+    logging.getLogger("synseg_model").setLevel(logging.WARNING)
+    return Ours(folder, engine, precision, device)
+
+
+class Ours:
+    """A Segmenter whose text embeddings are made up: encoding labels is no part of a frame's time."""
+
+    def __init__(self, folder: Path, engine: str, precision: str, device: str) -> None:
+        if engine == "torch":
+            half = "bf16" if device == "cpu" else "fp16"
+            options = {"precision": "fp32" if precision == "fp32" else half, "cuda_graphs": precision == "graph"}
+            self._engine = load_engine(folder / "model", engine, device, **options)
+        else:
+            self._engine = load_engine(folder / precision, engine, device)
+        self._segmenter = Segmenter(self._engine)
+
+    def prepare(self, labels: int) -> None:
+        width = len(self._engine.encode_text(["a"])[0])
+        embeddings = np.random.default_rng(0).normal(size=(labels, width)).astype(np.float32)
+        names = tuple(f"label {i}" for i in range(labels))
+        thresholds = np.full(labels, 0.5, np.float32)
+        self.vocabulary = Vocabulary(names, thresholds, embeddings, self._engine.fingerprint)
+
+    def run(self, frames: Sequence[np.ndarray], vocabulary: Vocabulary) -> None:
+        for result in self._segmenter.segment_batch(frames, vocabulary):
+            _ = result.label_map
+
+
+class ClipSeg:
+    """Hugging Face's CLIPSegForImageSegmentation of the same size."""
+
+    def __init__(self, once: bool, device: str, size: int) -> None:
+        from transformers import CLIPSegConfig, CLIPSegForImageSegmentation, ViTImageProcessor
+
+        vision = {"image_size": size, "patch_size": 16}
+        config = CLIPSegConfig(vision_config=vision, extract_layers=[3, 6, 9], reduce_dim=64)
+        torch.manual_seed(0)
+        self._model = CLIPSegForImageSegmentation(config).eval().to(device)
+        self._processor = ViTImageProcessor(size={"height": size, "width": size}, do_resize=True)
+        self._once, self._device = once, device
+
+    @torch.inference_mode()
+    def prepare(self, labels: int) -> None:
+        tokens = torch.full((labels, 7), 320)
+        tokens[:, 0], tokens[:, -1] = 49406, 49407
+        self.vocabulary = tokens.to(self._device)
+        if self._once:  # as our vocabularies, embedded beforehand
+            self.vocabulary = self._model.get_conditional_embeddings(labels, input_ids=self.vocabulary)
+
+    @torch.inference_mode()
+    def run(self, frames: Sequence[np.ndarray], vocabulary: torch.Tensor) -> None:
+        for frame in frames:
+            pixels = self._processor(images=frame, return_tensors="pt")["pixel_values"].to(self._device)
+            if self._once:
+                states = self._model.clip.vision_model(pixels, output_hidden_states=True).hidden_states
+                layers = [states[i + 1].expand(len(vocabulary), -1, -1) for i in self._model.extract_layers]
+                logits = self._model.decoder(layers, vocabulary).logits
+            else:
+                repeated = pixels.expand(len(vocabulary), -1, -1, -1)
+                logits = self._model(input_ids=vocabulary, pixel_values=repeated).logits
+            logits.sigmoid().cpu()

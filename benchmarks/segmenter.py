@@ -1,0 +1,181 @@
+"""Measure a frame's time side by side with CLIPSeg's: `python -m benchmarks.segmenter`.
+
+ViT-B/16 at 352 px with random weights, which change no speed, unless `--model` says otherwise. Ours, per engine, is
+timed from a host frame of 640x480 to its label map on the host. Hugging Face's CLIPSegForImageSegmentation is timed
+from the same frame to activations, without tokenising: used the usual way, which repeats the picture for every label,
+and with its image tower run once.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import jsonargparse
+import numpy as np
+import torch
+
+from benchmarks.contenders import CONTENDERS, Contender, make_contender, write_models
+from benchmarks.measuring import describe_machine, interleave, machine_speed, peak_memory, write_results
+
+
+@dataclass
+class SegmenterBenchmark:
+    """Settings of the measurement.
+
+    Args:
+        device: cpu or cuda.
+        contenders: which to compare; those that cannot run here are named in the result.
+        labels: numbers of labels.
+        cameras: frames of one call.
+        model: an open_clip architecture with random weights as NAME@SIZE, a shipped model or a model folder.
+        repeats: interleaved ones, whose median counts.
+        threads: of the CPU, 0 for all.
+        memory: measure peak memory too, in a process for each contender and number of labels.
+        output: JSON file; the plot and the Markdown table lie beside it.
+    """
+
+    device: str = "cpu"
+    contenders: tuple[str, ...] = tuple(CONTENDERS)
+    labels: tuple[int, ...] = (1, 5, 20, 80, 171)
+    cameras: int = 1
+    model: str = "ViT-B-16-quickgelu@352"
+    repeats: int = 5
+    threads: int = 0
+    memory: bool = True
+    output: str = "benchmarks/results/segmenter.json"
+
+
+def main(config: SegmenterBenchmark) -> dict:
+    """Measure all contenders in one run and write JSON, plot and table."""
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    frames = [np.random.default_rng(seed).integers(0, 256, (480, 640, 3), np.uint8) for seed in range(config.cameras)]
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        write_models(folder, config.model)
+        found: dict[str, Contender] = {}
+        absent = {}
+        for name in config.contenders:
+            try:
+                found[name] = make_contender(name, folder, config.device)
+            except (ValueError, ImportError, RuntimeError) as error:
+                absent[name] = str(error).splitlines()[0]
+        seconds = {
+            count: interleave({name: _run(each, frames, count) for name, each in found.items()}, config.repeats)
+            for count in config.labels
+        }
+        result = {
+            "what": f"{config.model}, {config.cameras} frame(s) of 640x480",
+            "machine": describe_machine(config.device),
+            "settings": asdict(config),
+            "not_here": absent,
+            "seconds": {str(count): taken for count, taken in seconds.items()},
+            "roofline": {str(count): rooflines(folder, config, count) for count in config.labels},
+            "peak_memory_bytes": measure_memory(folder, config, list(found)) if config.memory else {},
+        }
+    write_results(config.output, result, make_table(result))
+    plot(result, Path(config.output).with_suffix(".png"))
+    return result
+
+
+def _run(contender: Contender, frames: list[np.ndarray], labels: int) -> Callable[[], object]:
+    contender.prepare(labels)
+    vocabulary = contender.vocabulary
+
+    def run() -> None:
+        contender.run(frames, vocabulary)
+
+    return run
+
+
+def rooflines(folder: Path, config: SegmenterBenchmark, labels: int) -> dict[str, float]:
+    """Count the network's FLOPs and bytes and divide by what this machine reaches, in float32 and in half precision.
+
+    Bytes are those that must be moved: weights once, frames in, activations out. Returns counts, and seconds for each
+    precision: the larger of both times.
+    """
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from synseg_model.engines.torch_engine import TorchEngine
+
+    network = TorchEngine(folder / "model", "cpu").network
+    height, width = network.config.image.input_size(480, 640, network.encoder.patch)
+    images = torch.zeros(1, 3, height, width)
+    text = torch.zeros(labels, network.encoder.text_width)
+    # Frames are encoded once and labels decoded alike: one label and two tell the rest, in little memory.
+    counts = []
+    for few in (1, 2):
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            network(images, text[:1].expand(few, -1))
+        counts.append(counter.get_total_flops())
+    flops = config.cameras * (counts[0] + (labels - 1) * (counts[1] - counts[0]))
+    parameters = sum(p.numel() for p in [*network.encoder.clip.visual.parameters(), *network.decoder.parameters()])
+    values = parameters + config.cameras * labels * height * width
+    result = {"flops": flops, "values": values}
+    half = torch.float16 if config.device.startswith("cuda") else torch.bfloat16
+    for name, dtype in (("fp32", torch.float32), ("half", half)):
+        speed = machine_speed(config.device, dtype)
+        moved = values * dtype.itemsize + config.cameras * 640 * 480 * 3
+        result[f"{name}_seconds"] = max(flops / speed["flops_per_s"], moved / speed["bytes_per_s"])
+    return result
+
+
+def measure_memory(folder: Path, config: SegmenterBenchmark, names: list[str]) -> dict[str, dict[str, int]]:
+    """Run each contender once for each number of labels, in a process of its own; returns peak bytes."""
+    context, result = multiprocessing.get_context("spawn"), {}
+    for name in names:
+        for count in config.labels:
+            with context.Pool(1) as pool:
+                task = (name, folder, config.device, config.cameras, count)
+                result.setdefault(name, {})[str(count)] = pool.apply(_peak, task)
+    return result
+
+
+def _peak(name: str, folder: Path, device: str, cameras: int, labels: int) -> int:
+    contender = make_contender(name, folder, device)
+    frames = [np.zeros((480, 640, 3), np.uint8)] * cameras
+    _run(contender, frames, labels)()
+    return torch.cuda.max_memory_allocated() if device.startswith("cuda") else peak_memory()
+
+
+def make_table(result: dict) -> list[str]:
+    """Lay out milliseconds, contenders down and numbers of labels across, with the roofline below."""
+    counts = list(result["seconds"])
+    lines = [f"| ms, {result['what']} | " + " | ".join(f"K = {count}" for count in counts) + " |"]
+    lines.append("|---|" + "---|" * len(counts))
+    for name in next(iter(result["seconds"].values()), {}):
+        cells = [f"{1000 * result['seconds'][count][name]:.1f}" for count in counts]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    for precision in ("fp32", "half"):
+        cells = [f"{1000 * result['roofline'][count][f'{precision}_seconds']:.1f}" for count in counts]
+        lines.append(f"| roofline, {precision} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def plot(result: dict, path: Path) -> None:
+    """Draw seconds over the number of labels, both logarithmic."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7, 4.5))
+    counts = [int(count) for count in result["seconds"]]
+    for name in next(iter(result["seconds"].values()), {}):
+        axes.plot(counts, [result["seconds"][str(count)][name] for count in counts], marker="o", label=name)
+    for precision, style in (("fp32", "--"), ("half", ":")):
+        bound = [result["roofline"][str(count)][f"{precision}_seconds"] for count in counts]
+        axes.plot(counts, bound, style, color="black", label=f"roofline, {precision}")
+    axes.set(xscale="log", yscale="log", xlabel="labels", ylabel="seconds per call", title=result["what"])
+    axes.legend(fontsize=7)
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    main(jsonargparse.auto_cli(SegmenterBenchmark, as_positional=False))
