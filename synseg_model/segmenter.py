@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -36,9 +37,9 @@ class Segmenter:
             raise ValueError(f"max_labels {max_labels}: expected 1 to {LARGEST_LIMIT}")
         self.engine = engine
         config = engine.config
-        self._rules = LabelRules(
-            engine.count_tokens, config.templates, config.context_length, config.threshold, max_labels
-        )
+        # Labels come back: of those that are known, tokenising would be most of the time that a change takes.
+        count_tokens = lru_cache(maxsize=8192)(engine.count_tokens)
+        self._rules = LabelRules(count_tokens, config.templates, config.context_length, config.threshold, max_labels)
         self._cache = TextCache(engine, cache_dir)
         self._vocabulary: Vocabulary | None = None
         self._refine = make_refiner(refine, engine)

@@ -276,3 +276,13 @@ def test_each_result_belongs_to_one_vocabulary_while_another_thread_changes_it(s
         stop.set()
         changer.join()
     assert len(seen) > 1
+
+
+def test_known_labels_are_not_tokenised_again(null_engine, tmp_path):
+    counted, count = [], null_engine.count_tokens
+    null_engine.count_tokens = lambda text: counted.append(text) or count(text)
+    segmenter = Segmenter(null_engine, cache_dir=tmp_path)
+    segmenter.set_vocabulary(["ball", "grass"])
+    once = len(counted)
+    segmenter.set_vocabulary(["grass", "ball"])
+    assert once >= 2 and len(counted) == once
