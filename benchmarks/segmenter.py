@@ -33,7 +33,6 @@ class SegmenterBenchmark:
         cameras: frames of one call.
         model: an open_clip architecture with random weights as NAME@SIZE, a shipped model or a model folder.
         repeats: interleaved ones, whose median counts.
-        threads: of the CPU, 0 for all.
         memory: measure peak memory too, in a process for each contender and number of labels.
         output: JSON file; the plot and the Markdown table lie beside it.
     """
@@ -44,15 +43,12 @@ class SegmenterBenchmark:
     cameras: int = 1
     model: str = "ViT-B-16-quickgelu@352"
     repeats: int = 5
-    threads: int = 0
     memory: bool = True
     output: str = "benchmarks/results/segmenter.json"
 
 
 def main(config: SegmenterBenchmark) -> dict:
     """Measure all contenders in one run and write JSON, plot and table."""
-    if config.threads:
-        torch.set_num_threads(config.threads)
     frames = [np.random.default_rng(seed).integers(0, 256, (480, 640, 3), np.uint8) for seed in range(config.cameras)]
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -74,7 +70,7 @@ def main(config: SegmenterBenchmark) -> dict:
             "settings": asdict(config),
             "not_here": absent,
             "seconds": {str(count): taken for count, taken in seconds.items()},
-            "roofline": {str(count): rooflines(folder, config, count) for count in config.labels},
+            "roofline": rooflines(folder, config),
             "peak_memory_bytes": measure_memory(folder, config, list(found)) if config.memory else {},
         }
     write_results(config.output, result, make_table(result))
@@ -92,36 +88,37 @@ def _run(contender: Contender, frames: list[np.ndarray], labels: int) -> Callabl
     return run
 
 
-def rooflines(folder: Path, config: SegmenterBenchmark, labels: int) -> dict[str, float]:
+def rooflines(folder: Path, config: SegmenterBenchmark) -> dict[str, dict]:
     """Count the network's FLOPs and bytes and divide by what this machine reaches, in float32 and in half precision.
 
-    Bytes are those that must be moved: weights once, frames in, activations out. Returns counts, and seconds for each
-    precision: the larger of both times.
+    Bytes are those that must be moved: weights once, frames in, activations out. Returns, by number of labels, the
+    counts and the seconds of each precision: the larger of both times.
     """
     from torch.utils.flop_counter import FlopCounterMode
 
     from synseg_model.engines.torch_engine import TorchEngine
 
-    network = TorchEngine(folder / "model", "cpu").network
+    network = TorchEngine(folder / "model", "cpu", "fp32").network
     height, width = network.config.image.input_size(480, 640, network.encoder.patch)
-    images = torch.zeros(1, 3, height, width)
-    text = torch.zeros(labels, network.encoder.text_width)
-    # Frames are encoded once and labels decoded alike: one label and two tell the rest, in little memory.
+    images, text = torch.zeros(1, 3, height, width), torch.zeros(2, network.encoder.text_width)
     counts = []
-    for few in (1, 2):
+    for few in (1, 2):  # labels are decoded alike: one and two tell what each takes, in little memory
         with FlopCounterMode(display=False) as counter, torch.no_grad():
-            network(images, text[:1].expand(few, -1))
+            network(images, text[:few])
         counts.append(counter.get_total_flops())
-    flops = config.cameras * (counts[0] + (labels - 1) * (counts[1] - counts[0]))
     parameters = sum(p.numel() for p in [*network.encoder.clip.visual.parameters(), *network.decoder.parameters()])
-    values = parameters + config.cameras * labels * height * width
-    result = {"flops": flops, "values": values}
     half = torch.float16 if config.device.startswith("cuda") else torch.bfloat16
-    for name, dtype in (("fp32", torch.float32), ("half", half)):
-        speed = machine_speed(config.device, dtype)
-        moved = values * dtype.itemsize + config.cameras * 640 * 480 * 3
-        result[f"{name}_seconds"] = max(flops / speed["flops_per_s"], moved / speed["bytes_per_s"])
-    return result
+    types = {"fp32": torch.float32, "half": half}
+    speeds = {name: machine_speed(config.device, dtype) for name, dtype in types.items()}
+    result = {}
+    for labels in config.labels:
+        flops = config.cameras * (counts[0] + (labels - 1) * (counts[1] - counts[0]))
+        values = parameters + config.cameras * labels * height * width
+        row = result[str(labels)] = {"flops": flops, "values": values}
+        for name, dtype in types.items():
+            moved = values * dtype.itemsize + config.cameras * 640 * 480 * 3
+            row[f"{name}_seconds"] = max(flops / speeds[name]["flops_per_s"], moved / speeds[name]["bytes_per_s"])
+    return result | {"speeds": speeds}
 
 
 def measure_memory(folder: Path, config: SegmenterBenchmark, names: list[str]) -> dict[str, dict[str, int]]:

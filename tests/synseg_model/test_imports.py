@@ -37,6 +37,12 @@ def test_modules_around_the_segmenter_load_no_torch():
     assert not loaded & set(HEAVY)
 
 
+def test_building_engines_loads_neither_torch_nor_a_tensorrt_before_it_is_asked_to():
+    loaded = modules_after("import synseg_model.build_engine")
+    assert "synseg_model.engines.tensorrt_build" in loaded
+    assert not loaded & {*HEAVY, "tensorrt_rtx", "pycuda"}
+
+
 @pytest.mark.parametrize("damage", ["unknown", "no-folder", "empty", "no-weights", "cut-weights", "no-config"])
 def test_a_missing_or_damaged_model_is_known_before_torch_is_loaded(tmp_path, damage):
     folder = tmp_path / "model"
