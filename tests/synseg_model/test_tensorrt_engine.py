@@ -1,0 +1,41 @@
+"""The TensorRT engine on a GPU; tests of building, which need none, are in test_tensorrt.py."""
+
+import numpy as np
+import pytest
+
+from synseg_model.engines import load_engine
+from synseg_model.engines.engine_cache import EngineCache
+from synseg_model.engines.tensorrt_build import Profile
+from synseg_model.engines.tensorrt_flavour import missing
+from synseg_model.parity import draw_picture
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(missing() is not None, reason=missing() or "")]
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory, exported_small):
+    from synseg_model.engines.tensorrt_engine import TensorRtEngine
+
+    profile = Profile(labels=4, cameras=2, side=640)
+    return TensorRtEngine(exported_small, cache=EngineCache(tmp_path_factory.mktemp("cache")), profile=profile)
+
+
+@pytest.mark.parametrize("labels", [1, 4, 11])
+@pytest.mark.parametrize("cameras", [1, 2, 5])
+def test_activations_are_onnxruntimes_whatever_passes_they_take(engine, exported_small, labels, cameras):
+    reference = load_engine(exported_small, "onnxruntime", "cpu")
+    text = reference.encode_text([f"label {i}" for i in range(labels)])
+    sizes = [(64, 64), (131, 77), (64, 64), (480, 640), (64, 64)]
+    frames = [draw_picture(seed, *size) for seed, size in enumerate(sizes[:cameras])]
+    for ours, theirs in zip(engine.activations(frames, text), reference.activations(frames, text), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-3)
+
+
+def test_a_frame_larger_than_the_profile_is_refused_with_the_limit(engine):
+    with pytest.raises(ValueError, match="takes sides up to 640"):
+        engine.activations([np.zeros((10, 641, 3), np.uint8)], engine.encode_text(["ball"]))
+
+
+def test_a_gpu_that_is_not_there_is_refused(exported_small):
+    with pytest.raises(ValueError, match="CUDA device"):
+        load_engine(exported_small, "tensorrt", "cuda:99")
