@@ -472,3 +472,16 @@ def test_street_photographs_pass_through_the_shipped_model(tmp_path):
     options = ["--labels", "road, car, tree, building, sky", "--output", str(tmp_path / "out")]
     assert cli.main(["segment", *pictures, *options]) == 0
     assert len(summary(tmp_path / "out")["images"]) == 3
+
+
+def test_options_of_the_engine_are_passed_on_and_are_part_of_what_results_are(
+    null_engine, monkeypatch, photos, tmp_path, capsys
+):
+    given = {}
+    load = "synseg_model.segmenter.load_engine"
+    monkeypatch.setattr(load, lambda *_, **options: given.update(options) or null_engine)
+    output = tmp_path / "out"
+    assert segment(photos, output, "--precision", "bf16", "--keep-labels", "5") == 0
+    assert given == {"precision": "bf16", "keep_labels": 5}
+    assert segment(photos, output) == 2
+    assert "precision" in one_line(capsys.readouterr().err.splitlines(keepends=True)[-1])
