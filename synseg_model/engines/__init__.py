@@ -48,11 +48,15 @@ def load_engine(model: str | Path, engine: str = "auto", device: str = "auto", *
     """Load a model into the engine asked for.
 
     engine: "auto" (the best that is there for this model), "torch" for a model's weights, "onnxruntime" and "tensorrt"
-    for an exported folder.
+    for an exported folder; "null" or "null:MILLISECONDS" for no network, whatever the model (see null_engine.py).
     device: "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:N".
     options: of the torch engine, the only one that has any: precision, keep_labels, cuda_graphs; see `TorchEngine`.
     Raise ValueError for an unknown engine, device or option, ModelError for a model that cannot be loaded.
     """
+    if engine.partition(":")[0] == "null":
+        from synseg_model.engines.null_engine import NullEngine
+
+        return NullEngine.from_name(engine)
     if engine not in ENGINES:
         raise ValueError(f"engine {engine!r}: expected one of {', '.join(ENGINES)}")
     check_model(model)  # before torch, whose import takes seconds
