@@ -10,10 +10,10 @@ import numpy as np
 
 from synseg_model.frames import image_fields
 from synseg_model.result import Result
-from synseg_model.visualize import palette
+from synseg_model.visualize import colors_of
 from synseg_model.vocabulary import Vocabulary
 
-MONO8_LABELS = 254  # more labels than this need a mono16 label map
+MONO8_LABELS = 254  # larger ids than this need a mono16 label map; 255 is "unlabeled" to some consumers
 
 # What a MessageMaker builds, by package.
 MESSAGES = {
@@ -32,9 +32,9 @@ def camera_of(topic: str) -> str:
 class MessageMaker:
     """Make messages that say what a Result says.
 
-    types: the classes of MESSAGES by name; each is called with all of its fields as keywords. sequence: turns (N) uint8
-    or float32 into what those classes hold in fields of that element type. Headers and stamps are the library's own and
-    are passed on as they are.
+    types: the classes of MESSAGES by name; each is called with all of its fields as keywords. sequence: turns (N)
+    uint8, uint16 or float32 into what those classes hold in fields of that element type. Headers and stamps are the
+    library's own and are passed on as they are.
     """
 
     def __init__(self, types: Mapping[str, type], sequence: Callable[[np.ndarray], Any]) -> None:
@@ -54,6 +54,7 @@ class MessageMaker:
             height=height,
             width=width,
             labels=list(result.labels),
+            ids=self._ids(result.vocabulary),
             masks=[self.class_mask(result, index, header) for index in result.present],
         )
 
@@ -62,7 +63,7 @@ class MessageMaker:
         x, y, width, height = result.roi(index)
         mask = result.mask(index)[y : y + height, x : x + width]
         return self._types["ClassMask"](
-            id=index + 1,
+            id=result.vocabulary.ids[index],
             label=result.labels[index],
             score=result.score(index),
             area=result.area(index),
@@ -71,8 +72,8 @@ class MessageMaker:
         )
 
     def label_map(self, result: Result, header: Any) -> Any:
-        """Make the label map: mono8, or mono16 where the vocabulary has over 254 labels; 0 is background."""
-        if len(result.labels) <= MONO8_LABELS:
+        """Make the label map: mono8, or mono16 where the vocabulary has an id over 254; 0 is background."""
+        if max(result.vocabulary.ids) <= MONO8_LABELS:
             return self.image(result.label_map.astype(np.uint8), "mono8", header)
         return self.image(result.label_map, "mono16", header)
 
@@ -86,6 +87,7 @@ class MessageMaker:
             header=header,
             vocabulary_version=version,
             labels=list(result.labels),
+            ids=self._ids(result.vocabulary),
             inference_ms=float(inference_ms),
         )
 
@@ -95,11 +97,15 @@ class MessageMaker:
             stamp=stamp,
             version=version,
             labels=list(vocabulary.labels) if vocabulary else [],
+            ids=self._ids(vocabulary),
             thresholds=self._sequence(vocabulary.thresholds if vocabulary else np.zeros(0, np.float32)),
-            colors=self._colors(palette(len(vocabulary))) if vocabulary else [],
+            colors=self._colors(colors_of(vocabulary)) if vocabulary else [],
             accepted=not refusal,
             message=refusal,
         )
+
+    def _ids(self, vocabulary: Vocabulary | None) -> Any:
+        return self._sequence(np.array(vocabulary.ids if vocabulary else (), np.uint16))
 
     def _colors(self, palette_rgb: np.ndarray) -> list[Any]:
         color = self._types["ColorRGBA"]

@@ -32,7 +32,8 @@ class Result:
     own resolution. shape: (H, W) of the picture in pixels.
 
     Everything is computed from `maps` on first use and kept, except single activations and masks. Labels are
-    known by their index i from 0; label_map says i+1. Arrays are read-only, as they are shared.
+    known by their index i from 0; label_map says their id, which is i+1 unless the vocabulary has ids of its own.
+    Arrays are read-only, as they are shared.
     """
 
     def __init__(self, vocabulary: Vocabulary, maps: np.ndarray, shape: tuple[int, int]) -> None:
@@ -47,6 +48,11 @@ class Result:
     def labels(self) -> tuple[str, ...]:
         """Labels in the order of activations and masks."""
         return self.vocabulary.labels
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """What label_map and messages call the labels: from 1, 0 is background."""
+        return self.vocabulary.ids
 
     def activation(self, index: int) -> np.ndarray:
         """Return the activation (H,W) float32 in [0, 1] of one label."""
@@ -76,7 +82,7 @@ class Result:
 
     @property
     def label_map(self) -> np.ndarray:
-        """(H,W) uint16: i+1 of the most active label that reaches its threshold, 0 where none does."""
+        """(H,W) uint16: the id of the most active label that reaches its threshold, 0 where none does."""
         return self._decision[0]
 
     @cached_property
@@ -133,11 +139,11 @@ class Result:
             cv2.threshold(plane, float(below), 0, cv2.THRESH_TOZERO, dst=reaching)
             cv2.compare(reaching, winning, cv2.CMP_GT, dst=wins)  # of equals the first label wins
             cv2.max(winning, reaching, dst=winning)
-            number.fill(index + 1)
+            number.fill(self.vocabulary.ids[index])
             cv2.copyTo(number, wins, label_map)
         free = np.flatnonzero(self.vocabulary.thresholds == 0)
         if free.size:  # an activation of 0 reaches a threshold of 0, but does not win the comparison above
-            label_map[label_map == 0] = free[0] + 1
+            label_map[label_map == 0] = self.vocabulary.ids[free[0]]
         return _frozen(label_map), _frozen(winning), _frozen(largest)
 
     def _measure(self, index: int) -> _Statistics:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from synseg_model import fonts
 from synseg_model.result import Result
-from synseg_model.vocabulary import LARGEST_LIMIT
+from synseg_model.vocabulary import LARGEST_LIMIT, Vocabulary
 
 OPACITY = 0.45
 MOST_NAMES = 40  # plates on one picture; the largest regions are named
@@ -49,6 +49,11 @@ def palette(count: int) -> np.ndarray:
     return array
 
 
+def colors_of(vocabulary: Vocabulary) -> np.ndarray:
+    """Return the colours (K,3) uint8 RGB of a vocabulary's labels: those of their ids."""
+    return palette(max(vocabulary.ids))[np.array(vocabulary.ids) - 1]
+
+
 def overlay(image: np.ndarray, result: Result, opacity: float = OPACITY, names: bool = True) -> np.ndarray:
     """Draw a result over its picture (H,W,3) uint8 RGB: tinted regions of the label map, contours, and names.
 
@@ -57,7 +62,8 @@ def overlay(image: np.ndarray, result: Result, opacity: float = OPACITY, names: 
     if image.shape != (*result.shape, 3) or image.dtype != np.uint8:
         raise ValueError(f"image of shape {image.shape} and {image.dtype}: expected {(*result.shape, 3)} of uint8")
     image = np.ascontiguousarray(image)
-    colors = palette(len(result.labels))
+    names_by_id = dict(zip(result.ids, result.labels, strict=True))
+    colors = palette(max(result.ids))
     ids, compact = _compact(result.label_map)
     table = np.zeros((256, 3), np.uint8)
     table[1 : len(ids) + 1] = colors[ids - 1]
@@ -70,7 +76,7 @@ def overlay(image: np.ndarray, result: Result, opacity: float = OPACITY, names: 
     # clean.
     cv2.copyTo(tint, cv2.min(edges, compact), drawn)
     if names:
-        _draw_names(drawn, compact, [(int(i), result.labels[i - 1], colors[i - 1]) for i in ids])
+        _draw_names(drawn, compact, [(int(i), names_by_id[i], colors[i - 1]) for i in ids])
     return drawn
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numbers
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, replace
+from itertools import count, islice
 
 import numpy as np
 
@@ -32,15 +32,22 @@ class Vocabulary:
 
     labels: distinct texts. thresholds: (K,) float32 in [0, 1]; a pixel whose activation reaches it belongs to
     the label. embeddings: (K,D) float32, as the model's decoder takes them. fingerprint: of the engine that
-    made them. Arrays are read-only.
+    made them. ids: what the labels are in label maps and messages, distinct and from 1; without them 1 to K. Arrays
+    are read-only.
     """
 
     labels: tuple[str, ...]
     thresholds: np.ndarray
     embeddings: np.ndarray
     fingerprint: str
+    ids: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
+        if not self.ids:
+            object.__setattr__(self, "ids", tuple(range(1, len(self.labels) + 1)))
+        distinct = len(set(self.ids)) == len(self.ids) == len(self.labels)
+        if not distinct or not all(1 <= number <= LARGEST_LIMIT for number in self.ids):
+            raise ValueError(f"ids {self.ids[:10]} for {len(self.labels)} labels: expected distinct ones, from 1")
         for name, ndim in (("thresholds", 1), ("embeddings", 2)):
             array = np.array(getattr(self, name), np.float32)
             if array.ndim != ndim or len(array) != len(self.labels):
@@ -50,6 +57,18 @@ class Vocabulary:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def following(self, previous: Vocabulary | None) -> Vocabulary:
+        """Return this vocabulary with the ids of the one before: labels that stay keep theirs, others get free ones.
+
+        The smallest free ids are given, so none exceeds the size of the largest vocabulary in a row of such.
+        """
+        before = zip(previous.labels, previous.ids, strict=True) if previous else ()
+        known = {_case_key(label): number for label, number in before}
+        kept = [known.get(_case_key(label)) for label in self.labels]
+        taken = {number for number in kept if number}
+        free = (number for number in count(1) if number not in taken)
+        return replace(self, ids=tuple(number or next(free) for number in kept))
 
 
 @dataclass(frozen=True)

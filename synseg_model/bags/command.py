@@ -163,7 +163,8 @@ class _Job:
             if not thresholds and threshold is not None:
                 thresholds = [threshold] * len(request.labels)
             before = self._segmenter.vocabulary
-            now = self._segmenter.set_vocabulary(request.labels, thresholds)
+            now = self._segmenter.prepare_vocabulary(request.labels, thresholds).following(before)
+            self._segmenter.use(now)
         except ValueError as error:
             logger.warning("refused a recorded vocabulary, version %d stays: %s", self._version, error)
             self._write_status(timestamp, str(error))

@@ -32,6 +32,10 @@ class Painted:
     label_map: np.ndarray
 
     @property
+    def ids(self) -> range:
+        return range(1, len(self.labels) + 1)
+
+    @property
     def shape(self) -> tuple[int, int]:
         return self.label_map.shape
 
