@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
-import yaml
 from ament_index_python.packages import get_package_share_directory
 from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import EnvironmentVariable, LaunchConfiguration
-from launch_ros.actions import Node
+from launch_ros.actions import LifecycleNode
 from launch_ros.parameter_descriptions import ParameterValue
+
+from synseg_ros.parameters import NodeSettings, from_text
 
 CONFIG = Path(get_package_share_directory("synseg_ros"), "config", "synseg.yaml")
 
-# Arguments that set the parameter of their name; where one is not given, the parameter file's value stands.
-PARAMETERS = {
-    "camera": "Topic of the camera, a sensor_msgs/Image",
-    "camera_name": "The <camera> in the output topics synseg/<camera>/...; by default taken from its topic",
-    "model": "A shipped model, a model folder, or a CLIPSeg id",
-    "engine": "How the network is run: auto, or the name of an engine, such as torch",
-    "device": "Where the network is run: auto, cpu or cuda:0",
-    "labels": "The vocabulary to start with, separated by commas; by default none, wait for synseg/vocab",
-    "threshold": "Activation from which on a pixel belongs to a label, 0 to 1; 0 is the model's own",
-}
 # Fast DDS sends pictures to processes of this machine through half a megabyte of shared memory by default, in which an
 # image of 640x480 (0.9 MB) is mostly lost. This makes it 17 MB, of which three processes fit into the 64 MB of a Docker
 # container; DEFAULT keeps UDP for other machines. Other middlewares do not read the variable.
@@ -31,6 +23,7 @@ LARGE = "DEFAULT?sockets_size=8MB"
 TRANSPORTS = EnvironmentVariable("FASTDDS_BUILTIN_TRANSPORTS", default_value=LARGE)
 OTHERS = {
     "params_file": (str(CONFIG), "Parameter file of the node; the arguments above come before it"),
+    "name": ("synseg", "Name of the node"),
     "namespace": ("", "Namespace of the node and of its topics"),
     "log_level": ("info", "debug, info, warn, error or fatal"),
     "transports": (TRANSPORTS, "FASTDDS_BUILTIN_TRANSPORTS of the node, by default as set, else " + LARGE),
@@ -38,32 +31,32 @@ OTHERS = {
 
 
 def generate_launch_description() -> LaunchDescription:
-    """Return the arguments and the node."""
-    defaults = yaml.safe_load(CONFIG.read_text())["/**"]["ros__parameters"]
+    """Return the arguments, one for each parameter of the node and some more, and the node."""
     arguments = []
-    for name, description in PARAMETERS.items():
-        shown = f" (parameter file: {defaults[name]})" if defaults.get(name) not in (None, "") else ""
-        arguments.append(DeclareLaunchArgument(name, default_value="", description=description + shown))
+    for field in dataclasses.fields(NodeSettings):
+        several = " (several are separated by commas)" if isinstance(field.default, tuple) else ""
+        shown = f" [{field.default}]" if field.default not in ((), "") else ""
+        description = field.metadata["description"] + several + shown
+        arguments.append(DeclareLaunchArgument(field.name, default_value="", description=description))
     for name, (default, description) in OTHERS.items():
         arguments.append(DeclareLaunchArgument(name, default_value=default, description=description))
     return LaunchDescription([*arguments, OpaqueFunction(function=start_node)])
 
 
-def start_node(context: LaunchContext) -> list[Node]:
+def start_node(context: LaunchContext) -> list[LifecycleNode]:
     """Return the node, with the parameter file and on top of it the arguments that were given."""
-    given = {name: LaunchConfiguration(name).perform(context).strip() for name in PARAMETERS}
-    # The type is named, or launch would read the label "no" or the model "2024" as YAML.
-    parameters = {name: ParameterValue(value, value_type=str) for name, value in given.items() if value}
-    if given["labels"]:
-        labels = [label.strip() for label in given["labels"].split(",")]
-        parameters["labels"] = ParameterValue(labels, value_type=list[str])
-    if given["threshold"]:
-        parameters["threshold"] = ParameterValue(_number("threshold", given["threshold"]), value_type=float)
+    parameters = {}
+    for field in dataclasses.fields(NodeSettings):
+        text = LaunchConfiguration(field.name).perform(context).strip()
+        if text:
+            # The type is named, or launch would read the label "no" or the model "2024" as YAML.
+            kind = list[str] if isinstance(field.default, tuple) else type(field.default)
+            parameters[field.name] = ParameterValue(from_text(field, text), value_type=kind)
     return [
-        Node(
+        LifecycleNode(
             package="synseg_ros",
             executable="segment_node",
-            name="synseg",
+            name=LaunchConfiguration("name"),
             namespace=LaunchConfiguration("namespace"),
             parameters=[LaunchConfiguration("params_file"), parameters],
             arguments=["--ros-args", "--log-level", LaunchConfiguration("log_level")],
@@ -72,10 +65,3 @@ def start_node(context: LaunchContext) -> list[Node]:
             emulate_tty=True,
         )
     ]
-
-
-def _number(name: str, text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise ValueError(f"{name}:={text}: expected a number, such as {name}:=0.5") from None

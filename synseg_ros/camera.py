@@ -23,13 +23,16 @@ from std_msgs.msg import Header, String
 from synseg_ros.camera_sources import Shot, open_camera_source
 from synseg_ros.conversions import image_from_array
 from synseg_ros.msg import FrameInfo
-from synseg_ros.parameters import CameraSettings, declare
+from synseg_ros.parameter_server import declare
+from synseg_ros.parameters import CameraSettings
 from synseg_ros.qos import EVERY_MESSAGE, EVERY_MESSAGE_SO_FAR, LATCHED
 
 WRONG_START = 2
 ANSWER_SECONDS = 5.0  # until a frame that was not answered is sent again
-FIRST_ANSWER_SECONDS = 1.0
 ATTEMPTS = 4
+# Before the first answer, whoever answers may still be starting: ask more often, and for longer.
+FIRST_ANSWER_SECONDS = 1.0
+FIRST_ATTEMPTS = 60
 
 
 class CameraPlayer(Node):
@@ -104,13 +107,13 @@ class CameraPlayer(Node):
         header = self._header()
         self._awaited = (header.stamp.sec, header.stamp.nanosec)
         self._answered.clear()
-        for attempt in range(ATTEMPTS):
+        for attempt in range(ATTEMPTS if self._heard else FIRST_ATTEMPTS):
             self._publish(shot, header, again=attempt > 0)
-            # The first frame may come before the subscriber's side of the connection is up: try again soon.
             patience = ANSWER_SECONDS if self._heard else min(ANSWER_SECONDS, FIRST_ANSWER_SECONDS)
             if self._answered.wait(patience) or self._stopping.is_set():
                 self._heard = True
                 return
+        self._heard = True  # or never will be: the next frames need not be as patient
         self.unanswered += 1
         self.get_logger().warning(f"no answer to a frame on {self.settings.wait_for}; going on with the next")
 

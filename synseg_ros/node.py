@@ -1,237 +1,296 @@
-"""The segmentation node: a camera topic and a vocabulary in, masks out. Run as python -m synseg_ros.node.
+"""The segmentation node: camera topics and a vocabulary in, masks out. Run as python -m synseg_ros.node.
 
-The executor's thread takes messages and checks them; the worker's thread owns the engine; the encoder's
-thread prepares vocabularies, which the worker installs between two frames.
+A lifecycle node: configure loads the model and takes vocabularies, activate listens to the cameras, deactivate stops
+that within a frame, cleanup frees all. The executor's thread takes messages; the pipeline's threads do the work.
 """
 
 from __future__ import annotations
 
+import gc
+import os
 import sys
-import time
-from collections.abc import Mapping
-from copy import copy
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable
 from typing import Any
 
 import rclpy
-from diagnostic_msgs.msg import DiagnosticArray
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rclpy.clock import Clock, ClockType
 from rclpy.exceptions import ParameterException
-from rclpy.executors import ExternalShutdownException
-from rclpy.node import Node
-from rclpy.qos_overriding_options import QoSOverridingOptions
-from rclpy.time import Time
-from sensor_msgs.msg import Image
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
 from synseg_model import Segmenter
-from synseg_model.frames import FrameError, check_image, image_to_rgb
-from synseg_model.vocabulary import Vocabulary
+from synseg_ros.cameras import Camera
 from synseg_ros.conversions import MAKER
-from synseg_ros.diagnostics import CameraStatistics, RateLimit
+from synseg_ros.diagnostics import memory, pairs, worst
 from synseg_ros.msg import VocabularyStatus
-from synseg_ros.parameters import NodeSettings, camera_name, declare
-from synseg_ros.publications import CameraOutputs
-from synseg_ros.qos import LATCHED, NEWEST_FRAME
-from synseg_ros.vocabulary_input import Request, VocabularyEncoder, VocabularySubscription
-from synseg_ros.worker import Worker
+from synseg_ros.parameter_server import LiveSettings
+from synseg_ros.parameters import NodeSettings
+from synseg_ros.pipeline import ActiveVocabulary, Pipeline
+from synseg_ros.qos import LATCHED
+from synseg_ros.vocabulary_input import Request, VocabularySubscription
 
 LABELS_SHOWN = 20
 WRONG_START = 2  # exit status for a model or parameter that cannot work
+DONE, REFUSED = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
 
-@dataclass(frozen=True)
-class ActiveVocabulary:
-    """The vocabulary in use and its version, which all made with it carries; 0 while there is none."""
+class SynSegNode(LifecycleNode):
+    """Segment cameras with the vocabulary that was asked for last.
 
-    version: int = 0
-    vocabulary: Vocabulary | None = None
-
-
-@dataclass(frozen=True)
-class Camera:
-    """What belongs to one camera."""
-
-    topic: str
-    outputs: CameraOutputs
-    statistics: CameraStatistics
-    warnings: RateLimit
-
-
-class SynSegNode(Node):
-    """Segment a camera with the vocabulary that was asked for last.
-
-    Raises ModelError when the model cannot be loaded and ParameterException for a parameter of wrong type or
-    range. close() ends the threads. Options, such as parameter_overrides, are those of rclpy's Node.
+    Raises ParameterException for a parameter of wrong type or value. start() configures and activates it at once;
+    close() ends the threads. Options, such as parameter_overrides, are those of rclpy's Node.
     """
 
     def __init__(self, **options: Any) -> None:
         super().__init__("synseg", **options)
-        self.settings = settings = declare(self, NodeSettings)
-        self._segmenter = Segmenter.load(
+        self._live = LiveSettings(self, NodeSettings, self._settings_changed)
+        self._pipeline: Pipeline | None = None
+        self._cameras: dict[str, Camera] = {}
+        self._release: list[Callable[[], object]] = []  # what undoes configure, in the order of doing
+        self._last = ActiveVocabulary()  # which a later configure goes on with
+        self._state, self._error = "unconfigured", ""
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        # On a clock that nobody sets back.
+        self.create_timer(1.0, self._every_second, clock=Clock(clock_type=ClockType.STEADY_TIME))
+
+    @property
+    def settings(self) -> NodeSettings:
+        """The parameters in force."""
+        return self._live.value
+
+    def start(self) -> bool:
+        """Configure and activate; return False when that failed, which the log explains."""
+        return self.trigger_configure() == DONE and self.trigger_activate() == DONE
+
+    def close(self) -> bool:
+        """End the threads; return False where one is still busy in a call of the engine."""
+        return self._pipeline is None or self._pipeline.stop()
+
+    # Transitions
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Load the model and take vocabularies; on an error say why and stay unconfigured."""
+        self._state = "configuring"
+        try:
+            self._configure()
+        except Exception as error:
+            self._clean_up()
+            if self.context.ok():  # else the process is being ended
+                hint = "; the torch engine needs: make env, or pip install 'synseg[torch]'"
+                self._error = " ".join(str(error).split()) + (hint if isinstance(error, ModuleNotFoundError) else "")
+                self.get_logger().error(f"cannot be configured: {self._error or type(error).__name__}")
+            return REFUSED
+        self._state, self._error = "inactive", ""
+        return DONE
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Listen to the cameras, and publish."""
+        for camera in self._cameras.values():
+            camera.listen()
+        self._pipeline.worker.resume()
+        self._state = "active"
+        return DONE
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Listen no more; what is in the engine just now is not published."""
+        self._pipeline.worker.pause()
+        for camera in self._cameras.values():
+            camera.ignore()
+        self._state = "inactive"
+        return DONE
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Free the model and all topics but /diagnostics; the vocabulary is remembered."""
+        self._clean_up()
+        return DONE
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Free everything."""
+        self._clean_up("finalized")
+        return DONE
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Free everything after a transition that went wrong, and be as before the first configure."""
+        self._clean_up()
+        self.get_logger().error("a transition failed: unconfigured again")
+        return DONE
+
+    def _configure(self) -> None:
+        settings = self.settings
+        segmenter = Segmenter.load(
             settings.model,
             engine=settings.engine,
             device=settings.device,
             max_labels=settings.max_labels,
             cache_dir=settings.cache_dir or None,
         )
-        self._active = ActiveVocabulary()  # replaced as a whole, on the worker's thread only
-        self._worker: Worker[Image] = Worker(self._segment, self._report)
-        self._encoder = VocabularyEncoder(
-            self._prepare,
-            on_ready=lambda vocabulary: self._worker.between_frames(partial(self._install, vocabulary)),
-            on_refused=lambda error: self._worker.between_frames(partial(self._refuse, error)),
+        self._pipeline = pipeline = Pipeline(
+            segmenter, self, lambda: self.settings, on_error=self._report, version=self._last.version
         )
         self._status = self.create_publisher(VocabularyStatus, "synseg/active_vocab", LATCHED)
-        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
-        self._cameras: dict[str, Camera] = {}
-        self._add_camera(camera_name(settings), settings.camera)
-        self._vocabulary_input = VocabularySubscription(self, "synseg/vocab", self._encoder.request)
-        self.create_timer(1.0, self._publish_diagnostics)
-        self._publish_status()
-        self._worker.start()
-        self._encoder.start()
-        if settings.labels:
-            self._encoder.request((settings.labels, ()))
-        engine = self._segmenter.engine
+        self._release.append(lambda: self.destroy_publisher(self._status))
+        for name, topic in settings.cameras().items():
+            self._cameras[name] = camera = Camera(
+                self, name, topic, lambda: self.settings, pipeline.worker.offer, lambda: bool(pipeline.active.version)
+            )
+            self._release.append(camera.destroy)
+        self._publish_status(pipeline.active, "")
+        pipeline.start()
+        first: Request | None = self._last.request or ((settings.labels, ()) if settings.labels else None)
+        if first:
+            pipeline.request(first)
+        self._release.append(VocabularySubscription(self, "synseg/vocab", pipeline.request).close)
+        topics = ", ".join(camera.topic for camera in self._cameras.values())
         self.get_logger().info(
-            f"segmenting {settings.camera} with {settings.model} ({engine.name} on {engine.device}); "
+            f"segmenting {topics} with {settings.model} ({segmenter.engine.name} on {segmenter.engine.device}); "
             f"labels are taken from {self.resolve_topic_name('synseg/vocab')}"
         )
 
-    def close(self) -> None:
-        """End the threads after the frame and the vocabulary at hand."""
-        self._encoder.stop()
-        self._worker.stop()
-
-    def _add_camera(self, name: str, topic: str) -> None:
-        self._cameras[name] = Camera(topic, CameraOutputs(self, name), CameraStatistics(), RateLimit())
-        self.create_subscription(
-            Image,
-            topic,
-            partial(self._take_frame, name),
-            copy(NEWEST_FRAME),  # rclpy writes the overrides into the profile that it is given
-            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
-        )
+    def _clean_up(self, state: str = "unconfigured") -> None:
+        self._state = state
+        pipeline, self._pipeline = self._pipeline, None
+        if pipeline is not None:
+            self._last = pipeline.active
+            pipeline.worker.pause()
+            pipeline.stop()
+        for undo in reversed(self._release):
+            undo()
+        self._release.clear()
+        self._cameras.clear()
+        del pipeline
+        gc.collect()  # the engine has references in circles
+        torch = sys.modules.get("torch")
+        if torch is not None and torch.cuda.is_initialized():
+            torch.cuda.empty_cache()
 
     # On the executor's thread
 
-    def _take_frame(self, name: str, message: Image, info: Mapping[str, Any]) -> None:
-        camera = self._cameras[name]
-        camera.statistics.received(info)
-        try:
-            check_image(message)
-        except FrameError as error:
-            camera.statistics.error("bad", str(error))
-            self._warn(camera, f"skipped a frame of {camera.topic}: {error}")
-            return
-        if self._active.vocabulary is None or not camera.outputs.wanted():
-            camera.statistics.count("idle")
-        elif not self._worker.offer(name, message):
-            camera.statistics.count("dropped")
+    def _settings_changed(self, settings: NodeSettings) -> None:
+        if self._pipeline is not None:
+            self._pipeline.refresh()  # thresholds and class topics may be others
 
-    def _publish_diagnostics(self) -> None:
-        active, engine = self._active, self._segmenter.engine
-        values = {
+    def _every_second(self) -> None:
+        if self._state == "active":
+            for camera in self._cameras.values():
+                camera.follow()
+        settings, active = self.settings, self._active()
+        statuses = [
+            camera.statistics.status(
+                f"{self.get_name()}: {name}",
+                self._values(active) | {"topic": camera.topic, "queue age (ms)": self._queue_age(name)},
+                ready=active.version > 0,
+                stale_seconds=settings.stale_seconds if self._state == "active" else float("inf"),
+                slow_ms=settings.slow_ms,
+            )
+            for name, camera in self._cameras.items()
+        ]
+        message = DiagnosticArray()
+        message.header.stamp = self.get_clock().now().to_msg()
+        message.status = [*statuses, self._own_status(statuses, active)]
+        self._diagnostics.publish(message)
+
+    def _own_status(self, cameras: list[DiagnosticStatus], active: ActiveVocabulary) -> DiagnosticStatus:
+        stale = [
+            f"{name} ({camera.topic})"
+            for name, camera in self._cameras.items()
+            if self._state == "active" and camera.statistics.silence() > self.settings.stale_seconds
+        ]
+        message = self._error or self._state + (f"; no frames from {', '.join(stale)}" if stale else "")
+        values = {"state": self._state, **self._values(active), **memory()}
+        values |= {"stale cameras": ", ".join(stale), "last error": self._error}
+        level = DiagnosticStatus.ERROR if self._error else worst(cameras)
+        return DiagnosticStatus(name=self.get_name(), level=level, message=message, values=pairs(values))
+
+    def _values(self, active: ActiveVocabulary) -> dict[str, str]:
+        engine = self._pipeline.segmenter.engine if self._pipeline else None
+        return {
             "model": self.settings.model,
-            "engine": engine.name,
-            "device": engine.device,
+            "engine": engine.name if engine else "",
+            "device": engine.device if engine else "",
             "vocabulary version": str(active.version),
             "labels": str(len(active.vocabulary) if active.vocabulary else 0),
         }
-        message = DiagnosticArray()
-        message.header.stamp = self.get_clock().now().to_msg()
-        message.status = [
-            camera.statistics.status(f"{self.get_name()}: {name}", values, ready=active.vocabulary is not None)
-            for name, camera in self._cameras.items()
-        ]
-        self._diagnostics.publish(message)
 
-    # On the encoder's thread
+    def _active(self) -> ActiveVocabulary:
+        return self._pipeline.active if self._pipeline else ActiveVocabulary()
 
-    def _prepare(self, request: Request) -> Vocabulary:
-        labels, thresholds = request
-        if not thresholds and self.settings.threshold > 0:
-            thresholds = [self.settings.threshold] * len(labels)
-        return self._segmenter.prepare_vocabulary(labels, thresholds or None)
+    def _queue_age(self, camera: str) -> str:
+        frame = self._pipeline.worker.waiting(camera)
+        return f"{1e3 * frame.age():.1f}" if frame else "0.0"
 
     # On the worker's thread
 
-    def _install(self, vocabulary: Vocabulary) -> None:
-        if not _same(vocabulary, self._active.vocabulary):
-            self._active = ActiveVocabulary(self._active.version + 1, vocabulary)
-            shown = ", ".join(vocabulary.labels[:LABELS_SHOWN])
-            more = f" and {len(vocabulary) - LABELS_SHOWN} more" if len(vocabulary) > LABELS_SHOWN else ""
-            self.get_logger().info(f"vocabulary {self._active.version}: {shown}{more}")
-        self._publish_status()
+    def publish(self, camera: str, *result: Any) -> None:
+        """Publish a frame's result, as the pipeline has it."""
+        self._cameras[camera].publish(*result)
 
-    def _refuse(self, error: Exception) -> None:
-        self.get_logger().warning(f"refused a vocabulary, version {self._active.version} stays: {error}")
-        self._publish_status(refusal=str(error) or type(error).__name__)
+    def failed(self, camera: str, kind: str, reason: str) -> None:
+        """Note that a frame came to nothing."""
+        if self.context.ok():
+            self._cameras[camera].failed(kind, reason)
 
-    def _publish_status(self, refusal: str = "") -> None:
+    def announce(self, active: ActiveVocabulary, refusal: str) -> None:
+        """Tell which vocabulary is in use, or why one was refused: what ids mean comes before the status."""
+        for camera in tuple(self._cameras.values()):
+            camera.outputs.announce(active.vocabulary, self.get_clock().now().to_msg())
+        if refusal:
+            self.get_logger().warning(f"refused a vocabulary, version {active.version} stays: {refusal}")
+        elif active.version != self._last.version:
+            shown = ", ".join(active.vocabulary.labels[:LABELS_SHOWN])
+            more = f" and {len(active.vocabulary) - LABELS_SHOWN} more" if len(active.vocabulary) > LABELS_SHOWN else ""
+            self.get_logger().info(f"vocabulary {active.version}: {shown}{more}")
+        self._last = active
+        self._publish_status(active, refusal)
+
+    def _publish_status(self, active: ActiveVocabulary, refusal: str) -> None:
         now = self.get_clock().now().to_msg()
-        self._status.publish(MAKER.vocabulary_status(self._active.vocabulary, self._active.version, now, refusal))
-
-    def _segment(self, frames: Mapping[str, Image]) -> None:
-        for name, message in frames.items():
-            camera, active = self._cameras[name], self._active
-            try:
-                image = image_to_rgb(message)
-                started = time.perf_counter()
-                result = self._segmenter.segment(image, vocabulary=active.vocabulary)
-                inference_ms = 1e3 * (time.perf_counter() - started)
-                camera.outputs.publish(image, result, message.header, active.version, inference_ms)
-            except Exception as error:  # whatever an engine throws, the next frame may succeed
-                if not self.context.ok():
-                    return
-                reason = f"{type(error).__name__}: {error}"
-                camera.statistics.error("failed", reason)
-                self._warn(camera, f"could not segment a frame of {camera.topic}: {reason}")
-            else:
-                camera.statistics.segmented(self._age_ms(message), inference_ms)
-
-    def _age_ms(self, message: Image) -> float:
-        stamp = Time.from_msg(message.header.stamp).nanoseconds
-        return (self.get_clock().now().nanoseconds - stamp) / 1e6 if stamp else float("nan")
+        self._status.publish(MAKER.vocabulary_status(active.vocabulary, active.version, now, refusal))
 
     def _report(self, error: Exception) -> None:
         if self.context.ok():
             self.get_logger().error(f"{type(error).__name__}: {error}")
 
-    def _warn(self, camera: Camera, text: str) -> None:
-        held_back = camera.warnings.admit()
-        if held_back is not None:
-            self.get_logger().warning(text + (f" ({held_back} more warnings held back)" if held_back else ""))
 
-
-def _same(new: Vocabulary, running: Vocabulary | None) -> bool:
-    return running is not None and new.labels == running.labels and (new.thresholds == running.thresholds).all()
+def spin(node: SynSegNode) -> None:
+    """Take messages until ROS is shut down; an error in one, such as a message that cannot be read, ends nothing."""
+    executor = SingleThreadedExecutor(context=node.context)
+    executor.add_node(node)
+    while node.context.ok():
+        try:
+            executor.spin_once()
+        except ExternalShutdownException:
+            return
+        except Exception as error:
+            if node.context.ok():
+                node.get_logger().error(f"{type(error).__name__}: {error}")
 
 
 def main(args: list[str] | None = None) -> int:
     """Run the node until it is interrupted; return 0, or 2 for a model or parameter that cannot work."""
     rclpy.init(args=args)
-    node = None
+    node, status = None, 0
     try:
         node = SynSegNode()
-        rclpy.spin(node)
+        if node.settings.autostart and not node.start():
+            status = WRONG_START if rclpy.ok() else 0
+        else:
+            spin(node)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
-    except (ValueError, OSError, ModuleNotFoundError, ParameterException) as error:  # ModelError is a ValueError
-        if node is not None:
-            raise
-        advice = "; the torch engine needs: make env, or pip install 'synseg[torch]'"
-        hint = advice if isinstance(error, ModuleNotFoundError) else ""
-        print(f"synseg: {' '.join(str(error).split())}{hint}", file=sys.stderr)
-        return WRONG_START
+    except ParameterException as error:
+        print(f"synseg: {' '.join(str(error).split())}", file=sys.stderr)
+        status = WRONG_START
     except Exception:
         if rclpy.ok():  # else the interrupt closed ROS below a node that was still starting
             raise
-    finally:
-        if node is not None:
-            node.close()
-        rclpy.try_shutdown()
-    return 0
+    ended = node is None or node.close()
+    rclpy.try_shutdown()
+    if not ended:  # the engine may take long to return, and Python would end below it
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    return status
 
 
 if __name__ == "__main__":

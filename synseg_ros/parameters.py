@@ -1,49 +1,146 @@
-"""Parameters of the nodes: one table per node, a dataclass whose fields are declared as they stand here."""
+"""The parameters of both nodes: one table each, from which declarations, files, launch arguments and docs are made.
+
+Nothing is imported here but the standard library, so that launch files and tests read the tables without ROS.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
-from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
-from rclpy.node import Node
-from rclpy.parameter import Parameter
-
-from synseg_model.messages import camera_of
-
-Settings = TypeVar("Settings")
+NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)  # what ROS accepts as a part of a topic
 
 
-def option(default: Any, description: str, minimum: float | None = None, maximum: float | None = None) -> Any:
-    """Make a dataclass field that is a ROS parameter: its default, what it does, its range if any."""
-    return dataclasses.field(
-        default=default, metadata={"description": description, "minimum": minimum, "maximum": maximum}
-    )
+def option(
+    default: Any,
+    description: str,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    choices: tuple[str, ...] = (),
+    live: bool = False,
+) -> Any:
+    """Make a dataclass field that is a ROS parameter: its default, what it does, what it accepts.
+
+    live: it may be changed while the node runs.
+    """
+    metadata = {
+        "description": description,
+        "minimum": minimum,
+        "maximum": maximum,
+        "choices": choices,
+        "live": live,
+    }
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True)
 class NodeSettings:
-    """List the parameters of the segmentation node."""
+    """List the parameters of the segmentation node. Raises ValueError for values that do not fit together."""
 
+    autostart: bool = option(
+        True, "Configure and activate at the start; false: wait for a lifecycle manager or ros2 lifecycle."
+    )
     model: str = option("synseg-tiny", "A shipped model, a model folder, or a CLIPSeg id.")
-    engine: str = option("auto", "How the network is run: 'auto' or the name of an engine, such as 'torch'.")
+    engine: str = option(
+        "auto",
+        "How the network is run: 'auto' or the name of an engine, such as 'torch'; 'null' runs none and draws "
+        "stripes, 'null:20' takes 20 ms for that.",
+    )
     device: str = option("auto", "Where the network is run: 'auto', 'cpu' or 'cuda:0'.")
-    camera: str = option("/camera/image_raw", "Topic of the camera, a sensor_msgs/Image.")
-    camera_name: str = option(
-        "",
-        "The <camera> in the output topics synseg/<camera>/...; empty: the first part of the camera's topic, "
-        "or 'camera' where the topic has one part only.",
+    camera: str = option("/camera/image_raw", "Topic of the camera, if there is only one.")
+    camera_topics: tuple[str, ...] = option((), "Topics of several cameras, in the place of 'camera'.")
+    camera_names: tuple[str, ...] = option(
+        (),
+        "The <camera> in the output topics synseg/<camera>/..., one per topic; empty: the first part of each topic "
+        "('camera' where there is one part only), or all of it where two would be called the same.",
+    )
+    transport: str = option(
+        "auto",
+        "'raw': sensor_msgs/Image; 'compressed': sensor_msgs/CompressedImage on TOPIC/compressed; 'auto': whichever of "
+        "the two is published on the topic.",
+        choices=("auto", "raw", "compressed"),
     )
     labels: tuple[str, ...] = option((), "The vocabulary to start with; empty: wait for one on synseg/vocab.")
     threshold: float = option(
         0.0,
-        "Activation from which on a pixel belongs to a label; 0: the model's own.",
+        "Activation from which on a pixel belongs to a label; 0: the model's own. Vocabularies that bring thresholds "
+        "keep theirs.",
         minimum=0.0,
         maximum=1.0,
+        live=True,
+    )
+    label_thresholds: tuple[str, ...] = option(
+        (),
+        "Thresholds of single labels, which come before 'threshold', as in ['person=0.4', 'red ball=0.7'].",
+        live=True,
     )
     max_labels: int = option(1203, "Longest vocabulary that is accepted.", minimum=1, maximum=65535)
     cache_dir: str = option("", "Folder for text embeddings; empty: the user's cache folder.")
+    max_rate: float = option(
+        0.0,
+        "Frames per second and camera that are segmented at most; 0: as many as there is time for.",
+        minimum=0.0,
+        maximum=1000.0,
+        live=True,
+    )
+    publish_masks: bool = option(True, "Publish masks, if somebody subscribes to them.", live=True)
+    publish_label_map: bool = option(True, "Publish label_map, if somebody subscribes to it.", live=True)
+    publish_confidence: bool = option(True, "Publish confidence, if somebody subscribes to it.", live=True)
+    publish_overlay: bool = option(True, "Publish overlay, if somebody subscribes to it.", live=True)
+    publish_class_topics: bool = option(
+        False,
+        "Offer one mono8 image topic per label, classes/<label>, which come and go with the vocabulary; of the first "
+        "64 labels.",
+        live=True,
+    )
+    stale_seconds: float = option(
+        3.0, "A camera that is silent for so long is named in a warning.", minimum=0.1, maximum=3600.0, live=True
+    )
+    slow_ms: float = option(
+        0.0,
+        "Latency (p99) that is worth a warning in the diagnostics, milliseconds; 0: none.",
+        minimum=0.0,
+        maximum=60000.0,
+        live=True,
+    )
+
+    def __post_init__(self) -> None:
+        self.cameras()
+        self.thresholds_by_label()
+
+    def cameras(self) -> dict[str, str]:
+        """Return the topics by the camera's name, in the order given."""
+        topics = tuple(filter(None, self.camera_topics)) or (self.camera,)
+        names = tuple(filter(None, self.camera_names))
+        if names and len(names) != len(topics):
+            raise ValueError(f"camera_names has {len(names)} names for {len(topics)} topics: give one each, or none")
+        for name in names:
+            if not NAME.fullmatch(name):
+                raise ValueError(f"camera_names: {name!r} is no name: expected letters, digits and _, no digit first")
+        named = dict(zip(names or camera_names(topics), topics, strict=True))
+        if len(named) < len(topics) or len(set(topics)) < len(topics):
+            raise ValueError(f"camera_topics {list(topics)} and names {list(names)}: expected no two alike")
+        return named
+
+    def thresholds_by_label(self) -> dict[str, float]:
+        """Return label_thresholds by label in small letters."""
+        thresholds = {}
+        for text in filter(None, self.label_thresholds):
+            label, equals, number = text.rpartition("=")
+            try:
+                value = float(number)
+            except ValueError:
+                value = -1.0
+            if not (equals and label.strip() and 0 <= value <= 1):
+                raise ValueError(f"label_thresholds: {text!r} is not LABEL=NUMBER with a number from 0 to 1")
+            if label.strip().casefold() in thresholds:
+                raise ValueError(f"label_thresholds: {label.strip()!r} is there twice")
+            thresholds[label.strip().casefold()] = value
+        return thresholds
 
 
 @dataclass(frozen=True)
@@ -73,33 +170,38 @@ class CameraSettings:
     height: int = option(480, "Height of generated scenes, pixels.", minimum=32, maximum=8192)
 
 
-def declare(node: Node, table: type[Settings]) -> Settings:
-    """Declare each field of a settings table as a read-only parameter; return the values given at the start.
+def camera_names(topics: Iterable[str]) -> list[str]:
+    """Name cameras after the first part of their topics, or after all of it where two would be called the same."""
+    parts = [[part for part in topic.split("/") if part] for topic in topics]
+    short = [part[0] if len(part) > 1 else "camera" for part in parts]
+    counts = Counter(short)
+    return [name if counts[name] == 1 else "_".join(part) for name, part in zip(short, parts, strict=True)]
 
-    Raises rclpy's ParameterException (a wrong type or a value out of range), whose text names the parameter.
-    """
-    values = {}
+
+def from_text(field: dataclasses.Field, text: str) -> Any:
+    """Read a parameter's value as it stands on a command line; lists are separated by commas. Raise ValueError."""
+    if isinstance(field.default, tuple):
+        return [part.strip() for part in text.split(",") if part.strip()]
+    if isinstance(field.default, bool):
+        if text.lower() not in ("true", "false"):
+            raise ValueError(f"{field.name}:={text}: expected true or false")
+        return text.lower() == "true"
+    try:
+        return type(field.default)(text)
+    except ValueError:
+        raise ValueError(f"{field.name}:={text}: expected a number, such as {field.name}:={field.default}") from None
+
+
+def checked(table: type, values: Mapping[str, Any]) -> Any:
+    """Make the settings of a table, with lists as tuples; raise ValueError for a value that is not accepted."""
+    given = {}
     for field in dataclasses.fields(table):
-        if field.default == ():  # ROS cannot tell the type of an empty list: give the type alone
-            node.declare_parameter(field.name, Parameter.Type.STRING_ARRAY, _descriptor(field))
-            values[field.name] = tuple(node.get_parameter_or(field.name, Parameter(field.name)).value or ())
-        else:
-            values[field.name] = node.declare_parameter(field.name, field.default, _descriptor(field)).value
-    return table(**values)
-
-
-def camera_name(settings: NodeSettings) -> str:
-    """Return the <camera> of the output topics: as given, or the first part of the camera's topic."""
-    return settings.camera_name or camera_of(settings.camera)
-
-
-def _descriptor(field: dataclasses.Field) -> ParameterDescriptor:
-    limits = field.metadata["minimum"], field.metadata["maximum"]
-    described = ParameterDescriptor(description=field.metadata["description"], read_only=True)
-    if None in limits:
-        return described
-    if isinstance(field.default, int):
-        described.integer_range = [IntegerRange(from_value=limits[0], to_value=limits[1], step=1)]
-    else:
-        described.floating_point_range = [FloatingPointRange(from_value=limits[0], to_value=limits[1])]
-    return described
+        value = values.get(field.name, field.default)
+        value = tuple(value) if isinstance(value, (list, tuple)) else value
+        choices, minimum, maximum = (field.metadata[key] for key in ("choices", "minimum", "maximum"))
+        if choices and value not in choices:
+            raise ValueError(f"{field.name} is {value!r}; accepted: {', '.join(choices)}")
+        if minimum is not None and not minimum <= value <= maximum:  # nan is in no order
+            raise ValueError(f"{field.name} is {value!r}; accepted: {minimum} to {maximum}")
+        given[field.name] = value
+    return table(**given)

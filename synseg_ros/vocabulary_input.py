@@ -8,11 +8,11 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, QoSPolicyKind, QoSProfile, ReliabilityPolicy
 
 from synseg_ros.msg import Vocabulary
+from synseg_ros.qos import subscriber_events
 
 DEPTH = 10
 REMEMBERED = 4 * DEPTH  # more than both subscriptions can have waiting
@@ -25,7 +25,8 @@ class EchoFilter:
     """Tell the second copy of a publication, which came through another subscription, from a new publication.
 
     A publication is known by its publisher, sequence number and source timestamp. Middlewares that give none
-    of them leave only the content: there an equal message counts as a copy for ECHO_SECONDS.
+    of them leave only the content: there an equal message counts as a copy for ECHO_SECONDS. Of the content only a hash
+    is kept, because requests may be large.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -37,7 +38,7 @@ class EchoFilter:
         publisher = (info.get("publisher_gid") or {}).get("data")
         number, stamp = info.get("publication_sequence_number"), info.get("source_timestamp")
         identified = bool(stamp) or (publisher is not None and number is not None)
-        key = (publisher, number, stamp, request)
+        key = (publisher, number, stamp, hash(request))
         now, before = self._clock(), self._seen.pop(key, None)
         self._seen[key] = now
         while len(self._seen) > REMEMBERED:
@@ -50,17 +51,28 @@ class VocabularySubscription:
 
     A transient-local subscription gets what latched publishers said before it existed, but is incompatible
     with volatile publishers; a volatile one hears both, but only from now on. So there are two, behind one
-    EchoFilter.
+    EchoFilter. close() ends them.
     """
 
     def __init__(self, node: Node, topic: str, on_request: Callable[[Request], None]) -> None:
         self._on_request = on_request
         self._filter = EchoFilter()
+        self._node = node
+        self._subscriptions = []
         for durability in (DurabilityPolicy.TRANSIENT_LOCAL, DurabilityPolicy.VOLATILE):
             qos = QoSProfile(depth=DEPTH, reliability=ReliabilityPolicy.RELIABLE, durability=durability)
-            # rclpy would warn of every volatile publisher that the latched subscription cannot hear it.
-            quiet = SubscriptionEventCallbacks(use_default_callbacks=False)
-            node.create_subscription(Vocabulary, topic, self._receive, qos, event_callbacks=quiet)
+            # Only one of the two may warn of a publisher that neither hears, and volatile ones are heard by the other.
+            latched = durability == DurabilityPolicy.TRANSIENT_LOCAL
+            ignored = (QoSPolicyKind.DURABILITY, QoSPolicyKind.RELIABILITY) if latched else ()
+            events = subscriber_events(node, node.resolve_topic_name(topic), False, ignored)
+            self._subscriptions.append(
+                node.create_subscription(Vocabulary, topic, self._receive, qos, event_callbacks=events)
+            )
+
+    def close(self) -> None:
+        """End both subscriptions."""
+        while self._subscriptions:
+            self._node.destroy_subscription(self._subscriptions.pop())
 
     def _receive(self, message: Vocabulary, info: Mapping[str, Any]) -> None:
         request = (tuple(message.labels), tuple(message.thresholds))
@@ -72,7 +84,8 @@ class VocabularyEncoder:
     """Prepare requested vocabularies on a thread of their own; of several that wait, only the newest.
 
     prepare runs on the thread and may take as long as it needs; its result goes to on_ready, its exception to
-    on_refused, both called on the thread too. start() begins; stop() ends it.
+    on_refused, both called on the thread too. again() prepares once more what was ready last, unless something newer
+    waits. start() begins; stop() ends it.
     """
 
     def __init__(
@@ -83,7 +96,8 @@ class VocabularyEncoder:
     ) -> None:
         self._prepare, self._on_ready, self._on_refused = prepare, on_ready, on_refused
         self._waiting: Request | None = None
-        self._stopping = False
+        self._ready: Request | None = None  # what was prepared last
+        self._again = self._stopping = False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="synseg-vocabulary", daemon=True)
 
@@ -97,24 +111,36 @@ class VocabularyEncoder:
             self._waiting = request
             self._changed.notify()
 
-    def stop(self, timeout: float = 10.0) -> None:
-        """Forget what waits, and wait until the thread has ended, timeout seconds at most."""
+    def again(self) -> None:
+        """Ask for what was ready last once more."""
+        with self._changed:
+            self._again = True
+            self._changed.notify()
+
+    def stop(self, timeout: float = 10.0) -> bool:
+        """Forget what waits; return True when the thread has ended, within timeout seconds."""
         with self._changed:
             self._stopping = True
             self._changed.notify()
         if self._thread.is_alive():
             self._thread.join(timeout)
+        return not self._thread.is_alive()
 
     def _run(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._stopping or self._waiting is not None)
+                self._changed.wait_for(self._has_work)
                 if self._stopping:
                     return
-                request, self._waiting = self._waiting, None
+                request, self._waiting, self._again = self._waiting or self._ready, None, False
             try:
                 vocabulary = self._prepare(request)
             except Exception as error:  # a refused vocabulary must not end the node, whatever the reason
                 self._on_refused(error)
             else:
+                self._ready = request
                 self._on_ready(vocabulary)
+            del request  # which may be large, and the next one may be long in coming
+
+    def _has_work(self) -> bool:
+        return self._stopping or self._waiting is not None or (self._again and self._ready is not None)

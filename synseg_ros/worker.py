@@ -13,8 +13,9 @@ Frame = TypeVar("Frame")
 class Worker(Generic[Frame]):
     """Run the engine on one thread, fed through one slot per camera.
 
-    segment gets the waiting frames, one per camera name at most. An exception in it, or in a task, goes to
-    on_error and the thread goes on. start() begins; stop() ends it after the frame at hand.
+    segment gets all frames that wait, one per camera name at most: no camera waits longer than for the frames at hand.
+    An exception in it, or in a task, goes to on_error and the thread goes on. start() begins; stop() ends it after the
+    frames at hand. While paused it takes no frames; tasks still run.
     """
 
     def __init__(self, segment: Callable[[Mapping[str, Frame]], None], on_error: Callable[[Exception], None]) -> None:
@@ -22,7 +23,7 @@ class Worker(Generic[Frame]):
         self._on_error = on_error
         self._slots: dict[str, Frame] = {}
         self._tasks: deque[Callable[[], None]] = deque()
-        self._stopping = False
+        self._paused = self._stopping = False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="synseg-engine", daemon=True)
 
@@ -34,9 +35,15 @@ class Worker(Generic[Frame]):
         """Put a frame into its camera's slot; return False when it replaced one that still waited there."""
         with self._changed:
             free = camera not in self._slots
-            self._slots[camera] = frame
-            self._changed.notify()
+            if not self._paused:
+                self._slots[camera] = frame
+                self._changed.notify()
         return free
+
+    def waiting(self, camera: str) -> Frame | None:
+        """Return the frame that waits in a camera's slot, if any."""
+        with self._changed:
+            return self._slots.get(camera)
 
     def between_frames(self, task: Callable[[], None]) -> None:
         """Run a task on the worker's thread before the next frame; tasks keep their order."""
@@ -44,13 +51,30 @@ class Worker(Generic[Frame]):
             self._tasks.append(task)
             self._changed.notify()
 
-    def stop(self, timeout: float = 10.0) -> None:
-        """Forget waiting frames and tasks, and wait until the thread has ended, timeout seconds at most."""
+    @property
+    def paused(self) -> bool:
+        """Whether frames are refused."""
+        return self._paused
+
+    def pause(self) -> None:
+        """Forget waiting frames and take no others; the frames at hand are the last."""
+        with self._changed:
+            self._paused = True
+            self._slots.clear()
+
+    def resume(self) -> None:
+        """Take frames again."""
+        with self._changed:
+            self._paused = False
+
+    def stop(self, timeout: float = 10.0) -> bool:
+        """Forget waiting frames and tasks; return True when the thread has ended, within timeout seconds."""
         with self._changed:
             self._stopping = True
             self._changed.notify()
         if self._thread.is_alive():
             self._thread.join(timeout)
+        return not self._thread.is_alive()
 
     def _run(self) -> None:
         while True:
@@ -63,6 +87,7 @@ class Worker(Generic[Frame]):
                 job()
             except Exception as error:  # whatever an engine throws, the next frame may succeed
                 self._on_error(error)
+            del job  # it holds frames
 
     def _next_job(self) -> Callable[[], None]:
         if self._tasks:

@@ -114,21 +114,19 @@ def test_installed_executables_can_be_executed():
     assert [path.name for path in executables if not os.access(path, os.X_OK)] == []
 
 
+def test_parameter_file_and_documentation_are_those_of_the_parameter_table():
+    files = pytest.importorskip("synseg_ros.parameter_files")
+    assert files.CONFIG.read_text() == files.yaml_text(), "run python -m synseg_ros.parameter_files"
+    documentation = files.DOCS.read_text()
+    assert files.with_table(documentation) == documentation, "run python -m synseg_ros.parameter_files"
+
+
 def test_parameter_file_holds_the_defaults_of_the_node():
     yaml = pytest.importorskip("yaml")
     parameters = pytest.importorskip("synseg_ros.parameters")
     written = yaml.safe_load((ROOT / "config" / "synseg.yaml").read_text())["/**"]["ros__parameters"]
     defaults = vars(parameters.NodeSettings())
     assert written == {name: value for name, value in defaults.items() if value != ()}
-
-
-def test_launch_arguments_are_parameters_of_the_node():
-    parameters = pytest.importorskip("synseg_ros.parameters")
-    source = (ROOT / "launch" / "segment.launch.py").read_text()
-    table = re.search(r"(?s)PARAMETERS = \{(.+?)\n\}", source).group(1)
-    arguments = re.findall(r'(?m)^    "(\w+)":', table)
-    assert "camera" in arguments
-    assert set(arguments) <= set(vars(parameters.NodeSettings()))
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")

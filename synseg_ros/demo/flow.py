@@ -12,13 +12,13 @@ import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from tqdm import tqdm
 
-from synseg_ros.demo.listener import Listener
+from synseg_ros.demo.listener import HEARD, Listener
 from synseg_ros.demo.plan import Plan, camera_arguments, ros_arguments
 from synseg_ros.demo.processes import Child, private_domain, stop_all
 from synseg_ros.demo.report import TITLES, per_label, table, write_contact_sheet
 from synseg_ros.diagnostics import KINDS
 
-NODE_MODULE = "synseg_ros.node"
+NODE_MODULE, ENGINE = "synseg_ros.node", "auto"
 TOPIC, CAMERA = "/camera/image_raw", "camera"
 PHASE_FRAMES, PHASE_SECONDS = 60, 12.0  # a live phase ends with whichever comes first, and has at least:
 FEWEST_FRAMES = 5
@@ -42,7 +42,7 @@ class Demo:
     def start(self) -> None:
         """Start the node, the camera and the listener in a ROS domain of their own, on this machine only."""
         os.environ.update(private_domain())
-        node = ros_arguments({"model": self._model, "camera": TOPIC, "camera_name": CAMERA})
+        node = ros_arguments({"model": self._model, "engine": ENGINE, "camera": TOPIC, "camera_names": [CAMERA]})
         self._children["node"] = Child("node", NODE_MODULE, node, os.environ)
         if self._plan.scenes:
             self._start_camera()  # its truth is needed to choose labels; others wait for the first vocabulary
@@ -90,7 +90,7 @@ class Demo:
         return statuses
 
     def _start_camera(self) -> None:
-        arguments = camera_arguments(self._plan, TOPIC, f"/synseg/{CAMERA}/info")
+        arguments = camera_arguments(self._plan, TOPIC, HEARD)
         self._children["camera"] = Child("camera", "synseg_ros.camera", arguments, os.environ)
 
     def _ask(self, labels: tuple[str, ...], timeout: float) -> int:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import cv2
 import numpy as np
@@ -18,7 +19,9 @@ from synseg_ros.demo.truth import IntersectionOverUnion, TruthSegments
 from synseg_ros.msg import ClassMasks, FrameInfo, Vocabulary, VocabularyStatus
 from synseg_ros.qos import EVERY_MESSAGE, EVERY_MESSAGE_SO_FAR, LATCHED
 
+HEARD = "synseg_demo/heard"  # where the listener tells the camera which frames are through
 PICTURE_WIDTH = 400
+OUTPUTS = 5
 KEPT_PICTURES = 64
 WAITING_FRAMES = 100  # what belongs to frames that the node skipped is forgotten after so many newer ones
 
@@ -28,6 +31,7 @@ class Phase:
     """What came back for one version of the vocabulary."""
 
     labels: tuple[str, ...]
+    ids: tuple[int, ...]
     stamps: list[int] = field(default_factory=list)  # of the masks, nanoseconds
     latencies: list[float] = field(default_factory=list)  # camera stamp to masks received, ms
     arrivals: list[float] = field(default_factory=list)  # monotonic seconds
@@ -66,15 +70,17 @@ class Listener(Node):
         self._truth: dict[int, np.ndarray] = {}
         self._label_maps: dict[int, np.ndarray] = {}
         self._overlays: dict[int, np.ndarray] = {}
+        self._arrived: dict[int, set[str]] = {}  # which outputs of a frame have arrived, by stamp
+        self._answers = self.create_publisher(FrameInfo, HEARD, EVERY_MESSAGE)
         self._vocabulary = self.create_publisher(Vocabulary, "synseg/vocab", LATCHED)
         base, out = topic.rpartition("/")[0], f"synseg/{camera}"
         for kind, name, take, qos in (
             (VocabularyStatus, "synseg/active_vocab", self._take_status, LATCHED),
-            (FrameInfo, f"{out}/info", self._take_info, EVERY_MESSAGE),
-            (ClassMasks, f"{out}/masks", self._take_masks, EVERY_MESSAGE),
-            (Image, f"{out}/label_map", self._take_label_map, EVERY_MESSAGE),
-            (Image, f"{out}/confidence", self._take_confidence, EVERY_MESSAGE),
-            (Image, f"{out}/overlay", self._take_overlay, EVERY_MESSAGE),
+            (FrameInfo, f"{out}/info", self._answered("info", self._take_info), EVERY_MESSAGE),
+            (ClassMasks, f"{out}/masks", self._answered("masks", self._take_masks), EVERY_MESSAGE),
+            (Image, f"{out}/label_map", self._answered("label_map", self._take_label_map), EVERY_MESSAGE),
+            (Image, f"{out}/confidence", self._answered("confidence", self._take_confidence), EVERY_MESSAGE),
+            (Image, f"{out}/overlay", self._answered("overlay", self._take_overlay), EVERY_MESSAGE),
             (CameraInfo, f"{base}/camera_info", self._take_camera_info, EVERY_MESSAGE_SO_FAR),
             (Image, f"{base}/truth/index_map", self._take_truth, EVERY_MESSAGE),
             (String, f"{base}/truth/segments", self._take_segments, LATCHED),
@@ -107,6 +113,23 @@ class Listener(Node):
                 faults.append(f"{crossed} masks of version {version} have an info of another version")
         return faults
 
+    def _answered(self, output: str, take: Callable[[Any], None]) -> Callable[[Any], None]:
+        """Take a message, and once all outputs of its frame are here, tell a camera that waits for it.
+
+        The node alone may not answer: it could be connected to the camera before this listener is to all its outputs.
+        """
+
+        def take_and_answer(message: Any) -> None:
+            take(message)
+            arrived = self._arrived.setdefault(_stamp(message.header), set())
+            arrived.add(output)
+            if len(arrived) == OUTPUTS:
+                self._answers.publish(FrameInfo(header=message.header))
+            if len(self._arrived) > WAITING_FRAMES:
+                del self._arrived[next(iter(self._arrived))]
+
+        return take_and_answer
+
     def _take_status(self, message: VocabularyStatus) -> None:
         self.status = message
         if message.version:
@@ -119,18 +142,18 @@ class Listener(Node):
         now, stamp = time.time_ns(), _stamp(message.header)
         if self.closed:
             return
-        phase = self._phase(message.vocabulary_version, message.labels)
+        phase = self._phase(message)
         if stamp in phase.stamps[-10:]:
             return  # a frame that the camera had to send twice
         phase.stamps.append(stamp)
         phase.latencies.append((now - stamp) / 1e6)
         phase.arrivals.append(time.monotonic())
         for mask in message.masks:
-            if not 1 <= mask.id <= len(message.labels) or message.labels[mask.id - 1] != mask.label:
+            if (mask.label, mask.id) not in zip(phase.labels, phase.ids, strict=True):
                 self.faults.append(f"mask {mask.id} is called {mask.label!r} in a vocabulary {message.labels}")
 
     def _take_info(self, message: FrameInfo) -> None:
-        self._phase(message.vocabulary_version, message.labels)
+        self._phase(message)
         self._versions[_stamp(message.header)] = message.vocabulary_version
         self._match(_stamp(message.header))
 
@@ -145,10 +168,11 @@ class Listener(Node):
         small = cv2.resize(image_to_rgb(message), (PICTURE_WIDTH, height), interpolation=cv2.INTER_AREA)
         self._keep(self._overlays, message, small)
 
-    def _phase(self, version: int, labels: Sequence[str]) -> Phase:
-        phase = self.phases.setdefault(version, Phase(tuple(labels)))
-        if tuple(labels) != phase.labels:
-            self.faults.append(f"version {version} came with the labels {labels} and {phase.labels}")
+    def _phase(self, message: ClassMasks | FrameInfo) -> Phase:
+        version, meaning = message.vocabulary_version, (tuple(message.labels), tuple(message.ids))
+        phase = self.phases.setdefault(version, Phase(*meaning))
+        if meaning != (phase.labels, phase.ids):
+            self.faults.append(f"version {version} came with {meaning} and {(phase.labels, phase.ids)}")
         return phase
 
     def _keep(self, store: dict[int, np.ndarray], message: Image, pixels: np.ndarray) -> None:
@@ -166,10 +190,11 @@ class Listener(Node):
             phase.add_picture(self._overlays.pop(stamp))
         if stamp in self._label_maps and (stamp in self._truth or self.segments is None):
             label_map = self._label_maps.pop(stamp)
-            if label_map.max() > len(phase.labels):
-                self.faults.append(f"a label map has value {label_map.max()} with {len(phase.labels)} labels")
+            unknown = sorted(set(np.unique(label_map).tolist()) - {0, *phase.ids})
+            if unknown:
+                self.faults.append(f"a label map has the values {unknown} where the ids are {list(phase.ids)}")
             if self.segments is not None:
-                phase.accuracy.add(label_map, phase.labels, self._truth.pop(stamp), self.segments)
+                phase.accuracy.add(label_map, phase.labels, phase.ids, self._truth.pop(stamp), self.segments)
 
     def _take_confidence(self, message: Image) -> None:
         check_image(message)

@@ -43,10 +43,17 @@ class IntersectionOverUnion:
     intersection: dict[str, int] = field(default_factory=dict)
     union: dict[str, int] = field(default_factory=dict)
 
-    def add(self, label_map: np.ndarray, labels: Sequence[str], index_map: np.ndarray, segments: TruthSegments) -> None:
-        """Add one frame: an (H, W) label map with i + 1 for labels[i], and the truth's (H, W) index map."""
-        for index, label in enumerate(labels):
-            found, true = label_map == index + 1, segments.mask(label, index_map)
+    def add(
+        self,
+        label_map: np.ndarray,
+        labels: Sequence[str],
+        ids: Sequence[int],
+        index_map: np.ndarray,
+        segments: TruthSegments,
+    ) -> None:
+        """Add one frame: an (H, W) label map with ids[i] for labels[i], and the truth's (H, W) index map."""
+        for label, number in zip(labels, ids, strict=True):
+            found, true = label_map == number, segments.mask(label, index_map)
             self.intersection[label] = self.intersection.get(label, 0) + int(np.count_nonzero(found & true))
             self.union[label] = self.union.get(label, 0) + int(np.count_nonzero(found | true))
 

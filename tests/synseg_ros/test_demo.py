@@ -20,7 +20,8 @@ from synseg_ros.demo.plan import STREET, camera_arguments, make_plan, ros_argume
 from synseg_ros.demo.processes import private_domain
 from synseg_ros.demo.report import per_label, table
 from synseg_ros.demo.truth import IntersectionOverUnion, TruthSegments
-from synseg_ros.parameters import CameraSettings, declare
+from synseg_ros.parameter_server import declare
+from synseg_ros.parameters import CameraSettings
 
 pytestmark = pytest.mark.ros
 
@@ -55,15 +56,15 @@ def test_truth_knows_nouns_coloured_nouns_and_stuff(segments, label, pixels):
 
 def test_intersection_over_union_is_summed_over_frames_then_averaged_over_labels(segments):
     accuracy = IntersectionOverUnion()
-    accuracy.add(np.array([[1, 1, 2, 2], [0, 0, 2, 2]]), ("sky", "ball"), INDEX_MAP, segments)
-    accuracy.add(np.array([[0, 0, 2, 2], [0, 0, 0, 0]]), ("sky", "ball"), INDEX_MAP, segments)
+    accuracy.add(np.array([[1, 1, 2, 2], [0, 0, 2, 2]]), ("sky", "ball"), (1, 2), INDEX_MAP, segments)
+    accuracy.add(np.array([[0, 0, 2, 2], [0, 0, 0, 0]]), ("sky", "ball"), (1, 2), INDEX_MAP, segments)
     assert accuracy.per_label() == {"sky": 100 * 2 / 4, "ball": 100 * 6 / 8}
     assert accuracy.mean() == pytest.approx(62.5)
 
 
 def test_a_label_that_is_found_where_it_is_not_counts_as_zero(segments):
     accuracy = IntersectionOverUnion()
-    accuracy.add(np.array([[1, 0, 0, 0], [0, 0, 0, 0]]), ("dog", "cat"), INDEX_MAP, segments)
+    accuracy.add(np.array([[1, 0, 0, 0], [0, 0, 0, 0]]), ("dog", "cat"), (1, 2), INDEX_MAP, segments)
     assert accuracy.per_label() == {"dog": 0.0}
 
 
@@ -136,7 +137,7 @@ def stripes(monkeypatch, ros_domain):
         monkeypatch.setenv(name, os.environ.get(name, ""))
         if not os.environ[name]:
             monkeypatch.delenv(name)
-    monkeypatch.setattr(flow, "NODE_MODULE", "tests.synseg_ros.stripes")
+    monkeypatch.setattr(flow, "ENGINE", "null")
     monkeypatch.setattr(flow, "PHASE_FRAMES", 6)
 
 
@@ -201,7 +202,7 @@ def test_an_input_that_does_not_exist_is_an_error_at_once(capfd):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_demo_leaves_no_process_behind(tmp_path, number):
     program = (
-        "import sys; from synseg_ros.demo import flow; flow.NODE_MODULE = 'tests.synseg_ros.stripes'; "
+        "import sys; from synseg_ros.demo import flow; flow.ENGINE = 'null'; "
         "from synseg_ros.demo.__main__ import main; sys.exit(main(sys.argv[1:]))"
     )
     command = [sys.executable, "-u", "-c", program, "--output", str(tmp_path / "demo.png")]

@@ -2,8 +2,10 @@
 
 import threading
 
+import cv2
 import numpy as np
 import pytest
+import rclpy
 
 pytest.importorskip("synseg_ros.msg", reason="needs ROS 2 and the built messages: use scripts/with_env")
 
@@ -11,7 +13,7 @@ from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.parameter import Parameter
 from rclpy.qos import ReliabilityPolicy, qos_profile_sensor_data
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 from synseg_ros.msg import ClassMasks, FrameInfo, Vocabulary, VocabularyStatus
 
@@ -89,6 +91,7 @@ def make_rig(bench, monkeypatch, stripe_engine, tmp_path):
         monkeypatch.setattr("synseg_ros.node.Segmenter.load", lambda *args, **options: segmenter)
         given = [Parameter(name, value=value) for name, value in parameters.items()]
         node = SynSegNode(context=bench.context, parameter_overrides=given)
+        assert node.start()
         bench.executor.add_node(node)
         bench.closers += [node.destroy_node, node.close]
         rig = Rig(bench, node)
@@ -247,6 +250,7 @@ class TroubledEngine:
     def __init__(self, engine):
         self._engine = engine
         self.gate, self.busy, self.failures = threading.Event(), threading.Event(), 0
+        self.batches = []
         self.gate.set()
 
     def __getattr__(self, name):
@@ -254,6 +258,7 @@ class TroubledEngine:
 
     def activations(self, frames, text):
         self.busy.set()
+        self.batches.append(len(frames))
         assert self.gate.wait(60.0)
         if self.failures:
             self.failures -= 1
@@ -309,14 +314,14 @@ def test_a_frame_in_the_engine_keeps_the_vocabulary_that_it_began_with(make_rig,
     troubled.gate.clear()
     rig.show_until(troubled.busy.is_set, "a frame in the engine")
     prepared = threading.Event()
-    prepare = rig.node._segmenter.prepare_vocabulary
+    prepare = rig.node._pipeline.segmenter.prepare_vocabulary
 
     def noted(*args):
         vocabulary = prepare(*args)
         prepared.set()
         return vocabulary
 
-    rig.node._segmenter.prepare_vocabulary = noted
+    rig.node._pipeline.segmenter.prepare_vocabulary = noted
     rig.speaker.publish(Vocabulary(labels=["grass"]))
     rig.bench.spin_until(prepared.is_set, what="the next vocabulary to be encoded beside the running one")
     assert not masks
@@ -347,5 +352,180 @@ def test_diagnostics_tell_engine_vocabulary_and_counts(make_rig):
     status = diagnostics[-1].status[0]
     values = {pair.key: pair.value for pair in status.values}
     assert (status.name, status.level) == ("synseg: camera", DiagnosticStatus.OK)
-    assert (values["engine"], values["vocabulary version"], values["labels"]) == ("stripes", "1", "2")
+    assert (values["engine"], values["vocabulary version"], values["labels"]) == ("null", "1", "2")
     assert int(values["frames segmented"]) >= 2
+
+
+def values_of(status):
+    return {pair.key: pair.value for pair in status.values}
+
+
+def test_labels_that_stay_keep_their_ids(make_rig):
+    rig = make_rig()
+    masks, label_maps = rig.listen(ClassMasks, "masks"), rig.listen(Image, "label_map")
+    rig.connect()
+    rig.ask("ball", "cube", "grass")
+    status = rig.ask("grass", "sky", "cube")
+    assert list(zip(status.labels, status.ids, strict=True)) == [("grass", 3), ("sky", 1), ("cube", 2)]
+    rig.show_until(lambda: masks and label_maps, "masks")
+    assert [(mask.label, mask.id) for mask in masks[0].masks] == [("grass", 3), ("sky", 1), ("cube", 2)]
+    assert (list(masks[0].labels), list(masks[0].ids)) == (["grass", "sky", "cube"], [3, 1, 2])
+    columns = image_to_array(label_maps[0])[HEIGHT // 2]
+    assert columns[[WIDTH // 6, WIDTH // 2, 5 * WIDTH // 6]].tolist() == [3, 1, 2]
+
+
+def test_a_threshold_set_while_running_is_a_new_version_unless_the_request_had_its_own(make_rig):
+    rig = make_rig()
+    rig.ask("ball", "cube")
+
+    def set_and_wait(**values):
+        before = len(rig.statuses)
+        results = rig.node.set_parameters([Parameter(name, value=value) for name, value in values.items()])
+        assert all(result.successful for result in results)
+        rig.bench.spin_until(lambda: len(rig.statuses) > before, what="a status")
+        return rig.statuses[-1]
+
+    status = set_and_wait(threshold=0.25)
+    assert (status.version, list(status.thresholds)) == (2, [0.25, 0.25])
+    status = set_and_wait(label_thresholds=["Cube=0.75"])
+    assert (status.version, list(status.thresholds)) == (3, [0.25, 0.75])
+    rig.ask("ball", "cube", thresholds=[0.5, 0.5])
+    status = set_and_wait(threshold=0.125)
+    assert (status.version, list(status.thresholds)) == (4, [0.5, 0.5])
+
+
+def test_an_output_that_is_switched_off_is_not_published_and_alone_causes_no_work(make_rig):
+    rig = make_rig(publish_masks=False)
+    masks = rig.listen(ClassMasks, "masks")
+    rig.connect()
+    rig.ask("ball")
+    rig.show_until(lambda: rig.counts()["idle"] >= 3, "frames that nobody wants")
+    assert (rig.counts()["segmented"], masks) == (0, [])
+    rig.node.set_parameters([Parameter("publish_masks", value=True)])
+    rig.show_until(lambda: masks, "masks")
+
+
+def test_a_rate_limit_skips_frames(make_rig):
+    rig = make_rig(max_rate=0.001)
+    masks = rig.listen(ClassMasks, "masks")
+    rig.connect()
+    rig.ask("ball")
+    rig.show_until(lambda: rig.counts()["skipped"] >= 3, "skipped frames")
+    rig.bench.spin_until(lambda: masks)
+    assert rig.counts()["segmented"] == 1
+
+
+def test_each_label_has_a_topic_of_its_own_if_asked_for_and_only_while_it_stays(make_rig):
+    rig = make_rig(publish_class_topics=True)
+    ball = rig.listen(Image, "classes/red_ball")
+    rig.ask("red ball", "мяч")
+
+    def class_topics():
+        return {p.topic_name.rpartition("/")[2] for p in rig.node.publishers if "/classes/" in p.topic_name}
+
+    assert class_topics() == {"red_ball", "label_2"}
+    rig.connect()
+    rig.show_until(lambda: ball, "the mask of one label")
+    assert (ball[0].encoding, ball[0].height, ball[0].width) == ("mono8", HEIGHT, WIDTH)
+    left, right = image_to_array(ball[0])[HEIGHT // 2, [WIDTH // 4, 3 * WIDTH // 4]]
+    assert (left, right) == (255, 0)
+    rig.ask("red ball", "sky")
+    assert class_topics() == {"red_ball", "sky"}
+    rig.node.set_parameters([Parameter("publish_class_topics", value=False)])
+    rig.bench.spin_until(lambda: not class_topics(), what="no topics")
+
+
+@pytest.fixture
+def elsewhere():
+    """A node in a context of its own, as if in another process: Fast DDS has one type per topic and process."""
+    context = rclpy.Context()
+    rclpy.init(context=context, args=[])
+    yield rclpy.create_node("elsewhere", context=context)
+    context.try_shutdown()
+
+
+def test_compressed_frames_are_segmented_by_their_message_type(make_rig, bench, elsewhere):
+    topic = "/rear/image/compressed"
+    camera = elsewhere.create_publisher(CompressedImage, topic, qos_profile_sensor_data)
+    rig = make_rig(camera=topic, camera_names=["camera"])
+    masks = rig.listen(ClassMasks, "masks")
+    rig.ask("ball")
+    data = cv2.imencode(".jpg", np.zeros((HEIGHT, WIDTH, 3), np.uint8))[1].tobytes()
+
+    def show():
+        camera.publish(CompressedImage(header=Header(frame_id="lens"), format="jpeg", data=data))
+
+    bench.spin_until(lambda: masks, meanwhile=show)
+    assert (masks[0].height, masks[0].width, masks[0].header.frame_id) == (HEIGHT, WIDTH, "lens")
+
+
+def test_a_wrong_quality_of_service_is_named_with_both_policies_and_the_fix(make_rig, bench, capfd):
+    rig = make_rig()
+    bench.node.create_subscription(ClassMasks, "/synseg/camera/masks", print, LATCHED)
+    bench.node.create_publisher(Vocabulary, "/synseg/vocab", qos_profile_sensor_data)
+    heard = []
+
+    def warned():
+        heard.append(capfd.readouterr().err)
+        text = "".join(heard)
+        return "/synseg/camera/masks: " in text and "/synseg/vocab: " in text
+
+    bench.spin_until(warned, what="two warnings")
+    text = "".join(heard)
+    assert "asks for durability TRANSIENT_LOCAL and this node offers VOLATILE" in text
+    assert "-p qos_overrides./synseg/camera/masks.publisher.durability:=transient_local" in text
+    assert "its reliability is BEST_EFFORT and this node asks for RELIABLE" in text
+    assert "in /bench" in text
+    assert text.count("/synseg/vocab: ") == 1
+    assert rig.ask("ball").accepted
+
+
+def test_a_silent_camera_is_named_and_the_others_are_segmented(make_rig, bench):
+    rig = make_rig(camera_topics=["/camera/image_raw", "/rear/image_raw"], stale_seconds=0.5)
+    masks = rig.listen(ClassMasks, "masks")
+    diagnostics = bench.collect(DiagnosticArray, "/diagnostics", EVERY_MESSAGE)
+    rig.connect()
+    rig.ask("ball")
+
+    def own():
+        return diagnostics[-1].status[-1] if diagnostics else None
+
+    rig.show_until(lambda: masks and own() and "rear" in own().message, "the silent camera's name")
+    assert own().level == DiagnosticStatus.WARN
+    assert values_of(own())["stale cameras"] == "rear (/rear/image_raw)"
+    front, rear = diagnostics[-1].status[:2]
+    assert (front.name, rear.name) == ("synseg: camera", "synseg: rear")
+    assert "no frame for" in rear.message and "no frame for" not in front.message
+
+
+def test_cameras_that_wait_go_through_the_engine_together(make_rig, bench, troubled):
+    rig = make_rig(engine=troubled, camera_topics=["/camera/image_raw", "/rear/image_raw"])
+    rear = bench.node.create_publisher(Image, "/rear/image_raw", qos_profile_sensor_data)
+    masks = rig.listen(ClassMasks, "masks")
+    others = bench.collect(ClassMasks, "/synseg/rear/masks", EVERY_MESSAGE)
+    rig.connect()
+    bench.spin_until(lambda: rear.get_subscription_count())
+    rig.ask("ball")
+    troubled.gate.clear()
+    rig.show_until(troubled.busy.is_set, "a frame in the engine")
+    counts = rig.node._cameras["rear"].statistics.counts
+
+    def show_both():
+        rig.show()
+        rear.publish(image_from_array(np.zeros((HEIGHT, WIDTH + 2, 3), np.uint8), "rgb8", Header(frame_id="rear")))
+
+    bench.spin_until(lambda: counts["received"] >= 2 and rig.counts()["received"] >= 3, meanwhile=show_both)
+    troubled.gate.set()
+    bench.spin_until(lambda: others and len(masks) >= 2)
+    assert 2 in troubled.batches
+    assert (others[0].width, others[0].header.frame_id) == (WIDTH + 2, "rear")
+
+
+def test_a_camera_that_turns_out_to_be_compressed_is_subscribed_to_anew(make_rig, bench, elsewhere):
+    rig = make_rig(camera="/rear/image", camera_names=["camera"])
+    masks = rig.listen(ClassMasks, "masks")
+    rig.ask("ball")
+    camera = elsewhere.create_publisher(CompressedImage, "/rear/image", qos_profile_sensor_data)
+    data = cv2.imencode(".png", np.zeros((HEIGHT, WIDTH, 3), np.uint8))[1].tobytes()
+    bench.spin_until(lambda: masks, meanwhile=lambda: camera.publish(CompressedImage(format="png", data=data)))
+    assert (masks[0].height, masks[0].width) == (HEIGHT, WIDTH)

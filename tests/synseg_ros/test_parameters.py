@@ -10,7 +10,8 @@ from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValu
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from synseg_ros.parameters import CameraSettings, NodeSettings, camera_name, declare
+from synseg_ros.parameter_server import LiveSettings, declare
+from synseg_ros.parameters import CameraSettings, NodeSettings
 
 pytestmark = pytest.mark.ros
 
@@ -39,13 +40,13 @@ def test_overrides_are_taken(node_with):
 
 
 @pytest.mark.parametrize("table", [NodeSettings, CameraSettings])
-def test_every_parameter_is_described_and_read_only(node_with, table):
+def test_every_parameter_is_described_and_read_only_unless_it_is_live(node_with, table):
     node = node_with()
     declare(node, table)
     for field in dataclasses.fields(table):
         descriptor = node.describe_parameter(field.name)
         assert descriptor.description
-        assert descriptor.read_only
+        assert descriptor.read_only != field.metadata["live"]
 
 
 @pytest.mark.parametrize(
@@ -53,6 +54,8 @@ def test_every_parameter_is_described_and_read_only(node_with, table):
     [
         ({"threshold": 1.5}, InvalidParameterValueException),
         ({"max_labels": 0}, InvalidParameterValueException),
+        ({"transport": "pigeon"}, InvalidParameterValueException),
+        ({"camera_names": ["a", "b"]}, InvalidParameterValueException),
         ({"model": 3}, InvalidParameterTypeException),
         ({"labels": [1, 2]}, InvalidParameterTypeException),
     ],
@@ -63,14 +66,58 @@ def test_a_value_of_wrong_range_or_type_is_refused_by_name(node_with, override, 
 
 
 @pytest.mark.parametrize(
-    ("topic", "given", "name"),
+    ("topics", "given", "names"),
     [
-        ("/camera/image_raw", "", "camera"),
-        ("/front/color/image_raw", "", "front"),
-        ("/image", "", "camera"),
-        ("image", "", "camera"),
-        ("/front/image_raw", "left", "left"),
+        (("/camera/image_raw",), (), ["camera"]),
+        (("/front/color/image_raw",), (), ["front"]),
+        (("/image",), (), ["camera"]),
+        (("/front/image_raw", "/rear/image_raw"), (), ["front", "rear"]),
+        (("/cam/left/image", "/cam/right/image", "/rear/image"), (), ["cam_left_image", "cam_right_image", "rear"]),
+        (("/front/image_raw", "/rear/image_raw"), ("a", "b"), ["a", "b"]),
     ],
 )
-def test_a_cameras_name_is_given_or_the_first_part_of_its_topic(topic, given, name):
-    assert camera_name(NodeSettings(camera=topic, camera_name=given)) == name
+def test_a_cameras_name_is_given_or_taken_from_its_topic(topics, given, names):
+    cameras = NodeSettings(camera_topics=topics, camera_names=given).cameras()
+    assert (list(cameras), list(cameras.values())) == (names, list(topics))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        ({"camera_topics": ("/a/b", "/c/d"), "camera_names": ("x",)}, "1 names for 2 topics"),
+        ({"camera_topics": ("/a/b", "/c/d"), "camera_names": ("x", "x")}, "no two alike"),
+        ({"camera_topics": ("/a/b", "/a/b")}, "no two alike"),
+        ({"camera_names": ("left eye",)}, "left eye"),
+        ({"label_thresholds": ("ball",)}, "'ball' is not LABEL=NUMBER"),
+        ({"label_thresholds": ("ball=nan",)}, "ball=nan"),
+        ({"label_thresholds": ("ball=0.5", "Ball=0.6")}, "there twice"),
+    ],
+)
+def test_settings_that_do_not_fit_together_are_refused_with_the_reason(wrong, reason):
+    with pytest.raises(ValueError, match=reason):
+        NodeSettings(**wrong)
+
+
+def test_of_several_changes_at_once_all_or_none_are_made(node_with):
+    heard = []
+    node = node_with()
+    live = LiveSettings(node, NodeSettings, heard.append)
+    wrong = [Parameter("threshold", value=0.25), Parameter("label_thresholds", value=["ball=7"])]
+    result = node.set_parameters_atomically(wrong)
+    assert not result.successful and "ball=7" in result.reason
+    assert (live.value.threshold, heard, node.get_parameter("threshold").value) == (0.0, [], 0.0)
+    right = [Parameter("threshold", value=0.25), Parameter("label_thresholds", value=["Ball=0.75"])]
+    assert node.set_parameters_atomically(right).successful
+    assert (live.value.threshold, live.value.thresholds_by_label()) == (0.25, {"ball": 0.75})
+    assert heard == [live.value]
+
+
+@pytest.mark.parametrize(
+    "change", [{"threshold": float("nan")}, {"max_rate": -1.0}, {"model": "other"}, {"threshold": "a"}]
+)
+def test_a_change_that_is_not_accepted_changes_nothing(node_with, change):
+    node = node_with()
+    live = LiveSettings(node, NodeSettings, pytest.fail)
+    (result,) = node.set_parameters([Parameter(name, value=value) for name, value in change.items()])
+    assert not result.successful and result.reason
+    assert live.value == NodeSettings()

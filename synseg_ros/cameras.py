@@ -1,0 +1,149 @@
+"""The cameras of the node: what arrives from each, checked and passed on, and what is published for it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from copy import copy
+from functools import partial
+from typing import Any
+
+import numpy as np
+from rclpy.node import Node
+from rclpy.subscription import Subscription
+from rclpy.time import Time
+from sensor_msgs.msg import CompressedImage, Image
+
+from synseg_model.frames import FrameError, check_image, compressed_to_rgb, image_to_rgb
+from synseg_model.result import Result
+from synseg_ros.diagnostics import CameraStatistics, RateLimit
+from synseg_ros.parameters import NodeSettings
+from synseg_ros.pipeline import Frame, Timing
+from synseg_ros.publications import CameraOutputs
+from synseg_ros.qos import NEWEST_FRAME, OVERRIDABLE, subscriber_events
+
+DECODERS = {Image: image_to_rgb, CompressedImage: compressed_to_rgb}
+TYPES = {"sensor_msgs/msg/Image": Image, "sensor_msgs/msg/CompressedImage": CompressedImage}
+COMPRESSED = "/compressed"  # where image_transport puts a topic's compressed frames
+
+
+class Camera:
+    """One camera: its subscription while it is listened to, its outputs and its statistics.
+
+    offer: takes a frame for the worker and returns False when it replaced another. ready: tells whether there is a
+    vocabulary. All is called on the executor's thread, except failed() and publish().
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        name: str,
+        topic: str,
+        settings: Callable[[], NodeSettings],
+        offer: Callable[[str, Frame], bool],
+        ready: Callable[[], bool],
+    ) -> None:
+        self.name = name
+        self.topic = node.resolve_topic_name(topic)
+        self.statistics = CameraStatistics()
+        self.outputs = CameraOutputs(node, name, settings)
+        self._node, self._settings, self._offer, self._ready = node, settings, offer, ready
+        self._warnings = RateLimit()
+        self._subscription: Subscription | None = None
+        self._due = 0.0  # when the next frame may be taken, under a rate limit
+
+    def listen(self) -> None:
+        """Subscribe to the camera."""
+        self.statistics.listen()
+        self._subscribe(*self._source())
+
+    def follow(self) -> None:
+        """Subscribe anew where the camera turned out to publish the other kind of message."""
+        kind, topic = self._source()
+        if self._subscription is not None and self._subscription.msg_type is not kind:
+            self._node.get_logger().info(f"{topic} has {kind.__name__} messages: subscribing to those")
+            self.ignore()
+            self._subscribe(kind, topic)
+
+    def ignore(self) -> None:
+        """End the subscription."""
+        if self._subscription is not None:
+            self._node.destroy_subscription(self._subscription)
+            self._subscription = None
+
+    def destroy(self) -> None:
+        """End the subscription and all outputs."""
+        self.ignore()
+        self.outputs.destroy()
+
+    def failed(self, kind: str, reason: str) -> None:
+        """Count a frame that was "bad" or "failed", and say why, not too often."""
+        self.statistics.error(kind, reason)
+        held_back = self._warnings.admit()
+        if held_back is not None:
+            done = "skipped a frame of" if kind == "bad" else "could not segment a frame of"
+            more = f" ({held_back} more warnings held back)" if held_back else ""
+            self._node.get_logger().warning(f"{done} {self.topic}: {reason}{more}")
+
+    def publish(self, frame: Frame, image: np.ndarray, result: Result, version: int, timing: Timing) -> None:
+        """Publish a frame's result and count it; an error in it costs this frame only."""
+        began, header = time.perf_counter(), frame.message.header
+        try:
+            self.outputs.publish(image, result, header, version, timing.inference)
+        except Exception as error:
+            if self._node.context.ok():
+                self.failed("failed", f"{type(error).__name__}: {error}")
+            return
+        publishing = 1e3 * (time.perf_counter() - began)
+        self.statistics.segmented(
+            self._age_ms(header), timing.inference, wait_ms=timing.wait, decode_ms=timing.decode, publish_ms=publishing
+        )
+
+    def _source(self) -> tuple[type, str]:
+        """Choose the type and the topic to subscribe to, from the transport and what is published at present."""
+        transport = self._settings().transport
+        if transport == "raw":
+            return Image, self.topic
+        if transport == "compressed":
+            return CompressedImage, self.topic.removesuffix(COMPRESSED) + COMPRESSED
+        published = {end.topic_type for end in self._node.get_publishers_info_by_topic(self.topic)}
+        found = [kind for name, kind in TYPES.items() if name in published]
+        guess = CompressedImage if self.topic.endswith(COMPRESSED) else Image
+        return (found or [guess])[0], self.topic
+
+    def _subscribe(self, kind: type, topic: str) -> None:
+        self._subscription = self._node.create_subscription(
+            kind,
+            topic,
+            partial(self._take, DECODERS[kind]),
+            copy(NEWEST_FRAME),  # rclpy writes the overrides into the profile that it is given
+            event_callbacks=subscriber_events(self._node, topic),
+            qos_overriding_options=OVERRIDABLE,
+        )
+
+    def _take(
+        self, decode: Callable[[Any], np.ndarray], message: Image | CompressedImage, info: Mapping[str, Any]
+    ) -> None:
+        now = time.monotonic()
+        self.statistics.received(info)
+        try:
+            if decode is image_to_rgb:  # compressed ones tell by decoding, which is the worker's
+                check_image(message)
+        except FrameError as error:
+            self.failed("bad", str(error))
+            return
+        if not (self._ready() and self.outputs.wanted()):
+            self.statistics.count("idle")
+            return
+        if self._settings().max_rate:
+            period = 1 / self._settings().max_rate
+            if now < self._due - period / 10:  # a camera does not come on the dot
+                self.statistics.count("skipped")
+                return
+            self._due = max(self._due, now) + period
+        if not self._offer(self.name, Frame(message, decode, now)):
+            self.statistics.count("dropped")
+
+    def _age_ms(self, header: Any) -> float:
+        stamp = Time.from_msg(header.stamp).nanoseconds
+        return (self._node.get_clock().now().nanoseconds - stamp) / 1e6 if stamp else float("nan")

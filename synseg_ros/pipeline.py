@@ -1,0 +1,171 @@
+"""From frames and requested labels to results: what happens on the worker's and the encoder's threads."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Protocol
+
+import numpy as np
+
+from synseg_model import Segmenter
+from synseg_model.frames import FrameError
+from synseg_model.result import Result
+from synseg_model.vocabulary import Vocabulary
+from synseg_ros.parameters import NodeSettings
+from synseg_ros.vocabulary_input import Request, VocabularyEncoder
+from synseg_ros.worker import Worker
+
+STOP_SECONDS = 0.7  # to wait for each of the two threads when the node ends
+
+
+@dataclass(frozen=True)
+class ActiveVocabulary:
+    """The vocabulary in use, its version, which all made with it carries (0 while there is none), and its request."""
+
+    version: int = 0
+    vocabulary: Vocabulary | None = None
+    request: Request | None = None
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A camera's message, how its picture is read from it, and when it arrived, in monotonic seconds."""
+
+    message: Any
+    decode: Callable[[Any], np.ndarray]
+    arrived: float
+
+    def age(self) -> float:
+        """Return the seconds since it arrived."""
+        return time.monotonic() - self.arrived
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Where the time of one frame went, in milliseconds; inference is that of the whole batch."""
+
+    wait: float
+    decode: float
+    inference: float
+
+
+class Cameras(Protocol):
+    """What the pipeline tells the cameras, by name."""
+
+    def publish(
+        self, camera: str, frame: Frame, image: np.ndarray, result: Result, version: int, timing: Timing
+    ) -> None:
+        """Publish a frame's result."""
+
+    def failed(self, camera: str, kind: str, reason: str) -> None:
+        """Note that a frame came to nothing: kind "bad" for the camera's fault, "failed" for the engine's."""
+
+    def announce(self, active: ActiveVocabulary, refusal: str) -> None:
+        """Tell everybody which vocabulary is in use now, or why the last request was refused."""
+
+
+class Pipeline:
+    """Segment frames with the vocabulary that was asked for last.
+
+    settings: gives the node's settings in force. version: of the last vocabulary before this pipeline's first. Cameras
+    are called on the worker's thread only. start() begins; stop() ends it.
+    """
+
+    def __init__(
+        self,
+        segmenter: Segmenter,
+        cameras: Cameras,
+        settings: Callable[[], NodeSettings],
+        on_error: Callable[[Exception], None],
+        version: int = 0,
+    ) -> None:
+        self.segmenter = segmenter
+        self.active = ActiveVocabulary()  # replaced as a whole, on the worker's thread only
+        self.worker: Worker[Frame] = Worker(self._segment, on_error)
+        self.worker.pause()
+        self._cameras, self._settings, self._version = cameras, settings, version
+        self._encoder = VocabularyEncoder(
+            self._prepare,
+            on_ready=lambda ready: self.worker.between_frames(partial(self._install, *ready)),
+            on_refused=lambda error: self.worker.between_frames(partial(self._refuse, error)),
+        )
+
+    def start(self) -> None:
+        """Start both threads, paused: vocabularies are taken, frames are not."""
+        self.worker.start()
+        self._encoder.start()
+
+    def request(self, request: Request) -> None:
+        """Ask for a vocabulary."""
+        self._encoder.request(request)
+
+    def refresh(self) -> None:
+        """Prepare the vocabulary in use again, because the thresholds in the settings have changed."""
+        self._encoder.again()
+
+    def stop(self, timeout: float = STOP_SECONDS) -> bool:
+        """End the threads; return False where one still works after the timeout, as a call of an engine may be long."""
+        return bool(self._encoder.stop(timeout) & self.worker.stop(timeout))
+
+    # On the encoder's thread
+
+    def _prepare(self, request: Request) -> tuple[Request, Vocabulary]:
+        labels, thresholds = request
+        vocabulary = self.segmenter.prepare_vocabulary(labels, thresholds or None)
+        if not thresholds:
+            settings = self._settings()
+            by_label = settings.thresholds_by_label()
+            limits = [
+                by_label.get(label.casefold(), settings.threshold or float(own))
+                for label, own in zip(vocabulary.labels, vocabulary.thresholds, strict=True)
+            ]
+            vocabulary = replace(vocabulary, thresholds=np.array(limits, np.float32))
+        return request, vocabulary
+
+    # On the worker's thread
+
+    def _install(self, request: Request, vocabulary: Vocabulary) -> None:
+        running = self.active.vocabulary
+        if not _same(vocabulary, running):
+            self._version += 1
+            self.active = ActiveVocabulary(self._version, vocabulary.following(running), request)
+        self._cameras.announce(self.active, "")
+
+    def _refuse(self, error: Exception) -> None:
+        self._cameras.announce(self.active, str(error) or type(error).__name__)
+
+    def _segment(self, frames: Mapping[str, Frame]) -> None:
+        active, taken = self.active, time.monotonic()
+        images, decoding = {}, {}
+        for name, frame in frames.items():
+            began = time.perf_counter()
+            try:
+                images[name] = frame.decode(frame.message)
+            except FrameError as error:
+                self._cameras.failed(name, "bad", str(error))
+            except Exception as error:  # OpenCV's word on samples that it does not like
+                self._cameras.failed(name, "bad", f"the picture cannot be converted ({error})")
+            decoding[name] = 1e3 * (time.perf_counter() - began)
+        began = time.perf_counter()
+        try:
+            results = self.segmenter.segment_batch(list(images.values()), vocabulary=active.vocabulary)
+        except Exception as error:  # whatever an engine throws, the next frame may succeed
+            if len(images) > 1:  # one camera's frame must not cost the others theirs
+                for name in images:
+                    self._segment({name: frames[name]})
+            else:
+                self._cameras.failed(*images, "failed", f"{type(error).__name__}: {error}")
+            return
+        inference = 1e3 * (time.perf_counter() - began)
+        for (name, image), result in zip(images.items(), results, strict=True):
+            if self.worker.paused:  # deactivated meanwhile
+                return
+            timing = Timing(1e3 * (taken - frames[name].arrived), decoding[name], inference)
+            self._cameras.publish(name, frames[name], image, result, active.version, timing)
+
+
+def _same(new: Vocabulary, running: Vocabulary | None) -> bool:
+    return running is not None and new.labels == running.labels and (new.thresholds == running.thresholds).all()
