@@ -31,6 +31,7 @@ from synseg_ros.qos import LATCHED
 from synseg_ros.vocabulary_input import Request, VocabularySubscription
 
 LABELS_SHOWN = 20
+CLEANUP_SECONDS = 10.0  # to wait for the frame and the vocabulary at hand
 WRONG_START = 2  # exit status for a model or parameter that cannot work
 DONE, REFUSED = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
@@ -153,7 +154,7 @@ class SynSegNode(LifecycleNode):
         if pipeline is not None:
             self._last = pipeline.active
             pipeline.worker.pause()
-            pipeline.stop()
+            pipeline.stop(CLEANUP_SECONDS)
         for undo in reversed(self._release):
             undo()
         self._release.clear()

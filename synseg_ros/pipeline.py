@@ -82,7 +82,7 @@ class Pipeline:
         on_error: Callable[[Exception], None],
         version: int = 0,
     ) -> None:
-        self.segmenter = segmenter
+        self.segmenter: Segmenter | None = segmenter
         self.active = ActiveVocabulary()  # replaced as a whole, on the worker's thread only
         self.worker: Worker[Frame] = Worker(self._segment, on_error)
         self.worker.pause()
@@ -107,8 +107,13 @@ class Pipeline:
         self._encoder.again()
 
     def stop(self, timeout: float = STOP_SECONDS) -> bool:
-        """End the threads; return False where one still works after the timeout, as a call of an engine may be long."""
-        return bool(self._encoder.stop(timeout) & self.worker.stop(timeout))
+        """End the threads and let go of the model.
+
+        Returns False where one still works after the timeout, as a call of an engine may be long.
+        """
+        ended = self._encoder.stop(timeout) & self.worker.stop(timeout)
+        self.segmenter = None  # whatever else holds this pipeline a little longer, such as an executor's lists
+        return bool(ended)
 
     # On the encoder's thread
 

@@ -74,6 +74,42 @@ def stripe_engine():
     return NullEngine()
 
 
+@pytest.fixture
+def make_rig(bench, monkeypatch, stripe_engine, tmp_path):
+    """Start a node with an engine and parameters, active unless start is False."""
+
+    def make(engine=stripe_engine, start=True, **parameters):
+        from rclpy.parameter import Parameter
+
+        from synseg_model import Segmenter
+        from synseg_ros.node import SynSegNode
+        from tests.synseg_ros.rig import Rig
+
+        segmenter = Segmenter(engine, cache_dir=tmp_path)
+        monkeypatch.setattr("synseg_ros.node.Segmenter.load", lambda *args, **options: segmenter)
+        given = [Parameter(name, value=value) for name, value in parameters.items()]
+        node = SynSegNode(context=bench.context, parameter_overrides=given)
+        assert not start or node.start()
+        bench.executor.add_node(node)
+        bench.closers += [node.destroy_node, node.close]
+        rig = Rig(bench, node)
+        if start:
+            bench.spin_until(lambda: rig.statuses, what="the first status")
+        return rig
+
+    return make
+
+
+@pytest.fixture
+def troubled(stripe_engine):
+    """An engine that waits and fails when told to."""
+    from tests.synseg_ros.rig import TroubledEngine
+
+    engine = TroubledEngine(stripe_engine)
+    yield engine
+    engine.gate.set()
+
+
 @pytest.fixture(scope="session")
 def random_model(tmp_path_factory):
     """A folder with a small model of random weights, which finds everything a little everywhere."""
