@@ -41,6 +41,11 @@ class Child:
         )
 
     @property
+    def pid(self) -> int:
+        """Return the process's number."""
+        return self._process.pid
+
+    @property
     def returncode(self) -> int | None:
         """Return the exit status, None while it runs."""
         return self._process.poll()

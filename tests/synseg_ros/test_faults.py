@@ -78,7 +78,7 @@ def robot(bench):
 
 
 def memory_of(child):
-    return int(Path(f"/proc/{child._process.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+    return int(Path(f"/proc/{child.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
 
 
 def test_a_camera_that_is_killed_and_restarted_is_seen_again(robot):

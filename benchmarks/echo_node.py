@@ -1,0 +1,34 @@
+"""A node that only decodes frames and publishes them again, as the least that any Python node takes."""
+
+from __future__ import annotations
+
+import contextlib
+
+import rclpy
+from rclpy.executors import ExternalShutdownException
+from rclpy.node import Node
+from rclpy.qos import qos_profile_sensor_data
+from sensor_msgs.msg import Image
+
+from synseg_model.frames import image_to_rgb
+from synseg_ros.conversions import image_from_array
+from synseg_ros.qos import OUTPUT
+
+
+def main() -> None:
+    """Echo /camera/image_raw on synseg/camera/echo until interrupted."""
+    rclpy.init()
+    node = Node("echo")
+    publisher = node.create_publisher(Image, "synseg/camera/echo", OUTPUT)
+
+    def echo(message: Image) -> None:
+        publisher.publish(image_from_array(image_to_rgb(message), "rgb8", message.header))
+
+    node.create_subscription(Image, "/camera/image_raw", echo, qos_profile_sensor_data)
+    with contextlib.suppress(KeyboardInterrupt, ExternalShutdownException):
+        rclpy.spin(node)
+    rclpy.try_shutdown()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,159 @@
+"""Measure what the node adds to inference: `python -m benchmarks.node`.
+
+All in one run, with real processes over the middleware in use:
+
+* latency: from a camera's publishing to the masks' arrival, at 30 Hz with an engine that does nothing, beside bare
+  `Segmenter` calls on the same pictures and beside a node that only decodes and publishes again.
+* cameras: four of them, with the same engine; how even are their rates?
+* age: four of them and an engine slower than they are; how old is a frame when its results come, inference apart?
+* vocabulary: how long is the longest gap between frames while 50 unknown labels are taken over, with a real model?
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import jsonargparse
+import numpy as np
+from sensor_msgs.msg import Image
+
+from benchmarks.robot import Robot, percentiles
+from synseg_model import Segmenter
+
+LABELS = ("red ball", "box", "grass", "sky")
+
+
+@dataclass
+class NodeBenchmarkConfig:
+    """Settings of the measurement.
+
+    Args:
+        seconds: of each part. warmup: seconds before each that do not count.
+        width: of the pictures. height: of the pictures. rate: of the cameras, frames per second.
+        slow: milliseconds that the slow engine takes.
+        model: for the change of the vocabulary. engine: for it. labels: how many unknown ones it has.
+        output: JSON file.
+    """
+
+    seconds: float = 30.0
+    warmup: float = 3.0
+    width: int = 640
+    height: int = 480
+    rate: float = 30.0
+    slow: float = 100.0
+    model: str = "synseg-tiny"
+    engine: str = "auto"
+    labels: int = 50
+    output: str = "benchmarks/results/node.json"
+
+
+def run(config: NodeBenchmarkConfig) -> dict:
+    """Measure everything; times are in milliseconds."""
+    bare, node, echo = bare_calls(config), latency(config), latency(config, echo=True)
+    added = {key: round(node[key] - bare[key], 2) for key in ("p50", "p99")}
+    return {
+        "config": asdict(config),
+        "machine": {"platform": platform.platform(), "cores": len(os.sched_getaffinity(0))},
+        "middleware": os.environ.get("RMW_IMPLEMENTATION", "default"),
+        "latency": {"bare calls": bare, "echo node": echo, "node": node, "node adds": added},
+        "cameras": cameras(config),
+        "age": age(config),
+        "vocabulary": vocabulary(config),
+    }
+
+
+def bare_calls(config: NodeBenchmarkConfig) -> dict[str, float]:
+    """Measure `Segmenter.segment` without ROS."""
+    image = np.random.default_rng(0).integers(0, 256, (config.height, config.width, 3), np.uint8)
+    segmenter = Segmenter.load(engine="null")
+    segmenter.set_vocabulary(LABELS)
+    times = []
+    for _ in range(max(10, round(config.seconds * config.rate))):
+        began = time.perf_counter()
+        segmenter.segment(image)
+        times.append(1e3 * (time.perf_counter() - began))
+    return percentiles(np.array(times))
+
+
+def latency(config: NodeBenchmarkConfig, echo: bool = False) -> dict[str, float]:
+    """Measure one camera's way through the node, or through the echo node."""
+    options = {"answer": Image} if echo else {}
+    with Robot(["camera"], config.width, config.height, config.rate, **options) as robot:
+        if echo:
+            robot.start("benchmarks.echo_node")
+        else:
+            robot.start_node(engine="null", labels=list(LABELS))
+        _play(robot, config)
+        return percentiles(robot.latencies("camera"))
+
+
+def cameras(config: NodeBenchmarkConfig) -> dict:
+    """Measure the rates of four cameras."""
+    with Robot(["front", "left", "rear", "right"], config.width, config.height, config.rate) as robot:
+        robot.start_node(engine="null", labels=list(LABELS))
+        _play(robot, config)
+        rates = {camera: round(len(robot.arrived[camera]) / config.seconds, 2) for camera in robot.cameras}
+        slowest = round(min(rates.values()) / max(rates.values()), 3)
+        return {"rates": rates, "slowest to fastest": slowest, "latency": _of_all(robot, robot.latencies)}
+
+
+def age(config: NodeBenchmarkConfig) -> dict:
+    """Measure how old frames are when their results come, without inference, where that is the bottleneck."""
+    with Robot(["front", "left", "rear", "right"], config.width, config.height, config.rate) as robot:
+        robot.start_node(engine=f"null:{config.slow:g}", labels=list(LABELS))
+        _play(robot, config)
+        ages = _of_all(robot, robot.ages)
+        return {"engine ms": config.slow, "age": ages, "p99 in periods": round(ages["p99"] * config.rate / 1e3, 2)}
+
+
+def vocabulary(config: NodeBenchmarkConfig) -> dict:
+    """Measure gaps between frames before, and while a vocabulary that nothing is cached of is taken over."""
+    with tempfile.TemporaryDirectory() as cache, Robot(["camera"], config.width, config.height, config.rate) as robot:
+        robot.start_node(model=config.model, engine=config.engine, labels=list(LABELS), cache_dir=cache)
+        _play(robot, config)
+        usual = robot.gaps("camera")
+        began, version = time.monotonic(), robot.status.version
+        robot.ask([f"unknown thing number {index}" for index in range(config.labels)])
+        robot.spin_until(lambda: robot.status.version > version, "the new vocabulary")
+        taken = 1e3 * (time.monotonic() - began)
+        heard = len(robot.arrived["camera"])
+        robot.spin_until(lambda: len(robot.arrived["camera"]) > heard + 2, "frames after the change")
+        longest = float(robot.gaps("camera", began).max())
+        return {
+            "usual gap": percentiles(usual),
+            "longest gap": round(longest, 1),
+            "longest to usual": round(longest / float(np.median(usual)), 2),
+            "until in use": round(taken, 1),
+        }
+
+
+def _play(robot: Robot, config: NodeBenchmarkConfig) -> None:
+    """Let the cameras play until the warm-up is over, and then for the seconds that count."""
+    robot.play()
+    robot.spin_until_all_cameras_are_answered()
+    robot.spin_for(config.warmup)
+    robot.forget()
+    robot.spin_for(config.seconds)
+
+
+def _of_all(robot: Robot, measure) -> dict[str, float]:
+    return percentiles(np.concatenate([measure(camera) for camera in robot.cameras]))
+
+
+def main(config: NodeBenchmarkConfig) -> None:
+    """Measure, print and write the results."""
+    results = run(config)
+    path = Path(config.output)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(results, indent=2) + "\n")
+    print(json.dumps(results, indent=2))
+
+
+if __name__ == "__main__":
+    main(jsonargparse.auto_cli(NodeBenchmarkConfig, as_positional=False))
