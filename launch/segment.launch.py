@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
@@ -33,9 +34,9 @@ OTHERS = {
 def generate_launch_description() -> LaunchDescription:
     """Return the arguments, one for each parameter of the node and some more, and the node."""
     arguments = []
-    for field in dataclasses.fields(NodeSettings):
+    for field in dataclasses.fields(NodeSettings):  # where none is given, the parameter file's value stands
         several = " (several are separated by commas)" if isinstance(field.default, tuple) else ""
-        shown = f" [{field.default}]" if field.default not in ((), "") else ""
+        shown = f" [{json.dumps(field.default)}]" if field.default not in ((), "") else ""
         description = field.metadata["description"] + several + shown
         arguments.append(DeclareLaunchArgument(field.name, default_value="", description=description))
     for name, (default, description) in OTHERS.items():

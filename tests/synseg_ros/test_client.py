@@ -1,0 +1,50 @@
+"""Consumers get full-size masks by name, and the example finds what is there."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("synseg_ros.msg", reason="needs ROS 2 and the built messages: use scripts/with_env")
+
+from synseg_ros.client import MaskClient
+from tests.synseg_ros.rig import HEIGHT, WIDTH
+
+pytestmark = pytest.mark.ros
+
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "find_object.py"
+
+
+def test_a_client_gets_full_size_masks_of_present_and_absent_labels(make_rig, bench):
+    rig, frames, refusals = make_rig(), [], []
+    client = MaskClient(bench.node, "camera", frames.append, refusals.append)
+    bench.closers.append(client.close)
+    client.ask(["ball", "cube"])
+    bench.spin_until(lambda: frames, rig.show, "a frame")
+    frame = frames[0]
+    assert (frame.version, frame.labels, frame.ids, frame.present) == (1, ("ball", "cube"), (1, 2), ("ball", "cube"))
+    assert list(frame.masks) == ["ball", "cube"]
+    assert frame.masks["ball"].shape == (HEIGHT, WIDTH) and frame.masks["ball"].dtype == bool
+    np.testing.assert_array_equal(frame.masks["ball"], ~frame.masks["cube"])
+    assert frame.masks["ball"][:, : WIDTH // 2].all()
+    assert frame.scores["ball"] == pytest.approx(1.0)
+    with pytest.raises(KeyError, match="dog"):
+        frame.masks["dog"]
+    client.ask(["ball"], thresholds=[2.0])
+    bench.spin_until(lambda: refusals, what="the refusal")
+    assert "2.0" in refusals[0]
+    assert client.status.version == 1
+
+
+@pytest.mark.parametrize(("label", "status", "said"), [("red  ball", 0, "red ball: centre"), ("", 2, "refused")])
+def test_the_example_tells_direction_or_refusal(make_rig, bench, label, status, said):
+    rig = make_rig()
+    command = [sys.executable, str(EXAMPLE), label, "--seconds", "120"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(EXAMPLE.parents[1]), os.environ["PYTHONPATH"]])}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    bench.spin_until(lambda: process.poll() is not None, rig.show, "the example's end")
+    out, err = process.communicate()
+    assert (process.returncode, said in out + err) == (status, True), out + err
