@@ -177,3 +177,35 @@ def test_vocabularies_are_read_only_and_keep_their_own_copy():
 def test_vocabularies_whose_parts_disagree_are_refused():
     with pytest.raises(ValueError, match="embeddings of shape"):
         Vocabulary(("car", "tree"), np.zeros(2), np.zeros((3, 4)), "00")
+
+
+def vocabulary(*labels: str, **fields) -> Vocabulary:
+    return Vocabulary(labels, np.full(len(labels), 0.5), np.zeros((len(labels), 2)), "00", **fields)
+
+
+def test_ids_are_positions_unless_given():
+    assert vocabulary("a", "b").ids == (1, 2)
+    assert vocabulary("a", "b", ids=(7, 3)).ids == (7, 3)
+
+
+@pytest.mark.parametrize("ids", [(1,), (1, 1), (0, 1), (1, 65536)])
+def test_ids_that_do_not_fit_are_refused(ids):
+    with pytest.raises(ValueError, match="expected distinct ones, from 1"):
+        vocabulary("a", "b", ids=ids)
+
+
+def test_labels_that_stay_keep_their_ids_and_others_take_the_smallest_free():
+    first = vocabulary("ball", "cube", "grass").following(None)
+    second = vocabulary("sky", "Grass", "ball").following(first)
+    assert (first.ids, second.ids) == ((1, 2, 3), (2, 3, 1))
+    third = vocabulary("GRASS").following(second)
+    assert third.ids == (3,)
+    assert vocabulary("a", "b", "grass").following(third).ids == (1, 2, 3)
+
+
+def test_no_id_exceeds_the_size_of_the_largest_vocabulary():
+    rng, running, largest = np.random.default_rng(0), None, 0
+    for _ in range(200):
+        labels = [f"thing {number}" for number in rng.choice(60, rng.integers(1, 40), replace=False)]
+        running, largest = vocabulary(*labels).following(running), max(largest, len(labels))
+        assert max(running.ids) <= largest

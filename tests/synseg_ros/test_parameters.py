@@ -11,7 +11,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from synseg_ros.parameter_server import LiveSettings, declare
-from synseg_ros.parameters import CameraSettings, NodeSettings
+from synseg_ros.parameters import CameraSettings, NodeSettings, from_text
 
 pytestmark = pytest.mark.ros
 
@@ -121,3 +121,26 @@ def test_a_change_that_is_not_accepted_changes_nothing(node_with, change):
     (result,) = node.set_parameters([Parameter(name, value=value) for name, value in change.items()])
     assert not result.successful and result.reason
     assert live.value == NodeSettings()
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("labels", " person, red ball ,", ["person", "red ball"]),
+        ("labels", "no", ["no"]),
+        ("model", "2024", "2024"),
+        ("threshold", "0.5", 0.5),
+        ("max_labels", "7", 7),
+        ("autostart", "False", False),
+    ],
+)
+def test_launch_arguments_are_read_with_the_type_of_their_parameter(name, text, value):
+    (field,) = (field for field in dataclasses.fields(NodeSettings) if field.name == name)
+    assert from_text(field, text) == value
+
+
+@pytest.mark.parametrize(("name", "text"), [("threshold", "half"), ("max_labels", "7.5"), ("autostart", "maybe")])
+def test_a_launch_argument_of_another_type_is_refused_by_name(name, text):
+    (field,) = (field for field in dataclasses.fields(NodeSettings) if field.name == name)
+    with pytest.raises(ValueError, match=f"{name}:={text}"):
+        from_text(field, text)

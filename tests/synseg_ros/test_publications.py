@@ -1,18 +1,22 @@
 """A Result becomes messages that say the same."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 pytest.importorskip("synseg_ros.msg", reason="needs ROS 2 and the built messages: use scripts/with_env")
 
 from builtin_interfaces.msg import Time
+from rclpy.validate_topic_name import validate_topic_name
 from std_msgs.msg import Header
 
 from synseg_model.frames import image_to_array
 from synseg_model.result import Result
-from synseg_model.visualize import palette
+from synseg_model.visualize import overlay, palette
 from synseg_model.vocabulary import Vocabulary
 from synseg_ros.conversions import MAKER
+from synseg_ros.publications import class_topics
 
 pytestmark = pytest.mark.ros
 
@@ -98,3 +102,37 @@ def test_a_refusal_keeps_version_and_labels():
 def test_before_the_first_vocabulary_the_status_is_version_zero():
     status = MAKER.vocabulary_status(None, 0, Time(sec=1))
     assert (status.version, list(status.labels), status.accepted) == (0, [], True)
+
+
+@pytest.mark.parametrize(
+    ("labels", "names"),
+    [
+        (("red ball", "Café au lait", "T-shirt"), ["red_ball", "cafe_au_lait", "t_shirt"]),
+        (("мяч", "球"), ["label_1", "label_2"]),
+        (("2 wheels",), ["label_2_wheels"]),
+        (("red ball", "red-ball", "red  ball!"), ["red_ball", "red_ball_2", "red_ball_3"]),
+    ],
+)
+def test_every_label_has_a_topic_of_its_own_that_ros_accepts(labels, names):
+    topics = class_topics(labels)
+    assert list(topics.values()) == names
+    assert list(topics) == list(labels)
+    for name in names:
+        validate_topic_name(f"synseg/camera/classes/{name}")
+
+
+def test_ids_of_the_vocabulary_are_those_of_all_messages():
+    maps = np.zeros((2, 2, 4), np.float32)
+    maps[0, :, :2], maps[1, :, 2:] = 1, 1
+    running = replace(vocabulary_of(2), ids=(7, 3))
+    result = Result(running, maps, (2, 4))
+    masks = MAKER.class_masks(result, HEADER, version=1)
+    assert (list(masks.ids), [mask.id for mask in masks.masks]) == ([7, 3], [7, 3])
+    assert list(MAKER.frame_info(result, HEADER, 1, 0.0).ids) == [7, 3]
+    np.testing.assert_array_equal(image_to_array(MAKER.label_map(result, HEADER)), [[7, 7, 3, 3]] * 2)
+    status = MAKER.vocabulary_status(running, 1, Time(sec=1))
+    assert list(status.ids) == [7, 3]
+    colors = [[round(255 * value) for value in (c.r, c.g, c.b)] for c in status.colors]
+    assert colors == palette(7)[[6, 2]].tolist()
+    drawn = overlay(np.zeros((2, 4, 3), np.uint8), result, opacity=1.0, names=False)
+    assert (drawn[0, 0].tolist(), drawn[0, 3].tolist()) == (palette(7)[6].tolist(), palette(7)[2].tolist())

@@ -173,3 +173,25 @@ def test_a_refused_vocabulary_is_reported_and_the_next_one_is_encoded(desk):
     assert desk.idle.wait(PATIENCE)
     assert desk.refused == ["empty label"]
     assert desk.ready == [("last",)]
+
+
+def test_again_prepares_what_was_ready_last_unless_something_newer_waits(desk):
+    desk.gate.set()
+    desk.encoder.again()  # nothing was ready yet: nothing to do
+    desk.encoder.request((("last",), ()))
+    desk.encoder.start()
+    assert desk.idle.wait(PATIENCE)
+    desk.idle.clear()
+    desk.encoder.again()
+    assert desk.idle.wait(PATIENCE)
+    assert desk.ready == [("last",), ("last",)]
+    desk.idle.clear()
+    desk.gate.clear()
+    desk.busy.clear()
+    desk.encoder.request((("",), ()))
+    assert desk.busy.wait(PATIENCE)
+    desk.encoder.again()
+    desk.gate.set()
+    assert desk.idle.wait(PATIENCE)
+    assert desk.refused == ["empty label"]
+    assert desk.ready == [("last",)] * 3
