@@ -2,29 +2,21 @@
 
 import threading
 
-import cv2
-import numpy as np
 import pytest
-import rclpy
 
 pytest.importorskip("synseg_ros.msg", reason="needs ROS 2 and the built messages: use scripts/with_env")
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.parameter import Parameter
-from rclpy.qos import ReliabilityPolicy, qos_profile_sensor_data
-from sensor_msgs.msg import CompressedImage, Image
-from std_msgs.msg import Header
+from rclpy.qos import qos_profile_sensor_data
+from sensor_msgs.msg import Image
 from synseg_ros.msg import ClassMasks, FrameInfo, Vocabulary
 
 from synseg_model.frames import image_to_array
-from synseg_ros.conversions import image_from_array
 from synseg_ros.qos import EVERY_MESSAGE, LATCHED
 from tests.synseg_ros.rig import HEIGHT, TOPIC, WIDTH
 
 pytestmark = pytest.mark.ros
-
-def stamps(messages):
-    return [message.header.stamp.nanosec for message in messages]
 
 
 def test_every_output_has_the_frames_header_and_size(make_rig):
@@ -181,24 +173,6 @@ def test_a_failing_engine_is_reported_and_the_next_frame_is_segmented(make_rig, 
     rig.bench.spin_until(lambda: any(d.status[0].level == DiagnosticStatus.ERROR for d in diagnostics))
 
 
-def test_the_newest_frame_wins_and_the_others_are_counted_as_dropped(make_rig, troubled):
-    rig = make_rig(engine=troubled)
-    masks = rig.listen(ClassMasks, "masks")
-    rig.connect()
-    rig.ask("ball")
-    troubled.gate.clear()
-    rig.show_until(troubled.busy.is_set, "a frame in the engine")
-    counted = rig.counts()["dropped"]
-    for _ in range(5):
-        seen = rig.counts()["received"]
-        newest = rig.show()
-        rig.bench.spin_until(lambda seen=seen: rig.counts()["received"] > seen)
-    assert rig.counts()["dropped"] - counted in (4, 5)
-    troubled.gate.set()
-    rig.bench.spin_until(lambda: newest in stamps(masks))
-    assert len(masks) == 2
-
-
 def test_a_frame_in_the_engine_keeps_the_vocabulary_that_it_began_with(make_rig, troubled):
     rig = make_rig(engine=troubled)
     masks = rig.listen(ClassMasks, "masks")
@@ -225,14 +199,6 @@ def test_a_frame_in_the_engine_keeps_the_vocabulary_that_it_began_with(make_rig,
     assert [mask.vocabulary_version for mask in masks] == sorted(mask.vocabulary_version for mask in masks)
 
 
-def test_the_quality_of_service_of_the_camera_can_be_set(make_rig):
-    name = f"qos_overrides.{TOPIC}.subscription"
-    rig = make_rig(**{f"{name}.reliability": "reliable", f"{name}.depth": 4})
-    (subscription,) = (s for s in rig.node.subscriptions if s.topic_name == TOPIC)
-    assert subscription.qos_profile.reliability == ReliabilityPolicy.RELIABLE
-    assert subscription.qos_profile.depth == 4
-
-
 def test_diagnostics_tell_engine_vocabulary_and_counts(make_rig):
     rig = make_rig()
     rig.listen(ClassMasks, "masks")
@@ -247,10 +213,6 @@ def test_diagnostics_tell_engine_vocabulary_and_counts(make_rig):
     assert (status.name, status.level) == ("synseg: camera", DiagnosticStatus.OK)
     assert (values["engine"], values["vocabulary version"], values["labels"]) == ("null", "1", "2")
     assert int(values["frames segmented"]) >= 2
-
-
-def values_of(status):
-    return {pair.key: pair.value for pair in status.values}
 
 
 def test_labels_that_stay_keep_their_ids(make_rig):
@@ -298,16 +260,6 @@ def test_an_output_that_is_switched_off_is_not_published_and_alone_causes_no_wor
     rig.show_until(lambda: masks, "masks")
 
 
-def test_a_rate_limit_skips_frames(make_rig):
-    rig = make_rig(max_rate=0.001)
-    masks = rig.listen(ClassMasks, "masks")
-    rig.connect()
-    rig.ask("ball")
-    rig.show_until(lambda: rig.counts()["skipped"] >= 3, "skipped frames")
-    rig.bench.spin_until(lambda: masks)
-    assert rig.counts()["segmented"] == 1
-
-
 def test_each_label_has_a_topic_of_its_own_if_asked_for_and_only_while_it_stays(make_rig):
     rig = make_rig(publish_class_topics=True)
     ball = rig.listen(Image, "classes/red_ball")
@@ -326,30 +278,6 @@ def test_each_label_has_a_topic_of_its_own_if_asked_for_and_only_while_it_stays(
     assert class_topics() == {"red_ball", "sky"}
     rig.node.set_parameters([Parameter("publish_class_topics", value=False)])
     rig.bench.spin_until(lambda: not class_topics(), what="no topics")
-
-
-@pytest.fixture
-def elsewhere():
-    """A node in a context of its own, as if in another process: Fast DDS has one type per topic and process."""
-    context = rclpy.Context()
-    rclpy.init(context=context, args=[])
-    yield rclpy.create_node("elsewhere", context=context)
-    context.try_shutdown()
-
-
-def test_compressed_frames_are_segmented_by_their_message_type(make_rig, bench, elsewhere):
-    topic = "/rear/image/compressed"
-    camera = elsewhere.create_publisher(CompressedImage, topic, qos_profile_sensor_data)
-    rig = make_rig(camera=topic, camera_names=["camera"])
-    masks = rig.listen(ClassMasks, "masks")
-    rig.ask("ball")
-    data = cv2.imencode(".jpg", np.zeros((HEIGHT, WIDTH, 3), np.uint8))[1].tobytes()
-
-    def show():
-        camera.publish(CompressedImage(header=Header(frame_id="lens"), format="jpeg", data=data))
-
-    bench.spin_until(lambda: masks, meanwhile=show)
-    assert (masks[0].height, masks[0].width, masks[0].header.frame_id) == (HEIGHT, WIDTH, "lens")
 
 
 def test_a_wrong_quality_of_service_is_named_with_both_policies_and_the_fix(make_rig, bench, capfd):
@@ -371,54 +299,3 @@ def test_a_wrong_quality_of_service_is_named_with_both_policies_and_the_fix(make
     assert "in /bench" in text
     assert text.count("/synseg/vocab: ") == 1
     assert rig.ask("ball").accepted
-
-
-def test_a_silent_camera_is_named_and_the_others_are_segmented(make_rig, bench):
-    rig = make_rig(camera_topics=["/camera/image_raw", "/rear/image_raw"], stale_seconds=0.5)
-    masks = rig.listen(ClassMasks, "masks")
-    diagnostics = bench.collect(DiagnosticArray, "/diagnostics", EVERY_MESSAGE)
-    rig.connect()
-    rig.ask("ball")
-
-    def own():
-        return diagnostics[-1].status[-1] if diagnostics else None
-
-    rig.show_until(lambda: masks and own() and "rear" in own().message, "the silent camera's name")
-    assert own().level == DiagnosticStatus.WARN
-    assert values_of(own())["stale cameras"] == "rear (/rear/image_raw)"
-    front, rear = diagnostics[-1].status[:2]
-    assert (front.name, rear.name) == ("synseg: camera", "synseg: rear")
-    assert "no frame for" in rear.message and "no frame for" not in front.message
-
-
-def test_cameras_that_wait_go_through_the_engine_together(make_rig, bench, troubled):
-    rig = make_rig(engine=troubled, camera_topics=["/camera/image_raw", "/rear/image_raw"])
-    rear = bench.node.create_publisher(Image, "/rear/image_raw", qos_profile_sensor_data)
-    masks = rig.listen(ClassMasks, "masks")
-    others = bench.collect(ClassMasks, "/synseg/rear/masks", EVERY_MESSAGE)
-    rig.connect()
-    bench.spin_until(lambda: rear.get_subscription_count())
-    rig.ask("ball")
-    troubled.gate.clear()
-    rig.show_until(troubled.busy.is_set, "a frame in the engine")
-    counts = rig.node._cameras["rear"].statistics.counts
-
-    def show_both():
-        rig.show()
-        rear.publish(image_from_array(np.zeros((HEIGHT, WIDTH + 2, 3), np.uint8), "rgb8", Header(frame_id="rear")))
-
-    bench.spin_until(lambda: counts["received"] >= 2 and rig.counts()["received"] >= 3, meanwhile=show_both)
-    troubled.gate.set()
-    bench.spin_until(lambda: others and len(masks) >= 2)
-    assert 2 in troubled.batches
-    assert (others[0].width, others[0].header.frame_id) == (WIDTH + 2, "rear")
-
-
-def test_a_camera_that_turns_out_to_be_compressed_is_subscribed_to_anew(make_rig, bench, elsewhere):
-    rig = make_rig(camera="/rear/image", camera_names=["camera"])
-    masks = rig.listen(ClassMasks, "masks")
-    rig.ask("ball")
-    camera = elsewhere.create_publisher(CompressedImage, "/rear/image", qos_profile_sensor_data)
-    data = cv2.imencode(".png", np.zeros((HEIGHT, WIDTH, 3), np.uint8))[1].tobytes()
-    bench.spin_until(lambda: masks, meanwhile=lambda: camera.publish(CompressedImage(format="png", data=data)))
-    assert (masks[0].height, masks[0].width) == (HEIGHT, WIDTH)

@@ -1,0 +1,135 @@
+"""Several cameras share one model fairly, raw or compressed, and a silent one is named."""
+
+import cv2
+import numpy as np
+import pytest
+import rclpy
+
+pytest.importorskip("synseg_ros.msg", reason="needs ROS 2 and the built messages: use scripts/with_env")
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rclpy.qos import ReliabilityPolicy, qos_profile_sensor_data
+from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
+from synseg_ros.msg import ClassMasks
+
+from synseg_ros.conversions import image_from_array
+from synseg_ros.qos import EVERY_MESSAGE
+from tests.synseg_ros.rig import HEIGHT, TOPIC, WIDTH
+
+pytestmark = pytest.mark.ros
+
+
+def values_of(status):
+    return {pair.key: pair.value for pair in status.values}
+
+
+def test_a_rate_limit_skips_frames(make_rig):
+    rig = make_rig(max_rate=0.001)
+    masks = rig.listen(ClassMasks, "masks")
+    rig.connect()
+    rig.ask("ball")
+    rig.show_until(lambda: rig.counts()["skipped"] >= 3, "skipped frames")
+    rig.bench.spin_until(lambda: masks)
+    assert rig.counts()["segmented"] == 1
+
+
+@pytest.fixture
+def elsewhere():
+    """A node in a context of its own, as if in another process: Fast DDS has one type per topic and process."""
+    context = rclpy.Context()
+    rclpy.init(context=context, args=[])
+    yield rclpy.create_node("elsewhere", context=context)
+    context.try_shutdown()
+
+
+def test_compressed_frames_are_segmented_by_their_message_type(make_rig, bench, elsewhere):
+    topic = "/rear/image/compressed"
+    camera = elsewhere.create_publisher(CompressedImage, topic, qos_profile_sensor_data)
+    rig = make_rig(camera=topic, camera_names=["camera"])
+    masks = rig.listen(ClassMasks, "masks")
+    rig.ask("ball")
+    data = cv2.imencode(".jpg", np.zeros((HEIGHT, WIDTH, 3), np.uint8))[1].tobytes()
+
+    def show():
+        camera.publish(CompressedImage(header=Header(frame_id="lens"), format="jpeg", data=data))
+
+    bench.spin_until(lambda: masks, meanwhile=show)
+    assert (masks[0].height, masks[0].width, masks[0].header.frame_id) == (HEIGHT, WIDTH, "lens")
+
+
+def test_a_silent_camera_is_named_and_the_others_are_segmented(make_rig, bench):
+    rig = make_rig(camera_topics=["/camera/image_raw", "/rear/image_raw"], stale_seconds=0.5)
+    masks = rig.listen(ClassMasks, "masks")
+    diagnostics = bench.collect(DiagnosticArray, "/diagnostics", EVERY_MESSAGE)
+    rig.connect()
+    rig.ask("ball")
+
+    def own():
+        return diagnostics[-1].status[-1] if diagnostics else None
+
+    rig.show_until(lambda: masks and own() and "rear" in own().message, "the silent camera's name")
+    assert own().level == DiagnosticStatus.WARN
+    assert values_of(own())["stale cameras"] == "rear (/rear/image_raw)"
+    front, rear = diagnostics[-1].status[:2]
+    assert (front.name, rear.name) == ("synseg: camera", "synseg: rear")
+    assert "no frame for" in rear.message and "no frame for" not in front.message
+
+
+def test_cameras_that_wait_go_through_the_engine_together(make_rig, bench, troubled):
+    rig = make_rig(engine=troubled, camera_topics=["/camera/image_raw", "/rear/image_raw"])
+    rear = bench.node.create_publisher(Image, "/rear/image_raw", qos_profile_sensor_data)
+    masks = rig.listen(ClassMasks, "masks")
+    others = bench.collect(ClassMasks, "/synseg/rear/masks", EVERY_MESSAGE)
+    rig.connect()
+    bench.spin_until(lambda: rear.get_subscription_count())
+    rig.ask("ball")
+    troubled.gate.clear()
+    rig.show_until(troubled.busy.is_set, "a frame in the engine")
+    counts = rig.node._cameras["rear"].statistics.counts
+
+    def show_both():
+        rig.show()
+        rear.publish(image_from_array(np.zeros((HEIGHT, WIDTH + 2, 3), np.uint8), "rgb8", Header(frame_id="rear")))
+
+    bench.spin_until(lambda: counts["received"] >= 2 and rig.counts()["received"] >= 3, meanwhile=show_both)
+    troubled.gate.set()
+    bench.spin_until(lambda: others and len(masks) >= 2)
+    assert 2 in troubled.batches
+    assert (others[0].width, others[0].header.frame_id) == (WIDTH + 2, "rear")
+
+
+def test_a_camera_that_turns_out_to_be_compressed_is_subscribed_to_anew(make_rig, bench, elsewhere):
+    rig = make_rig(camera="/rear/image", camera_names=["camera"])
+    masks = rig.listen(ClassMasks, "masks")
+    rig.ask("ball")
+    camera = elsewhere.create_publisher(CompressedImage, "/rear/image", qos_profile_sensor_data)
+    data = cv2.imencode(".png", np.zeros((HEIGHT, WIDTH, 3), np.uint8))[1].tobytes()
+    bench.spin_until(lambda: masks, meanwhile=lambda: camera.publish(CompressedImage(format="png", data=data)))
+    assert (masks[0].height, masks[0].width) == (HEIGHT, WIDTH)
+
+
+def test_the_newest_frame_wins_and_the_others_are_counted_as_dropped(make_rig, troubled):
+    rig = make_rig(engine=troubled)
+    masks = rig.listen(ClassMasks, "masks")
+    rig.connect()
+    rig.ask("ball")
+    troubled.gate.clear()
+    rig.show_until(troubled.busy.is_set, "a frame in the engine")
+    counted = rig.counts()["dropped"]
+    for _ in range(5):
+        seen = rig.counts()["received"]
+        newest = rig.show()
+        rig.bench.spin_until(lambda seen=seen: rig.counts()["received"] > seen)
+    assert rig.counts()["dropped"] - counted in (4, 5)
+    troubled.gate.set()
+    rig.bench.spin_until(lambda: masks and masks[-1].header.stamp.nanosec == newest)
+    assert len(masks) == 2
+
+
+def test_the_quality_of_service_of_the_camera_can_be_set(make_rig):
+    name = f"qos_overrides.{TOPIC}.subscription"
+    rig = make_rig(**{f"{name}.reliability": "reliable", f"{name}.depth": 4})
+    (subscription,) = (s for s in rig.node.subscriptions if s.topic_name == TOPIC)
+    assert subscription.qos_profile.reliability == ReliabilityPolicy.RELIABLE
+    assert subscription.qos_profile.depth == 4
