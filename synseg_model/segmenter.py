@@ -68,6 +68,10 @@ class Segmenter:
         """The vocabulary in use, None before the first."""
         return self._vocabulary
 
+    def check_vocabulary(self, labels: Iterable[str], thresholds: Sequence[float] | None = None) -> tuple[str, ...]:
+        """Return the labels as a vocabulary would have them, without encoding any; raise VocabularyError."""
+        return self._rules.check(labels, thresholds)[0]
+
     def prepare_vocabulary(self, labels: Iterable[str], thresholds: Sequence[float] | None = None) -> Vocabulary:
         """Check and encode labels without using them yet; raise VocabularyError naming what is wrong.
 
