@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
@@ -18,6 +18,8 @@ from synseg_ros.parameters import NodeSettings
 from synseg_ros.vocabulary_input import Request, VocabularyEncoder
 from synseg_ros.worker import Worker
 
+PROMPTS_AT_ONCE = 8  # encoded while one frame is segmented
+PATIENCE_SECONDS = 1.0  # for a frame to get through meanwhile
 STOP_SECONDS = 0.7  # to wait for each of the two threads when the node ends
 
 
@@ -111,7 +113,7 @@ class Pipeline:
 
         Returns False where one still works after the timeout, as a call of an engine may be long.
         """
-        ended = self._encoder.stop(timeout) & self.worker.stop(timeout)
+        ended = self.worker.stop(timeout) & self._encoder.stop(timeout)  # the encoder may wait for the worker
         self.segmenter = None  # whatever else holds this pipeline a little longer, such as an executor's lists
         return bool(ended)
 
@@ -119,6 +121,7 @@ class Pipeline:
 
     def _prepare(self, request: Request) -> tuple[Request, Vocabulary]:
         labels, thresholds = request
+        self._encode_in_pieces(labels, thresholds)
         vocabulary = self.segmenter.prepare_vocabulary(labels, thresholds or None)
         if not thresholds:
             settings = self._settings()
@@ -129,6 +132,14 @@ class Pipeline:
             ]
             vocabulary = replace(vocabulary, thresholds=np.array(limits, np.float32))
         return request, vocabulary
+
+    def _encode_in_pieces(self, labels: Sequence[str], thresholds: Sequence[float]) -> None:
+        """Let the cache embed a few labels at a time, with a frame between: all at once would hold up the cameras."""
+        piece = max(1, PROMPTS_AT_ONCE // len(self.segmenter.engine.config.templates))
+        names = self.segmenter.check_vocabulary(labels, thresholds or None)
+        for start in range(0, len(names) - piece, piece):
+            self.segmenter.prepare_vocabulary(names[start : start + piece])
+            self.worker.let_through(PATIENCE_SECONDS)
 
     # On the worker's thread
 

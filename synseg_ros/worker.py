@@ -23,7 +23,8 @@ class Worker(Generic[Frame]):
         self._on_error = on_error
         self._slots: dict[str, Frame] = {}
         self._tasks: deque[Callable[[], None]] = deque()
-        self._paused = self._stopping = False
+        self._paused = self._stopping = self._busy = False
+        self._rounds = 0  # of frames that are through
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="synseg-engine", daemon=True)
 
@@ -37,7 +38,7 @@ class Worker(Generic[Frame]):
             free = camera not in self._slots
             if not self._paused:
                 self._slots[camera] = frame
-                self._changed.notify()
+                self._changed.notify_all()
         return free
 
     def waiting(self, camera: str) -> Frame | None:
@@ -49,7 +50,14 @@ class Worker(Generic[Frame]):
         """Run a task on the worker's thread before the next frame; tasks keep their order."""
         with self._changed:
             self._tasks.append(task)
-            self._changed.notify()
+            self._changed.notify_all()
+
+    def let_through(self, timeout: float) -> None:
+        """Wait until the frames at hand, or else those that wait, are through; at once where there are none."""
+        with self._changed:
+            goal = self._rounds + 1
+            if self._busy or self._slots:
+                self._changed.wait_for(lambda: self._stopping or self._rounds >= goal, timeout)
 
     @property
     def paused(self) -> bool:
@@ -71,7 +79,7 @@ class Worker(Generic[Frame]):
         """Forget waiting frames and tasks; return True when the thread has ended, within timeout seconds."""
         with self._changed:
             self._stopping = True
-            self._changed.notify()
+            self._changed.notify_all()
         if self._thread.is_alive():
             self._thread.join(timeout)
         return not self._thread.is_alive()
@@ -88,9 +96,13 @@ class Worker(Generic[Frame]):
             except Exception as error:  # whatever an engine throws, the next frame may succeed
                 self._on_error(error)
             del job  # it holds frames
+            with self._changed:
+                self._rounds += self._busy
+                self._busy = False
+                self._changed.notify_all()
 
     def _next_job(self) -> Callable[[], None]:
         if self._tasks:
             return self._tasks.popleft()
-        frames, self._slots = self._slots, {}
+        frames, self._slots, self._busy = self._slots, {}, True
         return lambda: self._segment(frames)

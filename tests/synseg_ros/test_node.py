@@ -299,3 +299,35 @@ def test_a_wrong_quality_of_service_is_named_with_both_policies_and_the_fix(make
     assert "in /bench" in text
     assert text.count("/synseg/vocab: ") == 1
     assert rig.ask("ball").accepted
+
+
+def test_unknown_labels_are_encoded_a_few_at_a_time_with_frames_between(make_rig, troubled):
+    events = []
+
+    class Noted:
+        """Note in which order the engine is asked for what."""
+
+        def __getattr__(self, name):
+            return getattr(troubled, name)
+
+        def encode_text(self, prompts):
+            events.append(len(prompts))
+            return troubled.encode_text(prompts)
+
+        def activations(self, frames, text):
+            events.append("frame")
+            return troubled.activations(frames, text)
+
+    rig = make_rig(engine=Noted())
+    rig.listen(ClassMasks, "masks")
+    rig.connect()
+    rig.ask("ball")
+    troubled.gate.clear()
+    rig.show_until(troubled.busy.is_set, "a frame in the engine")
+    rig.speaker.publish(Vocabulary(labels=[f"thing {index}" for index in range(50)]))
+    rig.bench.spin_until(lambda: isinstance(events[-1], int), what="the first piece, beside the frame")
+    troubled.gate.set()
+    rig.show_until(lambda: rig.statuses[-1].version == 2, "the new vocabulary")
+    pieces = [event for event in events if event != "frame"][1:]
+    assert (sum(pieces), max(pieces)) == (50, 8)
+    assert "frame" in events[events.index(8) : len(events) - events[::-1].index(pieces[-1])]

@@ -109,3 +109,21 @@ def test_stop_ends_the_thread_and_forgets_what_waits(recorder):
     assert recorder.seen[0] == {"front": "first"}
     assert recorder.worker.offer("front", "late") in (True, False)
     assert len(recorder.seen) <= 2
+
+
+def test_somebody_else_can_wait_until_the_frames_at_hand_are_through(recorder):
+    recorder.worker.let_through(PATIENCE)  # there are none
+    recorder.hold()
+    through = threading.Event()
+
+    def wait():
+        recorder.worker.let_through(PATIENCE)
+        through.set()
+
+    waiter = threading.Thread(target=wait)
+    waiter.start()
+    assert not through.wait(0.05)
+    recorder.gate.set()
+    assert through.wait(PATIENCE)
+    waiter.join()
+    assert recorder.seen == [{"front": "first"}]
