@@ -25,6 +25,7 @@ FEWEST_FRAMES = 5
 START_SECONDS = 120.0  # importing torch takes that long where the machine is busy
 STALL_SECONDS = 25.0
 LATE_SECONDS = 3.0
+COMPLETE_SECONDS = 20.0  # for the camera's announcements of the last frames, where the machine is busy
 
 
 class DemoError(RuntimeError):
@@ -141,7 +142,7 @@ class Demo:
     def _finish(self) -> str:
         """Take what is still under way, end everything, and return the node's own count of frames."""
         self._listener.closed = True
-        deadline = time.monotonic() + LATE_SECONDS
+        deadline = time.monotonic() + COMPLETE_SECONDS
         while not self._listener.complete() and time.monotonic() < deadline:
             self._spin(allow_camera_end=True)
         self._children["camera"].stop()

@@ -123,7 +123,7 @@ class Listener(Node):
             take(message)
             arrived = self._arrived.setdefault(_stamp(message.header), set())
             arrived.add(output)
-            if len(arrived) == OUTPUTS:
+            if len(arrived) == OUTPUTS and self._answers.get_subscription_count():
                 self._answers.publish(FrameInfo(header=message.header))
             if len(self._arrived) > WAITING_FRAMES:
                 del self._arrived[next(iter(self._arrived))]
