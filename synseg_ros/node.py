@@ -77,10 +77,11 @@ class SynSegNode(LifecycleNode):
             self._configure()
         except Exception as error:
             self._clean_up()
-            if self.context.ok():  # else the process is being ended
-                hint = "; the torch engine needs: make env, or pip install 'synseg[torch]'"
-                self._error = " ".join(str(error).split()) + (hint if isinstance(error, ModuleNotFoundError) else "")
-                self.get_logger().error(f"cannot be configured: {self._error or type(error).__name__}")
+            if not self.context.ok():  # the process is being ended, and no transition can be completed any more
+                raise KeyboardInterrupt from None
+            hint = "; the torch engine needs: make env, or pip install 'synseg[torch]'"
+            self._error = " ".join(str(error).split()) + (hint if isinstance(error, ModuleNotFoundError) else "")
+            self.get_logger().error(f"cannot be configured: {self._error or type(error).__name__}")
             return REFUSED
         self._state, self._error = "inactive", ""
         return DONE
