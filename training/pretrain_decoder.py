@@ -77,7 +77,7 @@ class PretrainDecoderConfig:
     cache: str = "runs/cache"
     name: str = "synseg-tiny"
     scenes: int = 20_000
-    steps: int = 1_200
+    steps: int = 5_000
     crop: int = 96
     crop_steps: float = 0.85
     batch: int = 40
