@@ -229,5 +229,4 @@ def test_the_shipped_model_finds_most_of_a_scene_before_and_after_the_change(tmp
     assert ended.returncode == 0, ended.stderr
     (row,) = (line for line in ended.stdout.splitlines() if line.startswith("mIoU"))
     before, after = (float(value) for value in row.split()[-2:])
-    # Plain nouns reach about 55, give or take what frames are dropped; docs/results.md has what we ask for.
     assert before >= 55 and after >= 55
