@@ -6,7 +6,7 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 
 from synseg_model import __version__
@@ -158,12 +158,13 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def _add_segment(commands: argparse._SubParsersAction) -> None:
-    parser = commands.add_parser(
+    parser = _add_command(
+        commands,
         "segment",
+        "segment_files",
         help="segment images, folders and videos into files",
         description=_SEGMENT_HELP,
         epilog=_SEGMENT_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("input", metavar="INPUT", nargs="+", help="image(s), a folder, a video, or /dev/video0")
     _add_labels(parser)
@@ -185,16 +186,16 @@ def _add_segment(commands: argparse._SubParsersAction) -> None:
         "sgc corrects them by CLIP's attention, with the torch engine only (default: %(default)s)",
     )
     parser.add_argument("--overwrite", action="store_true", help="segment everything anew, whatever DIR holds")
-    parser.set_defaults(run=_command("segment_files"))
 
 
 def _add_bag(commands: argparse._SubParsersAction) -> None:
-    parser = commands.add_parser(
+    parser = _add_command(
+        commands,
         "bag",
+        "bags.command",
         help="segment the cameras of a recording (rosbag2) into a new one",
         description=_BAG_HELP,
         epilog=_BAG_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("input", metavar="IN", help="a rosbag2: its folder, or one .mcap or .db3 file")
     _add_labels(parser)
@@ -223,16 +224,16 @@ def _add_bag(commands: argparse._SubParsersAction) -> None:
     )
     _add_model(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace a bag that is at OUT")
-    parser.set_defaults(run=_command("bags.command"))
 
 
 def _add_export(commands: argparse._SubParsersAction) -> None:
-    parser = commands.add_parser(
+    parser = _add_command(
+        commands,
+        "export",
         "export",
         help="write a model as ONNX graphs, which run without torch",
         description=_EXPORT_HELP,
         epilog=_EXPORT_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("model", metavar="MODEL", help="a shipped model, a model folder, or a CLIPSeg id")
     parser.add_argument(
@@ -245,32 +246,31 @@ def _add_export(commands: argparse._SubParsersAction) -> None:
         help="fp16 halves image encoder and decoder, for GPUs; normalisation layers and softmax stay fp32, "
         "and so does the text encoder (default: %(default)s)",
     )
-    parser.set_defaults(run=_command("export"))
 
 
 def _add_build_engine(commands: argparse._SubParsersAction) -> None:
-    parser = commands.add_parser(
+    parser = _add_command(
+        commands,
         "build-engine",
+        "build_engine",
         help="build an exported folder's TensorRT engines ahead of time",
         description=_BUILD_ENGINE_HELP,
         epilog="example:\n  synseg build-engine exported",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("folder", metavar="DIR", help="a folder that `synseg export` wrote")
     parser.add_argument("--device", default="auto", help="auto, cuda or cuda:N (default: %(default)s)")
-    parser.set_defaults(run=_command("build_engine"))
 
 
 def _add_info(commands: argparse._SubParsersAction) -> None:
-    parser = commands.add_parser(
+    parser = _add_command(
+        commands,
         "info",
+        "model_info",
         help="describe a model",
         description="Print what a model folder holds: encoder, decoder, size, prompts, training, results.",
         epilog="example:\n  synseg info synseg-tiny",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("model", metavar="MODEL", help="a shipped model's name, a model folder or an exported one")
-    parser.set_defaults(run=_command("model_info"))
 
 
 def _add_labels(parser: argparse.ArgumentParser) -> None:
@@ -315,9 +315,19 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _command(module: str) -> Callable[[argparse.Namespace], int]:
-    """Import a command's module only when it is run: `synseg --help` needs none of them."""
-    return lambda arguments: import_module(f"synseg_model.{module}").run(arguments)
+def _add_command(
+    commands: argparse._SubParsersAction, name: str, module: str, help: str, description: str, epilog: str
+) -> argparse.ArgumentParser:
+    """Add a command whose module is imported only when it is run: `synseg --help` needs none of them."""
+    parser = commands.add_parser(
+        name,
+        help=help,
+        description=description,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(run=lambda arguments: import_module(f"synseg_model.{module}").run(arguments))
+    return parser
 
 
 def _remedy(module: str) -> str:
