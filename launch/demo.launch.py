@@ -18,7 +18,11 @@ ARGUMENTS = {
     "source": ("scenes", "What the camera shows: scenes (generated), an image, a folder, a video, a device"),
     "fps": ("15.0", "Frames per second of the camera player"),
     "camera": ("/camera/image_raw", "Topic of the frames"),
-    "labels": ("red ball, box, grass, sky", "The vocabulary to start with, separated by commas"),
+    # What the first generated scene shows.
+    "labels": (
+        "orange fish, brown bell, yellow triangle, green hat, curtain, floor",
+        "The vocabulary to start with, separated by commas",
+    ),
 }
 
 
