@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from synseg_model.checkpoints import load_model
 from synseg_model.engines.preprocess import resize_frame
 
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+PRECISIONS = {"fp64": torch.float64, "fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _RULED_OUT = -30.0  # logit of a label that is not decoded; finite, as logits are resampled and summed
 _KEPT_GRAPHS = 8  # recorded passes; a camera and a vocabulary have one
 
@@ -36,7 +36,7 @@ def choose_device(device: str) -> torch.device:
 
 
 def choose_precision(precision: str, device: torch.device) -> torch.dtype:
-    """Turn "auto", "fp32", "bf16" or "fp16" into the type of matrix products; raise ValueError for anything else.
+    """Turn "auto", "fp64", "fp32", "bf16" or "fp16" into the type of matrix products; raise ValueError for all else.
 
     "auto" is fp16 on a GPU and fp32 on the CPU. bf16 is faster on a CPU with AVX512-BF16 or AMX; with its 8 bits, masks
     of synseg-tiny keep an IoU of 0.99 with those of fp32.
@@ -53,7 +53,8 @@ def choose_precision(precision: str, device: torch.device) -> torch.dtype:
 class TorchEngine:
     """Run a model folder's network with torch.
 
-    precision: "fp32", "bf16", "fp16", or "auto" for half precision on a GPU and float32 on the CPU.
+    precision: "fp32", "bf16", "fp16", or "auto" for half precision on a GPU and float32 on the CPU. "fp64" is the
+        reference that tells how exact the others are.
     keep_labels: decode only so many labels of a frame, those that are most similar to it as a whole; 0 for all.
         Activations of the others are about 0. Similarity costs CLIP's last blocks, which are not run otherwise.
     cuda_graphs: record a pass of every size that is met and replay it, on a GPU: sizes must be few.
@@ -79,7 +80,8 @@ class TorchEngine:
             raise ValueError(f"cuda_graphs on device {self.device}: they need a GPU")
         self._keep_labels, self._graphs = keep_labels, {} if cuda_graphs else None
         self.network, self.fingerprint = load_model(model)
-        self.network.to(self._device)
+        self._wide = torch.promote_types(self._type, torch.float32)  # of weights, and of what autocast leaves alone
+        self.network.to(self._device, self._wide)
         self.config = self.network.config
         statistics = (
             torch.tensor(values, device=self._device) for values in (self.config.image.mean, self.config.image.std)
@@ -104,7 +106,7 @@ class TorchEngine:
 
         images: (B,H,W,3) uint8 RGB, sides multiples of the patch. text: (K,D) float32.
         """
-        embeddings = torch.tensor(text, device=self._device)  # a copy: the vocabulary's array is read-only
+        embeddings = torch.tensor(text, device=self._device, dtype=self._wide)  # a copy: the vocabulary's is read-only
         batch = torch.from_numpy(images).to(self._device)
         if self._graphs is None:
             return self._run(batch, embeddings)
@@ -116,10 +118,10 @@ class TorchEngine:
         return self._graphs[sizes](batch, embeddings)
 
     def _run(self, images: Tensor, text: Tensor) -> Tensor:
-        normalised = (images.permute(0, 3, 1, 2).float() - self._mean) / self._std
+        normalised = (images.permute(0, 3, 1, 2).to(self._wide) - self._mean) / self._std
         # Weights are cast anew in every pass, not kept: a recorded pass could not say when they are to be given up.
         with torch.autocast(
-            self._device.type, self._type, enabled=self._type != torch.float32, cache_enabled=self._graphs is None
+            self._device.type, self._type, enabled=self._type != self._wide, cache_enabled=self._graphs is None
         ):
             if not 0 < self._keep_labels < len(text):
                 return self.network(normalised, text)

@@ -17,8 +17,9 @@ from synseg_model.export import export_model
 from synseg_model.exported import DECODER, IMAGE_ENCODER, TEXT_ENCODER, Export
 from synseg_model.half_graph import to_half
 from synseg_model.network import SynSeg
-from synseg_model.parity import check_parity, draw_picture
+from synseg_model.parity import check_parity, draw_picture, largest_difference
 from synseg_model.vocabulary import prompt
+from training.datasets.scenes import make_scene
 
 NOUNS = ("ball", "car", "grass", "sky", "house", "star", "water", "tree", "cube", "road")
 COLORS = ("red", "green", "blue", "yellow", "")
@@ -46,18 +47,19 @@ def load_both(model, folder):
     return load_engine(model, "torch", "cpu"), *(load_engine(folder / name, device="cpu") for name in export.PRECISIONS)
 
 
-def assert_parity(engines, size, batch, labels):
+def assert_parity(engines, frames, labels):
     """Compare engines from pictures and prompts to activations and masks."""
-    frames = [draw_picture(seed, *size) for seed in range(batch)]
     template = engines[0].config.templates[0]
-    prompts = [prompt(template, label) for label in FIFTY[:labels]]
+    prompts = [prompt(template, label) for label in labels]
     maps, full, half = (np.stack(each.activations(frames, each.encode_text(prompts))) for each in engines)
-    assert maps.shape == full.shape == half.shape and maps.shape[:2] == (batch, labels)
-    assert np.abs(full - maps).max() < 1e-4
+    assert maps.shape == full.shape == half.shape and maps.shape[:2] == (len(frames), len(labels))
+    rounding = Export.read(engines[1].folder).parity["fp32_rounding"]
+    assert np.abs(full - maps).max() < largest_difference("fp32", rounding)
+    assert np.quantile(np.abs(full - maps), 0.9999) < 1e-4
     threshold = engines[0].config.threshold
     both, either = (np.count_nonzero(f(half >= threshold, maps >= threshold)) for f in (np.logical_and, np.logical_or))
     assert both >= 0.99 * either
-    assert np.abs(half - maps).max() < 0.05  # where no mask is, none can differ
+    assert np.quantile(np.abs(half - maps), 0.999) < 0.05  # where no mask is, none can differ
 
 
 @pytest.mark.slow
@@ -65,13 +67,15 @@ def assert_parity(engines, size, batch, labels):
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("size", [(251, 333), (97, 61), (192, 192)])
 def test_synseg_tiny_agrees_with_torch(tiny, size, batch, labels):
-    assert_parity(tiny, size, batch, labels)
+    scenes = [make_scene(seed, size) for seed in range(batch)]
+    present = [label for scene in scenes for label in scene.labels]  # masks of a few pixels would say little
+    assert_parity(tiny, [scene.image for scene in scenes], list(dict.fromkeys([*present, *FIFTY]))[:labels])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("size", "batch", "labels"), [((481, 639), 1, 50), ((200, 99), 3, 7), ((224, 224), 3, 1)])
 def test_vit_b16_agrees_with_torch(vit_b16, size, batch, labels):
-    assert_parity(vit_b16, size, batch, labels)
+    assert_parity(vit_b16, [draw_picture(seed, *size) for seed in range(batch)], FIFTY[:labels])
 
 
 @pytest.mark.parametrize("labels", [1, 7])
@@ -144,10 +148,17 @@ def test_graphs_that_disagree_with_torch_are_refused_and_leave_nothing(tmp_path,
      ("text_difference", 0.01, "fp16")],
 )  # fmt: skip
 def test_each_figure_of_the_parity_report_can_refuse(name, value, precision):
-    good = {"max_difference": 0.0, "mean_difference": 0.0, "mask_iou": 1.0, "text_difference": 0.0}
+    good = {"max_difference": 0.0, "mask_iou": 1.0, "text_difference": 0.0, "fp32_rounding": 1e-5}
     check_parity(good, precision)
     with pytest.raises(ModelError, match=name.split("_")[0]):
         check_parity(good | {name: value}, precision)
+
+
+def test_graphs_may_be_as_far_from_torch_as_rounding_takes_both():
+    report = {"max_difference": 3e-4, "mask_iou": 1.0, "text_difference": 0.0}
+    check_parity(report | {"fp32_rounding": 1.6e-4}, "fp32")
+    with pytest.raises(ModelError, match=r"at most 0\.00028 is accepted"):
+        check_parity(report | {"fp32_rounding": 1.4e-4}, "fp32")
 
 
 def test_an_earlier_export_is_replaced_and_anything_else_is_kept(tmp_path, small_model, monkeypatch):
