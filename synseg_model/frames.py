@@ -179,6 +179,16 @@ def compressed_to_rgb(message: CompressedMessage) -> np.ndarray:
         raise FrameError(f"format {message.format!r}, {len(message.data)} bytes: {error}") from None
 
 
+def to_rgb(decode: Callable[[Any], np.ndarray], message: ImageMessage | CompressedMessage) -> np.ndarray:
+    """Read a message's picture by `image_to_rgb` or `compressed_to_rgb`; whatever goes wrong is a FrameError."""
+    try:
+        return decode(message)
+    except FrameError:
+        raise
+    except Exception as error:  # OpenCV's word on samples that it does not like
+        raise FrameError(f"the picture cannot be converted ({error})") from None
+
+
 def image_fields(pixels: np.ndarray, encoding: str) -> dict[str, Any]:
     """Lay (H, W) or (H, W, C) uint8 or uint16 samples out as the fields of a sensor_msgs/Image without padding.
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from synseg_model.frames import image_fields
 from synseg_model.result import Result
-from synseg_model.visualize import colors_of
+from synseg_model.visualize import colors_of, overlay
 from synseg_model.vocabulary import Vocabulary
 
 MONO8_LABELS = 254  # larger ids than this need a mono16 label map; 255 is "unlabeled" to some consumers
@@ -23,12 +23,6 @@ MESSAGES = {
 }
 
 
-def camera_of(topic: str) -> str:
-    """Name a camera after its topic, as in synseg/<camera>/...: the first part, or 'camera' if there is one only."""
-    parts = [part for part in topic.split("/") if part]
-    return parts[0] if len(parts) > 1 else "camera"
-
-
 class MessageMaker:
     """Make messages that say what a Result says.
 
@@ -39,6 +33,21 @@ class MessageMaker:
 
     def __init__(self, types: Mapping[str, type], sequence: Callable[[np.ndarray], Any]) -> None:
         self._types, self._sequence = types, sequence
+
+    def outputs(
+        self, image: np.ndarray, result: Result, header: Any, version: int, inference_ms: float
+    ) -> dict[str, Callable[[], Any]]:
+        """Return what makes each output of a frame, by its name, in the order in which they are published.
+
+        image: the picture (H,W,3) uint8 RGB that the result is of.
+        """
+        return {
+            "info": lambda: self.frame_info(result, header, version, inference_ms),
+            "masks": lambda: self.class_masks(result, header, version),
+            "label_map": lambda: self.label_map(result, header),
+            "confidence": lambda: self.confidence(result, header),
+            "overlay": lambda: self.image(overlay(image, result), "rgb8", header),
+        }
 
     def image(self, pixels: np.ndarray, encoding: str, header: Any) -> Any:
         """Make an Image of (H, W) or (H, W, C) samples; ValueError where they are not those of the encoding."""

@@ -58,6 +58,10 @@ class Vocabulary:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def same_as(self, other: Vocabulary | None) -> bool:
+        """Tell whether another vocabulary asks for the same: labels in the same order, with the same thresholds."""
+        return other is not None and self.labels == other.labels and bool((self.thresholds == other.thresholds).all())
+
     def following(self, previous: Vocabulary | None) -> Vocabulary:
         """Return this vocabulary with the ids of the one before: labels that stay keep theirs, others get free ones.
 

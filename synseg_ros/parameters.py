@@ -1,16 +1,17 @@
 """The parameters of both nodes: one table each, from which declarations, files, launch arguments and docs are made.
 
-Nothing is imported here but the standard library, so that launch files and tests read the tables without ROS.
+No library is imported here, so that launch files and tests read the tables without ROS.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import re
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from synseg_model.camera_names import camera_names
 
 NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)  # what ROS accepts as a part of a topic
 
@@ -168,14 +169,6 @@ class CameraSettings:
     seed: int = option(0, "Which generated scene is shown.", minimum=0, maximum=2**31 - 1)
     width: int = option(640, "Width of generated scenes, pixels.", minimum=32, maximum=8192)
     height: int = option(480, "Height of generated scenes, pixels.", minimum=32, maximum=8192)
-
-
-def camera_names(topics: Iterable[str]) -> list[str]:
-    """Name cameras after the first part of their topics, or after all of it where two would be called the same."""
-    parts = [[part for part in topic.split("/") if part] for topic in topics]
-    short = [part[0] if len(part) > 1 else "camera" for part in parts]
-    counts = Counter(short)
-    return [name if counts[name] == 1 else "_".join(part) for name, part in zip(short, parts, strict=True)]
 
 
 def from_text(field: dataclasses.Field, text: str) -> Any:

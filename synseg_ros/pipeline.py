@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from synseg_model import Segmenter
-from synseg_model.frames import FrameError
+from synseg_model.frames import FrameError, to_rgb
 from synseg_model.result import Result
 from synseg_model.vocabulary import Vocabulary
 from synseg_ros.parameters import NodeSettings
@@ -145,7 +145,7 @@ class Pipeline:
 
     def _install(self, request: Request, vocabulary: Vocabulary) -> None:
         running = self.active.vocabulary
-        if not _same(vocabulary, running):
+        if not vocabulary.same_as(running):
             self._version += 1
             self.active = ActiveVocabulary(self._version, vocabulary.following(running), request)
         self._cameras.announce(self.active, "")
@@ -159,11 +159,9 @@ class Pipeline:
         for name, frame in frames.items():
             began = time.perf_counter()
             try:
-                images[name] = frame.decode(frame.message)
+                images[name] = to_rgb(frame.decode, frame.message)
             except FrameError as error:
                 self._cameras.failed(name, "bad", str(error))
-            except Exception as error:  # OpenCV's word on samples that it does not like
-                self._cameras.failed(name, "bad", f"the picture cannot be converted ({error})")
             decoding[name] = 1e3 * (time.perf_counter() - began)
         began = time.perf_counter()
         try:
@@ -181,7 +179,3 @@ class Pipeline:
                 return
             timing = Timing(1e3 * (taken - frames[name].arrived), decoding[name], inference)
             self._cameras.publish(name, frames[name], image, result, active.version, timing)
-
-
-def _same(new: Vocabulary, running: Vocabulary | None) -> bool:
-    return running is not None and new.labels == running.labels and (new.thresholds == running.thresholds).all()

@@ -15,7 +15,6 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from synseg_model.result import Result
-from synseg_model.visualize import overlay
 from synseg_model.vocabulary import Vocabulary
 from synseg_ros.conversions import MAKER
 from synseg_ros.msg import ClassMasks, FrameInfo
@@ -72,20 +71,12 @@ class CameraOutputs:
 
     def publish(self, image: np.ndarray, result: Result, header: Header, version: int, inference_ms: float) -> None:
         """Publish one frame's result with the frame's own header; the info first, then masks and images."""
-        makers = {
-            "info": lambda: MAKER.frame_info(result, header, version, inference_ms),
-            "masks": lambda: MAKER.class_masks(result, header, version),
-            "label_map": lambda: MAKER.label_map(result, header),
-            "confidence": lambda: MAKER.confidence(result, header),
-            "overlay": lambda: MAKER.image(overlay(image, result), "rgb8", header),
-        }
-        for name, make in makers.items():
+        for name, make in MAKER.outputs(image, result, header, version, inference_ms).items():
             if self._heard(name):
                 self._publishers[name].publish(make())
-        for index, label in enumerate(result.labels):
-            publisher = self._classes.get(label)
-            if publisher is not None and _has_subscriber(publisher):
-                mask = result.mask(index).view(np.uint8) * np.uint8(255)
+        for label, publisher in self._classes.items():
+            if _has_subscriber(publisher) and label in result.labels:
+                mask = result.mask(result.labels.index(label)).view(np.uint8) * np.uint8(255)
                 publisher.publish(MAKER.image(mask, "mono8", header))
 
     def destroy(self) -> None:

@@ -12,8 +12,8 @@ import numpy as np
 
 from synseg_model.bags.reading import Recording
 from synseg_model.bags.types import COMPRESSED, IMAGE, Types
-from synseg_model.frames import FrameError, compressed_to_rgb, image_to_rgb
-from synseg_model.messages import camera_of
+from synseg_model.camera_names import camera_names
+from synseg_model.frames import compressed_to_rgb, image_to_rgb, to_rgb
 
 OUR_TOPICS = "/synseg/"
 _DECODERS = {IMAGE: image_to_rgb, COMPRESSED: compressed_to_rgb}
@@ -35,12 +35,7 @@ class Camera:
     def read(self, data: bytes, types: Types) -> tuple[Any, np.ndarray]:
         """Return a frame's header and its picture (H, W, 3) uint8 RGB; raise ValueError that says what is wrong."""
         message = types.decode(data, self.kind)
-        try:
-            return message.header, _DECODERS[self.kind](message)
-        except FrameError:
-            raise
-        except Exception as error:  # OpenCV's word on samples that it does not like
-            raise FrameError(f"the picture cannot be converted ({error})") from None
+        return message.header, to_rgb(_DECODERS[self.kind], message)
 
 
 def choose_cameras(recording: Recording, wanted: Sequence[str] | None) -> list[Camera]:
@@ -53,7 +48,7 @@ def choose_cameras(recording: Recording, wanted: Sequence[str] | None) -> list[C
     for connection in recording.connections:
         if connection.msgtype in _DECODERS:
             topic = connection.topic
-            camera = found.setdefault(topic, Camera(topic, camera_of(topic), connection.msgtype, 0))
+            camera = found.setdefault(topic, Camera(topic, "", connection.msgtype, 0))
             camera.frames += connection.msgcount if connection.msgtype == camera.kind else 0
     if wanted:
         given = dict(_split(text) for text in wanted)
@@ -78,12 +73,8 @@ def _split(text: str) -> tuple[str, str]:
 
 
 def _name(cameras: list[Camera], given: dict[str, str]) -> None:
-    names = Counter(given.get(camera.topic) or camera.name for camera in cameras)
-    for camera in cameras:
-        if given.get(camera.topic):
-            camera.name = given[camera.topic]
-        elif names[camera.name] > 1:
-            camera.name = "_".join(part for part in camera.topic.split("/") if part)
+    for camera, name in zip(cameras, camera_names([camera.topic for camera in cameras], given), strict=True):
+        camera.name = name
     for name, count in Counter(camera.name for camera in cameras).items():
         if count > 1:
             raise ValueError(f"{count} cameras would be called {name!r}: give names, --topics NAME=TOPIC ...")

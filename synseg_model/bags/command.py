@@ -16,8 +16,6 @@ from synseg_model.bags.types import VOCABULARY, Types
 from synseg_model.bags.writing import NewBag, qos
 from synseg_model.segment_files import progress_bar, read_engine_options, read_labels, read_thresholds
 from synseg_model.segmenter import Segmenter
-from synseg_model.visualize import overlay
-from synseg_model.vocabulary import Vocabulary
 
 logger = logging.getLogger(__name__)
 
@@ -145,14 +143,7 @@ class _Job:
         start = time.perf_counter()
         result = self._segmenter.segment(image)
         milliseconds = 1000 * (time.perf_counter() - start)
-        maker = self._types.maker
-        make = {
-            "info": lambda: maker.frame_info(result, header, self._version, milliseconds),
-            "masks": lambda: maker.class_masks(result, header, self._version),
-            "label_map": lambda: maker.label_map(result, header),
-            "confidence": lambda: maker.confidence(result, header),
-            "overlay": lambda: maker.image(overlay(image, result), "rgb8", header),
-        }
+        make = self._types.maker.outputs(image, result, header, self._version, milliseconds)
         self._bag.write([(topic, make[kind]()) for kind, topic in self._outputs[camera.topic].items()], timestamp)
         camera.segmented += 1
 
@@ -169,7 +160,7 @@ class _Job:
             logger.warning("refused a recorded vocabulary, version %d stays: %s", self._version, error)
             self._write_status(timestamp, str(error))
             return
-        if _same(now, before):
+        if now.same_as(before):
             self._write_status(timestamp)
         else:
             self._announce(timestamp)
@@ -206,7 +197,3 @@ class _Job:
 def _counted(segmented: int, failed: int) -> str:
     text = f"{segmented} frame{'s' * (segmented != 1)} segmented"
     return f"{text}, {failed} could not be read" if failed else text
-
-
-def _same(new: Vocabulary, old: Vocabulary | None) -> bool:
-    return old is not None and new.labels == old.labels and (new.thresholds == old.thresholds).all()

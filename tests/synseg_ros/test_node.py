@@ -56,7 +56,7 @@ def test_without_subscribers_nothing_is_segmented(make_rig):
 
 def test_an_output_without_subscribers_is_not_made(make_rig, monkeypatch):
     made = []
-    monkeypatch.setattr("synseg_ros.publications.overlay", lambda *_: made.append("overlay"))
+    monkeypatch.setattr("synseg_model.messages.overlay", lambda *_: made.append("overlay"))
     rig = make_rig()
     label_maps = rig.listen(Image, "label_map")
     rig.connect()
