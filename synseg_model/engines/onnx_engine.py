@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import re
 from collections.abc import Sequence
@@ -11,32 +10,22 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 
-from synseg_model.config import DECODER_MEMORY, ModelConfig, ModelError
-from synseg_model.engines.preprocess import resize_positions
-from synseg_model.exported import DECODER, IMAGE_ENCODER, POSITIONS, TEXT_ENCODER, TOKENIZER, Export
+from synseg_model.config import DECODER_MEMORY, ModelError
+from synseg_model.engines.exported_engine import ExportedEngine
+from synseg_model.exported import DECODER, IMAGE_ENCODER, TEXT_ENCODER, TOKENIZER, Export
 from synseg_model.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
 
-_KEPT_GRIDS = 16  # token grids whose position embeddings stay on the device; a camera has one
 
-
-class OnnxEngine:
-    """Run an exported folder's graphs with onnxruntime.
-
-    Labels are decoded in chunks that keep the decoder's working memory within `decoder_memory` bytes.
-    """
+class OnnxEngine(ExportedEngine[ort.OrtValue]):
+    """Run an exported folder's graphs with onnxruntime."""
 
     name = "onnxruntime"
 
     def __init__(self, folder: str | Path, device: str = "auto", decoder_memory: int = DECODER_MEMORY) -> None:
-        self.folder = folder = Path(folder).expanduser()
-        self.decoder_memory = decoder_memory
-        self.config = ModelConfig.read(folder)
-        self._export = Export.read(folder)
-        self.fingerprint = self._export.fingerprint
-        self._positions = np.load(io.BytesIO(self._export.read_file(folder, POSITIONS)), allow_pickle=False)
-        self._positions_at: dict[tuple[int, int], ort.OrtValue] = {}
+        super().__init__(folder, decoder_memory)
+        folder = self.folder
         self.device = choose_device(device)
         sessions = []
         for name in (IMAGE_ENCODER, DECODER):
@@ -49,51 +38,18 @@ class OnnxEngine:
         self._image_encoder, self._decoder = sessions
         self._text = TextEncoder(folder, self._export, self.config.context_length, self.device)
 
-    def count_tokens(self, text: str) -> int:
-        return self._text.count_tokens(text)
+    def _keep(self, array: np.ndarray) -> ort.OrtValue:
+        return ort.OrtValue.ortvalue_from_numpy(array, *_place(self.device))
 
-    def encode_text(self, prompts: Sequence[str]) -> np.ndarray:
-        return self._text.encode_text(prompts)
+    def _run_image_encoder(self, inputs: dict[str, np.ndarray | ort.OrtValue]) -> dict[str, ort.OrtValue]:
+        return self._run(self._image_encoder, inputs)
 
-    def activations(self, frames: Sequence[np.ndarray], text: np.ndarray) -> list[np.ndarray]:
-        results: list[np.ndarray | None] = [None] * len(frames)
-        for size in {frame.shape for frame in frames}:  # frames of one size go through as one batch
-            rows = [i for i, frame in enumerate(frames) if frame.shape == size]
-            for i, maps in zip(rows, self._decode(*self._encode([frames[i] for i in rows]), text), strict=True):
-                results[i] = maps
-        return results
+    def _run_decoder(self, inputs: dict[str, np.ndarray | ort.OrtValue]) -> np.ndarray:
+        return self._run(self._decoder, inputs)["activations"].numpy()
 
-    def _encode(self, frames: list[np.ndarray]) -> list[ort.OrtValue]:
-        """Encode frames of one size once; returns class features (S,B,D) and features (S,B,h,w,D) on the device."""
-        patch = self._export.patch
-        rows, columns = (side // patch for side in self.config.image.input_size(*frames[0].shape[:2], patch))
-        return self._run(
-            self._image_encoder, {"frames": np.stack(frames), "positions": self._positions_of(rows, columns)}
-        )
-
-    def _decode(self, class_features: ort.OrtValue, features: ort.OrtValue, text: np.ndarray) -> np.ndarray:
-        """Decode text embeddings (K,D) against encoded frames, in chunks; returns activations (B,K,h,w) float32."""
-        _, batch, rows, columns, _ = features.shape()
-        patch = self._export.patch
-        per_label = batch * self.config.decoder.bytes_per_label(1 + rows * columns, patch)
-        chunk = max(1, self.decoder_memory // per_label)
-        maps = np.empty((batch, len(text), rows * patch, columns * patch), np.float32)
-        encoded = {"class_features": class_features, "features": features}
-        for start in range(0, len(text), chunk):
-            part = np.ascontiguousarray(text[start : start + chunk], np.float32)
-            maps[:, start : start + chunk] = self._run(self._decoder, {**encoded, "text": part})[0].numpy()
-        return maps
-
-    def _positions_of(self, rows: int, columns: int) -> ort.OrtValue:
-        """Return the position embeddings of a token grid, on the device; computed when a grid is first met."""
-        if (rows, columns) not in self._positions_at:
-            if len(self._positions_at) == _KEPT_GRIDS:
-                self._positions_at.clear()
-            values = resize_positions(self._positions, rows, columns)
-            self._positions_at[rows, columns] = ort.OrtValue.ortvalue_from_numpy(values, *_place(self.device))
-        return self._positions_at[rows, columns]
-
-    def _run(self, session: ort.InferenceSession, inputs: dict[str, np.ndarray | ort.OrtValue]) -> list[ort.OrtValue]:
+    def _run(
+        self, session: ort.InferenceSession, inputs: dict[str, np.ndarray | ort.OrtValue]
+    ) -> dict[str, ort.OrtValue]:
         """Run a graph whose outputs stay on the device: encoded frames never pass through the host's memory."""
         binding = session.io_binding()
         for name, value in inputs.items():
@@ -104,7 +60,7 @@ class OnnxEngine:
         for output in session.get_outputs():
             binding.bind_output(output.name, *_place(self.device))
         session.run_with_iobinding(binding)
-        return list(binding.get_outputs())
+        return dict(zip((output.name for output in session.get_outputs()), binding.get_outputs(), strict=True))
 
 
 class TextEncoder:

@@ -2,10 +2,27 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable, Iterable, Sequence
+
 import cv2
 import numpy as np
 
 from synseg_model.config import ImageConfig
+
+
+def by_size(
+    frames: Sequence[np.ndarray], run: Callable[[list[np.ndarray]], Iterable[np.ndarray]], most: int = sys.maxsize
+) -> list[np.ndarray]:
+    """Run frames of one size as one batch, of `most` at once; returns a result for each frame, in their order."""
+    results: list[np.ndarray | None] = [None] * len(frames)
+    for size in {frame.shape for frame in frames}:
+        rows = [i for i, frame in enumerate(frames) if frame.shape == size]
+        for start in range(0, len(rows), most):
+            batch = rows[start : start + most]
+            for i, result in zip(batch, run([frames[i] for i in batch]), strict=True):
+                results[i] = result
+    return results
 
 
 def resize_frame(frame: np.ndarray, image: ImageConfig, patch: int) -> np.ndarray:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from synseg_model.checkpoints import load_model
-from synseg_model.engines.preprocess import resize_frame
+from synseg_model.engines.preprocess import by_size, resize_frame
 
 PRECISIONS = {"fp64": torch.float64, "fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _RULED_OUT = -30.0  # logit of a label that is not decoded; finite, as logits are resampled and summed
@@ -144,15 +144,11 @@ class TorchEngine:
 
     @torch.inference_mode()
     def activations(self, frames: Sequence[np.ndarray], text: np.ndarray) -> list[np.ndarray]:
-        resized = [resize_frame(frame, self.config.image, self.network.encoder.patch) for frame in frames]
-        results: list[np.ndarray | None] = [None] * len(frames)
-        for size in {image.shape for image in resized}:  # frames of one input size go through as one batch
-            rows = [i for i, image in enumerate(resized) if image.shape == size]
-            logits = self.logits(np.stack([resized[i] for i in rows]), text)
-            maps = logits.float().sigmoid_().cpu().numpy()  # in place: of many labels, maps are most of the memory
-            for i, activation in zip(rows, maps, strict=True):
-                results[i] = activation
-        return results
+        def run(images: list[np.ndarray]) -> np.ndarray:
+            logits = self.logits(np.stack(images), text)
+            return logits.float().sigmoid_().cpu().numpy()  # in place: of many labels, maps are most of the memory
+
+        return by_size([resize_frame(frame, self.config.image, self.network.encoder.patch) for frame in frames], run)
 
 
 class _Recording:
