@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -30,7 +31,7 @@ from training.batches import BatchConfig, BatchSource, TextBank
 from training.datasets.pairs import Pairs
 from training.evaluation.scenes import HeldOut, held_out, measure_scenes
 from training.objective import Objective, ObjectiveConfig
-from training.train import INTERRUPTED, DataConfig, TrainConfig, open_pairs, train, write_json
+from training.train import INTERRUPTED, DataConfig, TrainConfig, open_masks, open_pairs, train, write_json
 
 PICTURES = 4  # of the figure
 
@@ -54,6 +55,7 @@ class AblateConfig:
         variants: words that the names of the rows to run contain; empty for all rows.
         parts: compare with and without these parts in place of objectives: npr, cmpa, sgc, with commas between.
         scenes: held-out scenes for each measure.
+        window: side in pixels of the windows that rows on masks see, as many pixels in all as the other rows.
         rounds: steps and frames of each row that are timed, in turn with those of the other rows.
         output: folder for the runs and for `objectives.*` or `parts.*`: numbers (.json), tables (.md), plot (.png) and,
             of parts, pictures (.jpg).
@@ -64,6 +66,7 @@ class AblateConfig:
     variants: tuple[str, ...] = ()
     parts: str = ""
     scenes: int = 40
+    window: int = 96
     rounds: int = 5
     output: str = "runs/ablate"
 
@@ -115,6 +118,14 @@ class SeedRuns:
         one = copy.deepcopy(self.config.train)
         one.trainer.seed, one.trainer.output = self.seed, str(self.folder / row.folder)
         one.decoder, one.objective, one.evaluate, one.resume = row.decoder, objective_of(self.config, row), 0, True
+        one.keep, one.data.rehearsal = row.keep, row.rehearsal
+        if not one.objective.uses_absent:
+            one.batches.absent = 0  # the same pictures and labels for less work
+        if one.objective.masks:
+            height, width = one.data.scene_size
+            more = math.sqrt(height * width) / self.config.window
+            one.batches.window, one.trainer.batch = self.config.window, round(more * one.trainer.batch)
+            one.trainer.steps = round(more * one.trainer.steps)
         return one
 
     def segmenter(self, row: Row) -> Segmenter:
@@ -183,11 +194,16 @@ def measured_costs(config: AblateConfig, rows: Sequence[Row], file: Path) -> dic
     network, _ = load_model(config.train.model)
     network.to(choose_device("auto"))
     text = TextBank(network.encoder, network.config.templates, network.config.normalize_text)
-    batches = BatchSource(first.pairs, config.train.batches, network.config.image, text)
     torch.manual_seed(0)
-    objectives = {row.name: Objective(network, objective_of(config, row)) for row in rows if row.objective is not None}
-    part = batches.first(config.train.trainer.batch, choose_device("auto"))
-    steps = cost.step_costs(objectives, part, config.train.trainer, config.rounds)
+    objectives, parts = {}, {}
+    for row in rows:
+        if row.objective is not None:
+            one = first.settings(row)
+            objectives[row.name] = Objective(network, one.objective)
+            pairs = open_masks(first.pairs, network, text, one) if one.objective.masks else first.pairs
+            batches = BatchSource(pairs, one.batches, network.config.image, text)
+            parts[row.name] = batches.first(one.trainer.batch, choose_device("auto"))
+    steps = cost.step_costs(objectives, parts, config.train.trainer, config.rounds)
     segmenters = {row.name: first.segmenter(row) for row in rows if row.objective is None}
     frames = cost.frame_costs(segmenters, first.scenes.novel[:PICTURES], config.rounds)
     costs = {name: {"step": round(value, 2)} for name, value in steps.items()}

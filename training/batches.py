@@ -1,11 +1,15 @@
-"""From pairs of pictures and labels to the parts of a batch, in an order that the step alone decides."""
+"""From pairs of pictures and labels to the parts of a batch, in an order that the step alone decides.
+
+Of pairs with regions (`training.caption_masks`) a batch shows pictures or windows of them, labels that have pixels
+there, each as the caption's phrase or as its noun alone, and labels that have none.
+"""
 
 from __future__ import annotations
 
 import random
 import zlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain, islice, repeat
 from typing import NamedTuple
 
@@ -16,12 +20,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from synseg_model.clip_encoder import ClipEncoder
-from synseg_model.config import ImageConfig
+from synseg_model.config import CLIP_MEAN, CLIP_STD, ImageConfig
 from synseg_model.trainer import Share
-from training.datasets.pairs import Pair, Pairs
-from training.objective import Part
+from training.captions.extraction import head_noun
+from training.datasets.pairs import UNKNOWN, Pair, Pairs, Regions
+from training.objective import Part, Window
 
 CACHED_LABELS = 200_000  # text embeddings kept: 400 MB at 512 floats each
+LEAST_SHARE = 0.004  # of a picture or window: a region that covers less is neither asked for nor said to be absent
 
 
 @dataclass
@@ -34,6 +40,8 @@ class BatchConfig:
         flip: mirror half of the pictures; captions that say left or right lose those words to the stop-list.
         labels: most labels of a caption; of longer captions a random part.
         absent: labels of other pictures that each picture is shown as absent (ours; the paper has none).
+        window: side in pixels of the windows that are shown of pictures with regions, two thirds of them around a
+            region: things as large as in the picture, for a fraction of its work. 0 shows whole pictures.
         workers: processes that read and decode; 0 reads in the training process itself.
     """
 
@@ -42,9 +50,12 @@ class BatchConfig:
     flip: bool = True
     labels: int = 6
     absent: int = 0
+    window: int = 0
     workers: int = 0
 
     def __post_init__(self) -> None:
+        if self.window and self.image_size:
+            raise ValueError(f"window is {self.window} and image_size {self.image_size}: one of them must be 0")
         if self.labels < 2:
             raise ValueError(f"labels is {self.labels}: MCCL compares labels of one image and needs 2 or more")
         if not 0 < self.least_crop <= 1:
@@ -52,11 +63,16 @@ class BatchConfig:
 
 
 class Sample(NamedTuple):
-    """A picture (H,W,3) uint8 RGB as a batch shows it, the labels shown with it, and all labels of its caption."""
+    """A picture (H,W,3) uint8 RGB as a batch shows it, the labels shown with it, and all labels that it may have.
+
+    regions: of the picture, where they are known. whole: (height, width) of the picture that it is a window of.
+    """
 
     image: np.ndarray
     labels: list[str]
-    caption: list[str]
+    known: list[str]
+    regions: Regions | None
+    whole: tuple[int, int]
 
 
 class Augmented(IterableDataset):
@@ -74,20 +90,59 @@ class Augmented(IterableDataset):
         config = self.config
         mark = zlib.crc32(np.ascontiguousarray(pair.image[::7, ::7]).tobytes())
         rng = random.Random(repr((self.pairs.seed, self.pairs.epoch, mark, pair.labels)))
-        image = pair.image
+        image, regions = pair.image, pair.regions
+        index_map = None if regions is None else regions.index_map
+        height, width = whole = image.shape[:2]
         if config.image_size:
-            height, width = image.shape[:2]
             side = rng.uniform(config.least_crop, 1) ** 0.5
             rows, columns = max(1, round(height * side)), max(1, round(width * side))
             top, left = rng.randint(0, height - rows), rng.randint(0, width - columns)
-            window = image[top : top + rows, left : left + columns]
-            image = cv2.resize(window, (config.image_size, config.image_size), interpolation=cv2.INTER_AREA)
+            window, size = np.s_[top : top + rows, left : left + columns], (config.image_size, config.image_size)
+            image = cv2.resize(image[window], size, interpolation=cv2.INTER_AREA)
+            if regions is not None:
+                index_map = cv2.resize(index_map[window], size, interpolation=cv2.INTER_NEAREST)
+        elif config.window and regions is not None:
+            window = draw_window(index_map, config.window, rng)
+            image, index_map = image[window], index_map[window]
         if config.flip and rng.random() < 0.5:
             image = image[:, ::-1]
-        labels = pair.labels
+            index_map = None if regions is None else index_map[:, ::-1]
+        labels, known = pair.labels, pair.labels
+        if regions is not None:
+            regions = Regions(np.ascontiguousarray(index_map), regions.names)
+            known = [*dict.fromkeys([*regions.names, *map(head_noun, regions.names)])]
+            labels = shown_labels(regions)
         if len(labels) > config.labels:
             labels = [labels[i] for i in sorted(rng.sample(range(len(labels)), config.labels))]
-        return Sample(np.ascontiguousarray(image), labels, pair.labels)
+        return Sample(np.ascontiguousarray(image), labels, known, regions, whole)
+
+
+def draw_window(index_map: np.ndarray, side: int, rng: random.Random) -> tuple[slice, slice]:
+    """Choose a square window of a map (H,W): anywhere, or so that it holds the middle of a region near its own."""
+    height, width = index_map.shape
+    rows, columns = min(side, height), min(side, width)
+    top, left = rng.randint(0, height - rows), rng.randint(0, width - columns)
+    shown = [int(index) for index in np.unique(index_map) if index != UNKNOWN]
+    if shown and rng.random() < 2 / 3:
+        y, x = (np.mean(places) for places in np.nonzero(index_map == rng.choice(shown)))
+        top = int(np.clip(y + rng.uniform(-0.3, 0.3) * side - rows / 2, 0, height - rows))
+        left = int(np.clip(x + rng.uniform(-0.3, 0.3) * side - columns / 2, 0, width - columns))
+    return slice(top, top + rows), slice(left, left + columns)
+
+
+def shown_labels(regions: Regions) -> list[str]:
+    """List the labels of which a map shows enough, each name and each noun of a name once."""
+    counts = np.bincount(regions.index_map.ravel(), minlength=UNKNOWN + 1)
+    names = [name for name, count in zip(regions.names, counts, strict=False)
+             if count >= LEAST_SHARE * regions.index_map.size]  # fmt: skip
+    return [*dict.fromkeys([*names, *map(head_noun, names)])]
+
+
+def mask_of(label: str, regions: Regions) -> np.ndarray:
+    """Return the pixels (H,W) bool of the regions that a label names: by their name, or by its noun alone."""
+    rows = np.zeros(UNKNOWN + 1, bool)
+    rows[: len(regions.names)] = [label in (name, head_noun(name)) for name in regions.names]
+    return rows[regions.index_map]
 
 
 class TextBank:
@@ -118,17 +173,34 @@ class TextBank:
         return torch.nn.functional.normalize(mean, dim=-1)
 
 
-def add_absent(labels: list[list[str]], count: int, rng: random.Random) -> list[list[str]]:
+def add_absent(
+    labels: list[list[str]], count: int, rng: random.Random, words: Callable[[str], list[str]] = str.split
+) -> list[list[str]]:
     """Draw for each picture labels of the others that share no word with its own, `count` at most.
 
-    labels: for each picture all that its caption names.
+    labels: for each picture all that it may have. words: of a label, those that count.
     """
     drawn = []
     for own in labels:
-        words = {word for label in own for word in label.split()}
-        others = sorted({label for other in labels for label in other if not words & set(label.split())})
+        taken = {word for label in own for word in words(label)}
+        others = sorted({label for other in labels for label in other if taken.isdisjoint(words(label))})
         drawn.append(rng.sample(others, min(count, len(others))))
     return drawn
+
+
+def _noun_of(label: str) -> list[str]:
+    return [head_noun(label)]
+
+
+def to_tensor(
+    images: np.ndarray,
+    device: str | torch.device = "cpu",
+    mean: Sequence[float] = CLIP_MEAN,
+    std: Sequence[float] = CLIP_STD,
+) -> Tensor:
+    """Normalise uint8 RGB images (B,H,W,3) to float (B,3,H,W); mean and std are of channels in [0, 1]."""
+    center, spread = (torch.tensor(values, device=device).view(3, 1, 1) * 255 for values in (mean, std))
+    return (torch.from_numpy(images).to(device).permute(0, 3, 1, 2).float() - center) / spread
 
 
 class BatchSource:
@@ -183,23 +255,30 @@ class BatchSource:
             if not count:
                 raise ValueError("the data gave no batch in a whole epoch: all of it is damaged, or a process has none")
 
-    def _part(self, pairs: list[Sample], rng: random.Random, device: torch.device) -> Part:
-        shapes = {pair.image.shape for pair in pairs}
+    def _part(self, samples: list[Sample], rng: random.Random, device: torch.device) -> Part:
+        shapes = {sample.image.shape for sample in samples}
         if len(shapes) > 1:
             raise ValueError(f"pictures of several sizes {sorted(shapes)[:3]} in a batch: set batches.image_size")
-        # Of what the caption names and `labels` left out, nothing is absent.
-        absent = add_absent([pair.caption for pair in pairs], self.config.absent, rng)
-        width = max(len(pair.labels) + len(others) for pair, others in zip(pairs, absent, strict=True))
-        valid, present = (torch.zeros(len(pairs), width, dtype=torch.bool) for _ in range(2))
-        flat = []
-        for row, (pair, others) in enumerate(zip(pairs, absent, strict=True)):
-            labels = pair.labels + others
-            flat += labels + [""] * (width - len(labels))
+        # Of what the caption names and `labels` left out, nothing is absent. Where all that a picture shows has a name,
+        # another noun is absent in whatever colour.
+        words = str.split if samples[0].regions is None else _noun_of
+        absent = add_absent([sample.known for sample in samples], self.config.absent, rng, words)
+        named = [sample.labels + others for sample, others in zip(samples, absent, strict=True)]
+        width = max(1, *map(len, named))
+        valid, present = (torch.zeros(len(samples), width, dtype=torch.bool) for _ in range(2))
+        for row, (sample, labels) in enumerate(zip(samples, named, strict=True)):
             valid[row, : len(labels)] = True
-            present[row, : len(pair.labels)] = True
-        text = self.text(flat).unflatten(0, (len(pairs), width))
-        images = torch.from_numpy(np.stack([pair.image for pair in pairs])).to(device)
-        mean, std = (torch.tensor(x, device=device).view(3, 1, 1) * 255 for x in (self.image.mean, self.image.std))
-        images = (images.permute(0, 3, 1, 2).float() - mean) / std
-        named = [pair.labels + others for pair, others in zip(pairs, absent, strict=True)]
-        return Part(images, text, valid.to(device), present.to(device), named)
+            present[row, : len(sample.labels)] = True
+        flat = [label for labels in named for label in [*labels, *[""] * (width - len(labels))]]
+        text = self.text(flat).unflatten(0, (len(samples), width))
+        images = to_tensor(np.stack([sample.image for sample in samples]), device, self.image.mean, self.image.std)
+        part = Part(images, text, valid.to(device), present.to(device), named)
+        if samples[0].regions is None:
+            return part
+        masks = np.zeros((len(samples), width, *images.shape[2:]), bool)
+        for row, (sample, labels) in enumerate(zip(samples, named, strict=True)):
+            masks[row, : len(labels)] = [mask_of(label, sample.regions) for label in labels]
+        known = np.stack([sample.regions.index_map != UNKNOWN for sample in samples])
+        window = Window(samples[0].whole, (rng.random(), rng.random())) if self.config.window else None
+        masks, known = (torch.from_numpy(array).to(device) for array in (masks, known))
+        return replace(part, masks=masks, known=known, window=window)

@@ -1,7 +1,7 @@
 """What weakly supervised training minimises: the paper's MCCL on FSS vectors, and other terms beside it.
 
-Source of the first: SynSeg, arXiv 2508.06115. The terms `presence`, `anchor`, `teacher` and `named` are ours, `npr` and
-`cmpa` are of other papers (see `training.parts`); all of them are off by default.
+Source of the first: SynSeg, arXiv 2508.06115. The terms `masks`, `presence`, `anchor`, `teacher` and `named` are ours,
+`npr` and `cmpa` are of other papers (see `training.parts`); all of them are off by default.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from synseg_model.clip_encoder import ClipEncoder
 from synseg_model.losses import MCCLLoss
 from synseg_model.network import SynSeg
 from synseg_model.synergy import pool_to_tokens, synergy_features
 from synseg_model.trainer import TrainerConfig
+from training.mask_losses import competition_loss, mask_loss
 from training.parts.cmpa import CMPA, CMPAConfig
 from training.parts.npr import NPR, NPRConfig
 from training.schedule import parameter_groups
@@ -31,6 +33,8 @@ class ObjectiveConfig:
         clamp: hard (paper) or straight-through (ours).
         features: what the maps pool. conditioned: FiLM's output through a projector that trains along (paper). frozen:
             CLIP's own dense embeddings (ours), which no training can bend towards the text.
+        masks: weight of self-training (ours) on masks that the model makes of captions before it starts, see
+            `training.caption_masks`.
         presence: weight of an image-level loss (ours): a present label must be active somewhere, an absent one nowhere.
         anchor: weight of a loss (ours) that ties each map to CLIP's dense similarity among the image's labels.
         anchor_temperature: of the softmax over labels that makes the anchor's target.
@@ -53,6 +57,7 @@ class ObjectiveConfig:
     pairs: str = "all"
     clamp: str = "hard"
     features: str = "conditioned"
+    masks: float = 0.0
     presence: float = 0.0
     anchor: float = 0.0
     anchor_temperature: float = 0.05
@@ -67,7 +72,7 @@ class ObjectiveConfig:
     def __post_init__(self) -> None:
         if self.features not in ("conditioned", "frozen"):
             raise ValueError(f"objective.features is {self.features!r}: expected 'conditioned' or 'frozen'")
-        names = ("align", "cont", "back", "sep", "presence", "anchor", "teacher", "named", "npr", "cmpa")
+        names = ("align", "cont", "back", "sep", "masks", "presence", "anchor", "teacher", "named", "npr", "cmpa")
         weights = {name: getattr(self, name) for name in names}
         if min(weights.values()) < 0 or max(weights.values()) == 0:
             raise ValueError(f"weights of the objective are {weights}: expected none below 0 and one above")
@@ -81,9 +86,32 @@ class ObjectiveConfig:
         return max(self.align, self.cont, self.back, self.sep) > 0
 
     @property
+    def uses_absent(self) -> bool:
+        """Whether a term looks at labels that are not in the caption."""
+        return max(self.masks, self.presence, self.teacher, self.named) > 0
+
+    @property
     def uses_synergy(self) -> bool:
         """Whether a term looks at foreground vectors."""
         return self.uses_mccl or max(self.npr, self.cmpa) > 0
+
+
+@dataclass(frozen=True)
+class Window:
+    """Where windows of pictures are told to lie: with the positions of a whole picture they attend as far as there.
+
+    whole: (height, width) of the picture in pixels. place: shares, below 1, of the room above and left of the window.
+    """
+
+    whole: tuple[int, int]
+    place: tuple[float, float]
+
+    def position(self, encoder: ClipEncoder, grid: tuple[int, int]) -> Tensor:
+        """Return the position embeddings of a window of `grid` tokens."""
+        whole = tuple(side // encoder.patch for side in self.whole)
+        corner = [int(share * (most - side + 1)) for share, most, side in zip(self.place, whole, grid, strict=True)]
+        rows, columns = (slice(start, start + side) for start, side in zip(corner, grid, strict=True))
+        return encoder.window_position(whole, rows, columns)
 
 
 @dataclass(frozen=True)
@@ -92,6 +120,8 @@ class Part:
 
     images: (B,3,H,W) normalised. text: (B,N,C) embeddings of the labels. valid: (B,N) bool, False for padding.
     present: (B,N) bool, True for labels of the caption, False for absent ones and padding. labels: their names.
+    masks: (B,N,H,W) bool, where each label is, and known: (B,H,W) bool, where that is known at all; of pictures with
+    regions. window: where in pictures the images lie, None where they are whole.
     """
 
     images: Tensor
@@ -99,6 +129,9 @@ class Part:
     valid: Tensor
     present: Tensor
     labels: list[list[str]] = field(default_factory=list)
+    masks: Tensor | None = None
+    known: Tensor | None = None
+    window: Window | None = None
 
 
 class Objective(nn.Module):
@@ -139,7 +172,8 @@ class Objective(nn.Module):
         grid = (part.images.shape[2] // patch, part.images.shape[3] // patch)
         frozen = config.uses_synergy and config.features == "frozen"
         uses_dense = frozen or config.anchor > 0 or config.npr > 0
-        states, dense = self._encode(part.images, uses_dense)
+        position = part.window.position(network.encoder, grid) if part.window else None
+        states, dense = self._encode(part.images, uses_dense, position)
         reduced = self.decoder.reduce(states)
         logits = self.decoder(reduced, part.text, grid)
         with torch.autocast(part.images.device.type, enabled=False):
@@ -152,6 +186,10 @@ class Objective(nn.Module):
         if config.uses_mccl:
             terms |= self.mccl(foreground, background, part.text.float(), part.present)
         total = terms.pop("total", logits.new_zeros(()))
+        if config.masks:
+            terms["masks"] = mask_loss(logits, part.masks, known=part.known, valid=part.valid)
+            terms["competition"] = competition_loss(logits, part.masks, part.known, part.valid)
+            total = total + config.masks * (terms["masks"] + 0.5 * terms["competition"])
         if config.presence:
             terms["presence"] = presence_loss(pool_to_tokens(logits, grid), part.present, part.valid)
             total = total + config.presence * terms["presence"]
@@ -177,11 +215,13 @@ class Objective(nn.Module):
         return {"total": total, **terms, **activation_statistics(activation.detach(), part.present)}
 
     @torch.no_grad()
-    def _encode(self, images: Tensor, dense: bool) -> tuple[list[Tensor], Tensor | None]:
+    def _encode(
+        self, images: Tensor, dense: bool, position: Tensor | None
+    ) -> tuple[list[Tensor], Tensor | None]:
         """Run the frozen encoder once: the decoder's hidden states and, where asked for, dense embeddings (B,P,C)."""
         encoder, layers = self.network.encoder, self.network.config.decoder.layers
         asked = sorted({*layers, encoder.depth - 2}) if dense else layers
-        states = dict(zip(asked, encoder.hidden_states(images, asked), strict=True))
+        states = dict(zip(asked, encoder.hidden_states(images, asked, position), strict=True))
         embedding = encoder.dense_embedding(states[encoder.depth - 2]) if dense else None
         return [states[layer] for layer in layers], embedding
 

@@ -23,9 +23,9 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from synseg_model.clip_encoder import ClipEncoder
-from synseg_model.config import CLIP_MEAN, CLIP_STD
 from synseg_model.engines.torch_engine import choose_device
 from synseg_model.trainer import cosine_with_warmup
+from training.batches import to_tensor
 from training.checkpoint import load_checkpoint, save_checkpoint
 from training.datasets.scene_captions import article
 from training.datasets.scene_pool import PoolConfig, build_pool, read_chunk, render, render_closeup
@@ -71,12 +71,6 @@ class PretrainClipConfig:
     seed: int = 0
     device: str = "auto"
     resume: bool = False
-
-
-def to_tensor(images: np.ndarray, device: str | torch.device = "cpu") -> Tensor:
-    """Normalise uint8 RGB images (B,H,W,3) to float (B,3,H,W) with CLIP's statistics."""
-    mean, std = (torch.tensor(values, device=device).view(3, 1, 1) * 255 for values in (CLIP_MEAN, CLIP_STD))
-    return (torch.from_numpy(images).to(device).permute(0, 3, 1, 2).float() - mean) / std
 
 
 def window_caption(index_map: np.ndarray, segments: list[tuple[str, str | None]], rng: np.random.Generator) -> str:

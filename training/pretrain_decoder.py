@@ -36,7 +36,7 @@ from synseg_model.config import (
 from synseg_model.engines.torch_engine import choose_device
 from synseg_model.network import SynSeg
 from synseg_model.trainer import cosine_with_warmup
-from training.batches import TextBank
+from training.batches import TextBank, to_tensor
 from training.checkpoint import load_checkpoint, save_checkpoint
 from training.datasets.scene_pool import Chunk, PoolConfig, build_pool, read_chunk
 from training.datasets.scenes import BASE_NOUNS, COLORS
@@ -45,7 +45,6 @@ from training.mask_batches import COMPETING, Batch, base_labels, batches
 from training.mask_losses import TokenLoss, competition_loss, mask_loss
 from training.metrics import ConfusionMatrix
 from training.optimizers import MuonAdamW
-from training.pretrain_clip import to_tensor
 from training.schedule import autocast
 from training.tiny_clip import MERGES_FILE, PATCH, TINY_CLIP, tokenizer
 

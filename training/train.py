@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import shutil
 import sys
 from dataclasses import asdict, dataclass, field
@@ -30,6 +31,8 @@ from synseg_model.network import SynSeg
 from synseg_model.segmenter import Segmenter
 from synseg_model.trainer import CollapseError, Trainer, TrainerConfig, seed_step
 from training.batches import BatchConfig, BatchSource, TextBank
+from training.caption_masks import CaptionMaskConfig, caption_masks
+from training.datasets.masked_scenes import MaskedScenes, Rehearsed
 from training.datasets.pairs import Pairs
 from training.datasets.scene_pool import PoolConfig
 from training.evaluation.scenes import evaluate_scenes
@@ -49,7 +52,9 @@ class DataConfig:
             coco: a folder of pictures and a captions file, after `training.prepare`.
         scenes: number of generated scenes.
         scene_size: height and width of them in pixels; the default is what synseg-tiny sees of a 4:3 camera.
-        cache: folder for rendered scenes.
+        rehearsal: scenes of the base split with exact masks, such as the shipped decoder was pre-trained on, that are
+            shown for every picture whose masks are made of its caption; needs objective.masks.
+        cache: folder for rendered scenes and for masks of captions.
         shards: a folder or pattern of shards: "cc12m/{00000..01242}.tar".
         images: folder of the pictures of `captions`.
         captions: COCO captions file.
@@ -60,6 +65,7 @@ class DataConfig:
     source: Literal["scenes", "webdataset", "coco"] = "scenes"
     scenes: int = 6_000
     scene_size: tuple[int, int] = (168, 224)
+    rehearsal: float = 0.0
     cache: str = "runs/cache"
     shards: str = ""
     images: str = ""
@@ -79,7 +85,10 @@ class TrainConfig:
         data: where pictures and captions come from.
         batches: what a picture and its labels become.
         objective: terms of the loss.
+        masks: how masks are made of captions, where objective.masks asks for them.
         trainer: device, steps, rates, checkpoints.
+        keep: share of the starting decoder in the weights of the finished one (WiSE-FT, arXiv 2109.01903): what it knew
+            of masks comes back, and little of what captions taught is lost.
         evaluate: held-out scenes to measure on before and after; 0 for none.
         resume: go on from the last checkpoint in `trainer.output`, if there is one.
     """
@@ -90,9 +99,19 @@ class TrainConfig:
     data: DataConfig = field(default_factory=DataConfig)
     batches: BatchConfig = field(default_factory=lambda: BatchConfig(image_size=0, labels=6, absent=3))
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    masks: CaptionMaskConfig = field(default_factory=CaptionMaskConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    keep: float = 0.0
     evaluate: int = 30
     resume: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.keep < 1 or self.data.rehearsal < 0:
+            raise ValueError(
+                f"keep is {self.keep}, data.rehearsal {self.data.rehearsal}: expected a share below 1, and 0 or more"
+            )
+        if self.data.rehearsal and not self.objective.masks:
+            raise ValueError(f"data.rehearsal is {self.data.rehearsal}: only objective.masks trains on masks")
 
 
 def open_pairs(config: DataConfig, seed: int) -> Pairs:
@@ -100,15 +119,7 @@ def open_pairs(config: DataConfig, seed: int) -> Pairs:
     if config.source == "scenes":
         from training.datasets.scene_pairs import ScenePairs
 
-        pool = PoolConfig(
-            count=config.scenes,
-            sizes=(tuple(config.scene_size),),
-            seed=80_000_000 + 1_000_000 * seed,
-            objects=(2, 5),
-            captions=3,
-            supersample=(1, 2),
-        )
-        return ScenePairs(pool, config.cache, seed=seed)
+        return ScenePairs(_pool(config, config.scenes, 80_000_000 + 1_000_000 * seed), config.cache, seed=seed)
     if config.source == "coco":
         from training.datasets.coco_captions import CocoCaptions
 
@@ -116,6 +127,21 @@ def open_pairs(config: DataConfig, seed: int) -> Pairs:
     from training.datasets.webdataset_pairs import WebdatasetPairs
 
     return WebdatasetPairs(config.shards, config.labels or None, config.buffer, seed)
+
+
+def open_masks(pairs: Pairs, network: SynSeg, text: TextBank, config: TrainConfig) -> Pairs:
+    """Make masks of the pairs' captions, see `training.caption_masks`, and mix in the scenes of the rehearsal."""
+    data = config.data
+    made = caption_masks(pairs, network, text, config.masks, data.cache)
+    if not data.rehearsal:
+        return made
+    count = math.ceil(data.rehearsal * made.size)
+    return Rehearsed(made, MaskedScenes(_pool(data, count, 60_000_000, "base"), data.cache, config.trainer.seed))
+
+
+def _pool(config: DataConfig, count: int, seed: int, split: str = "all") -> PoolConfig:
+    size = tuple(config.scene_size)
+    return PoolConfig(count, (size,), seed, split, objects=(2, 5), captions=3, supersample=(1, 2))
 
 
 def measure(model: str | Path, scenes: int, device: torch.device, seed: int) -> dict:
@@ -135,21 +161,31 @@ def train(config: TrainConfig, pairs: Pairs | None = None) -> Path | None:
         output.mkdir(parents=True, exist_ok=True)
         write_json(output / "config.json", asdict(config))
     network, _ = load_model(config.model)
-    if fabric.is_global_zero:
-        pairs = pairs or open_pairs(config.data, config.trainer.seed)
-    fabric.barrier()  # the first process renders scenes, the others find them
-    pairs = pairs or open_pairs(config.data, config.trainer.seed)
     network.to(fabric.device)
     text = TextBank(network.encoder, network.config.templates, network.config.normalize_text)
+
+    def opened() -> Pairs:
+        found = pairs or open_pairs(config.data, config.trainer.seed)
+        return open_masks(found, network, text, config) if config.objective.masks else found
+
+    if fabric.is_global_zero:
+        pairs = opened()
+    fabric.barrier()  # the first process renders scenes and makes masks, the others find them
+    if not fabric.is_global_zero:
+        pairs = opened()
     batches = BatchSource(pairs, config.batches, network.config.image, text)
     if config.decoder == "random":
         reset_decoder(network, batches, config.trainer)
     seed_step(config.trainer.seed, 0, 0)  # of the projector, the same in every process
+    start = {name: value.clone() for name, value in network.decoder.state_dict().items()}
     objective = Objective(network, config.objective, fresh=config.decoder == "random")
     pictures = activation_pictures(network, batches.first(min(6, config.trainer.batch), fabric.device))
     averaged = trainer.fit(objective, batches, pictures, config.resume)
     if averaged is None:
         return None
+    averaged.load_state_dict(
+        {name: value.lerp(start[name].to(value), config.keep) for name, value in averaged.state_dict().items()}
+    )
     folder = output / "model"
     if fabric.is_global_zero:
         write_model(folder, network, averaged, config)

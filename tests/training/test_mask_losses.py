@@ -33,6 +33,23 @@ def test_labels_compete_for_pixels_and_none_of_them_is_a_label_of_logit_zero():
     torch.testing.assert_close(competition_loss(logits, masks), -torch.stack([both, second, none]).log().mean())
 
 
+def test_unknown_pixels_and_padded_labels_count_nowhere():
+    torch.manual_seed(0)
+    logits, masks = torch.randn(2, 3, 4, 4, requires_grad=True), torch.rand(2, 3, 4, 4) > 0.5
+    masks[:, 2] = False
+    known, valid = torch.rand(2, 4, 4) > 0.3, torch.tensor([[True, True, False]] * 2)
+    masks &= known[:, None]
+    for loss in (mask_loss, competition_loss):
+        (gradient,) = torch.autograd.grad(loss(logits, masks, known=known, valid=valid), logits)
+        assert not gradient[:, 2].any()
+        assert not gradient.movedim(1, -1)[~known].any()
+        assert gradient[:, :2].movedim(1, -1)[known].all()
+        everything, labels = torch.ones(2, 4, 4, dtype=torch.bool), torch.ones(2, 3, dtype=torch.bool)
+        torch.testing.assert_close(loss(logits, masks, known=everything, valid=labels), loss(logits, masks))
+        few = loss(logits[:, :2], masks[:, :2], known=known)
+        torch.testing.assert_close(loss(logits, masks, known=known, valid=valid), few)
+
+
 def test_token_loss_is_least_where_tokens_match_the_text_of_their_noun_and_colour():
     torch.manual_seed(0)
     nouns, colors = torch.randn(len(COMPETING), 32), torch.randn(len(COLORS), 32)

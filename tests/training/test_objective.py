@@ -13,6 +13,7 @@ from training.objective import (
     Objective,
     ObjectiveConfig,
     Part,
+    Window,
     activation_statistics,
     anchor_loss,
     named_loss,
@@ -222,3 +223,25 @@ def test_a_module_without_labels_in_common_still_has_a_gradient(network, part):
     objective = Objective(network, mccl_only())
     total = objective(lonely, nn.Identity())["total"]
     assert total.item() == 0
+
+
+def test_masks_of_captions_train_the_maps_of_windows(network, part):
+    masks = torch.zeros(2, 3, 48, 64, dtype=torch.bool)
+    masks[:, 0, 8:24, 8:24] = True
+    known = torch.ones(2, 48, 64, dtype=torch.bool)
+    with_masks = replace(part, masks=masks, known=known, window=Window((168, 224), (0.5, 0.0)))
+    config = mccl_only(align=0, cont=0, back=0, sep=0, masks=1.0)
+    objective = Objective(network, config)
+    optimizer = torch.optim.SGD(network.decoder.parameters(), 1e-3)
+    before = {name: value.clone() for name, value in network.decoder.state_dict().items()}
+    losses = []
+    for _ in range(3):
+        total = objective(with_masks, network.decoder)["total"]
+        losses.append(total.item())
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+    network.decoder.load_state_dict(before)
+    assert losses[2] < losses[0]
+    elsewhere = replace(with_masks, window=Window((168, 224), (0.0, 0.0)))
+    assert objective(elsewhere, network.decoder)["total"].item() != losses[0]

@@ -36,14 +36,16 @@ def in_turn(calls: dict[str, Callable[[], object]], rounds: int, title: str) -> 
     return {name: statistics.median(values[1:]) for name, values in times.items()}
 
 
-def step_costs(objectives: dict[str, Objective], part: Part, config: TrainerConfig, rounds: int) -> dict[str, float]:
-    """Time a training step of every objective on one batch, forward and backward; returns milliseconds per picture."""
+def step_costs(
+    objectives: dict[str, Objective], parts: dict[str, Part], config: TrainerConfig, rounds: int
+) -> dict[str, float]:
+    """Time a training step of every objective on its part, forward and backward; returns milliseconds per picture."""
     fabric = Trainer(config).fabric
     calls = {
-        name: _step(fabric, fabric.setup_module(objective), objective.decoder, part)
+        name: _step(fabric, fabric.setup_module(objective), objective.decoder, parts[name])
         for name, objective in objectives.items()
     }
-    return {name: spent / len(part.images) for name, spent in in_turn(calls, rounds, "cost of steps").items()}
+    return {name: spent / len(parts[name].images) for name, spent in in_turn(calls, rounds, "cost of steps").items()}
 
 
 def _step(fabric: Fabric, module: nn.Module, averaged: nn.Module, part: Part) -> Callable[[], object]:

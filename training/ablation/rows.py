@@ -7,7 +7,7 @@ from dataclasses import dataclass
 OURS = {"pairs": "distinct", "clamp": "straight-through"}
 FROZEN = {**OURS, "features": "frozen"}
 NO_MCCL = dict.fromkeys(("align", "cont", "back", "sep"), 0.0)
-
+MASKS = {**NO_MCCL, "masks": 1.0}
 
 ALONE = "(i) mask-pre-trained decoder alone"
 
@@ -17,13 +17,15 @@ class Row:
     """One row.
 
     name: in tables and figures. objective: settings of the objective's terms, None for a row that is not trained: the
-    model that training starts from. decoder: pretrained or random. refine: see `synseg_model.refinement`. beside: name
-    of the row that differences are taken to, on the same seeds and scenes.
+    model that training starts from. decoder: pretrained or random. keep, rehearsal: see `training.train`. refine: see
+    `synseg_model.refinement`. beside: name of the row that differences are taken to, on the same seeds and scenes.
     """
 
     name: str
     objective: dict | None = None
     decoder: str = "pretrained"
+    keep: float = 0.0
+    rehearsal: float = 0.0
     refine: str = "none"
     beside: str = ALONE
 
@@ -54,6 +56,10 @@ OBJECTIVES = (
     Row("pixels are named by the caption (ours)", {**NO_MCCL, "named": 1.0}),
     Row("pixels are named + presence (ours)", {**NO_MCCL, "named": 1.0, "presence": 0.1}),
     Row("teacher + MCCL on frozen features (ours)", {**FROZEN, "teacher": 1.0}),
+    Row("masks of captions (ours)", MASKS),
+    Row("masks of captions, 0.4 of the start kept (ours)", MASKS, keep=0.4),
+    Row("masks of captions + scenes with masks (ours)", MASKS, rehearsal=1.0),
+    Row("masks of captions + scenes with masks, 0.4 of the start kept (ours)", MASKS, keep=0.4, rehearsal=1.0),
 )
 
 PARTS = {

@@ -20,13 +20,22 @@ logger = logging.getLogger(__name__)
 Item = TypeVar("Item")
 
 NAMED = 3  # damages of a kind that the warning names
+UNKNOWN = 255  # region of a pixel that none has
+
+
+class Regions(NamedTuple):
+    """Which label has which pixels: index_map (H,W) uint8 of indices into names, UNKNOWN where no label has any."""
+
+    index_map: np.ndarray
+    names: list[str]
 
 
 class Pair(NamedTuple):
-    """A picture (H,W,3) uint8 RGB and the labels of one of its captions, each once."""
+    """A picture (H,W,3) uint8 RGB, the labels of one of its captions, each once, and its regions where known."""
 
     image: np.ndarray
     labels: list[str]
+    regions: Regions | None = None
 
 
 class Damages:
