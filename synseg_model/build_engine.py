@@ -11,7 +11,7 @@ from tqdm import tqdm
 from synseg_model.engines.engine_cache import EngineCache
 from synseg_model.engines.tensorrt_build import Plans, Profile
 from synseg_model.engines.tensorrt_flavour import device_index, load_flavour
-from synseg_model.exported import DECODER, IMAGE_ENCODER
+from synseg_model.exported import GPU_GRAPHS
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -20,7 +20,7 @@ def run(arguments: argparse.Namespace) -> int:
     flavour = load_flavour(capability)
     plans = Plans(Path(arguments.folder).expanduser(), flavour, gpu, Profile(), EngineCache())
     print(f"{flavour.name} {flavour.version} for {gpu or 'no GPU in particular, as there is none here'}")
-    for name in (IMAGE_ENCODER, DECODER):
+    for name in GPU_GRAPHS:
         started = time.monotonic()
         with tqdm(desc=name, unit="step", leave=False) as bar:
 

@@ -25,6 +25,8 @@ from synseg_model.exported import (
     DECODER,
     EXPORT_FILE,
     IMAGE_ENCODER,
+    LABEL_MAP,
+    MASKS,
     POSITIONS,
     TEXT_ENCODER,
     TOKENIZER,
@@ -35,6 +37,7 @@ from synseg_model.exported import (
 from synseg_model.half_graph import to_half
 from synseg_model.model_info import shipped_models
 from synseg_model.network import SynSeg
+from synseg_model.on_device import confidence, continue_label_map, masks, resize
 from synseg_model.parity import check_parity, measure_parity
 from synseg_model.tokenizer import END, START
 
@@ -91,7 +94,7 @@ def write_folder(network: SynSeg, folder: Path, precision: str) -> None:
     config, encoder = network.config, network.encoder
     for name, graph in make_graphs(network).items():
         # A text is encoded once and its embedding kept, for every engine under the same key: it has one precision.
-        half = precision == "fp16" and name != TEXT_ENCODER
+        half = precision == "fp16" and name in (IMAGE_ENCODER, DECODER)
         onnx.save(to_half(graph) if half else graph, folder / name)
     grid = encoder.clip.visual.grid_size
     positions = encoder.clip.visual.positional_embedding[1:].float().cpu().numpy()
@@ -101,7 +104,7 @@ def write_folder(network: SynSeg, folder: Path, precision: str) -> None:
 
 
 def make_graphs(network: SynSeg) -> dict[str, onnx.ModelProto]:
-    """Turn a network in float32 on the CPU into its three graphs; raise ModelError for a text tower unlike CLIP's."""
+    """Turn a network in float32 on the CPU into its graphs; raise ModelError for a text tower unlike CLIP's."""
     encoder, depth = network.encoder, len(network.config.decoder.layers) - network.config.decoder.conditional_layer
     if not encoder.reads_to_the_end_mark:
         raise ModelError("only text towers like CLIP's, causal and read at their end mark, can be exported")
@@ -131,7 +134,35 @@ def make_graphs(network: SynSeg) -> dict[str, onnx.ModelProto]:
         ["embeddings"],
         {"tokens": {0: Dim("texts"), 1: Dim("length", max=context)}},
     )
-    return {IMAGE_ENCODER: image_encoder, DECODER: decoder, TEXT_ENCODER: text_encoder}
+    return {IMAGE_ENCODER: image_encoder, DECODER: decoder, TEXT_ENCODER: text_encoder, **_make_answer_graphs()}
+
+
+def _make_answer_graphs() -> dict[str, onnx.ModelProto]:
+    """Make what turns activations of one frame into what Results ask for; no weights are in it."""
+    labels, height, width = Dim("labels"), Dim("height"), Dim("width")
+    given = {"activations": torch.zeros(1, 5, 16, 32), "thresholds": torch.zeros(5)}
+    shapes = {"activations": {1: labels, 2: Dim("map_height"), 3: Dim("map_width")}, "thresholds": {0: labels}}
+    state = {
+        "label_map": torch.zeros(1, 24, 40, dtype=torch.int32),
+        "winning": torch.zeros(1, 24, 40),
+        "largest": torch.zeros(1, 24, 40),
+    }
+    label_map = _to_onnx(
+        LabelMap(),
+        {**given, "ids": torch.zeros(5, dtype=torch.int32), **state},
+        [*(f"next_{name}" for name in state), "confidence"],
+        {**shapes, "ids": {0: labels}, **{name: {1: height, 2: width} for name in state}},
+    )
+    rows, columns = (torch.arange(side, dtype=torch.int32) for side in (24, 40))
+    return {
+        LABEL_MAP: label_map,
+        MASKS: _to_onnx(
+            Masks(),
+            {**given, "rows": rows, "columns": columns},
+            ["masks", "numbers", "sums"],
+            {**shapes, "rows": {0: height}, "columns": {0: width}},
+        ),
+    }
 
 
 class ImageEncoder(nn.Module):
@@ -186,33 +217,19 @@ class TextEncoder(nn.Module):
         return self.encoder.encode_cut_text(tokens)
 
 
-def resize(pixels: Tensor, height: int, width: int) -> Tensor:
-    """Resize pictures (...,H,W) as `preprocess.resize_frame` does.
+class LabelMap(nn.Module):
+    """Activations of some labels and a label map so far in, the label map with these labels and its confidence out."""
 
-    No operator of ONNX averages areas of fractional size, but resizing is linear and separable: two products with
-    matrices made from the sizes. They are a small part of the image encoder's work.
-    """
-    shrinks = torch.scalar_tensor(height) <= torch.scalar_tensor(pixels.shape[-2])
-    shrinks = shrinks & (torch.scalar_tensor(width) <= torch.scalar_tensor(pixels.shape[-1]))
-    rows, columns = (
-        torch.where(shrinks, _area_weights(source, target), _linear_weights(source, target))
-        for source, target in ((pixels.shape[-2], height), (pixels.shape[-1], width))
-    )
-    return rows @ pixels @ columns.T
+    def forward(self, activations, thresholds, ids, label_map, winning, largest) -> tuple[Tensor, ...]:
+        state = continue_label_map(activations, thresholds, ids, (label_map, winning, largest))
+        return *state, confidence(state)
 
 
-def _area_weights(source: int, target: int) -> Tensor:
-    """Weigh (target, source) samples by the share of each output pixel that they cover."""
-    start = torch.arange(target, dtype=torch.float32)[:, None] * source  # in units of 1/target pixel: whole numbers,
-    own = torch.arange(source, dtype=torch.float32) * target  # which float32 holds exactly up to 16 million
-    return (torch.minimum(start + source, own + target) - torch.maximum(start, own)).clamp(min=0) / source
+class Masks(nn.Module):
+    """Activations in, masks and their measures out."""
 
-
-def _linear_weights(source: int, target: int) -> Tensor:
-    """Weigh (target, source) samples by their distance to the centre of each output pixel."""
-    center = (torch.arange(target, dtype=torch.float32)[:, None] + 0.5) * source / target - 0.5
-    center = center.clamp(min=0).clamp(max=source - 1)
-    return (1 - (torch.arange(source, dtype=torch.float32) - center).abs()).clamp(min=0)
+    def forward(self, activations, thresholds, rows, columns) -> tuple[Tensor, Tensor, Tensor]:
+        return masks(activations, thresholds, rows, columns)
 
 
 def _attention(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False):
@@ -222,6 +239,12 @@ def _attention(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False
     if attn_mask is not None:
         scores = op.Add(scores, attn_mask)
     return op.MatMul(op.Softmax(scores, axis=-1), value)
+
+
+def _bilinear(picture, size, align_corners, scale_factors=None):
+    """Translate resampling to a size; torch's own translation would have one pixel be the corner, not the centre."""
+    sizes = op.Concat(op.Shape(picture, end=2), size, axis=0)
+    return op.Resize(picture, None, None, sizes, mode="linear", coordinate_transformation_mode="half_pixel")
 
 
 def _to_onnx(module: nn.Module, inputs: dict[str, Tensor], outputs: list[str], shapes: dict) -> onnx.ModelProto:
@@ -234,7 +257,10 @@ def _to_onnx(module: nn.Module, inputs: dict[str, Tensor], outputs: list[str], s
             dynamic_shapes=shapes,
             opset_version=OPSET,
             dynamo=True,
-            custom_translation_table={torch.ops.aten.scaled_dot_product_attention.default: _attention},
+            custom_translation_table={
+                torch.ops.aten.scaled_dot_product_attention.default: _attention,
+                torch.ops.aten.upsample_bilinear2d.vec: _bilinear,
+            },
             verbose=False,
         )
     model = program.model_proto

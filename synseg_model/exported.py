@@ -10,11 +10,13 @@ from pathlib import Path
 
 from synseg_model.config import ModelError
 
-FORMAT = 1
+FORMAT = 2
 EXPORT_FILE = "export.json"
 IMAGE_ENCODER, DECODER, TEXT_ENCODER = "image_encoder.onnx", "decoder.onnx", "text_encoder.onnx"
+LABEL_MAP, MASKS = "label_map.onnx", "masks.onnx"
+GPU_GRAPHS = (IMAGE_ENCODER, DECODER, LABEL_MAP, MASKS)  # what runs for every frame
 TOKENIZER, POSITIONS = "tokenizer.json", "positions.npy"
-FILES = (IMAGE_ENCODER, DECODER, TEXT_ENCODER, TOKENIZER, POSITIONS)
+FILES = (*GPU_GRAPHS, TEXT_ENCODER, TOKENIZER, POSITIONS)
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,10 @@ class Export:
         except (OSError, ValueError) as error:
             raise ModelError(f"cannot read {path}: {error}") from None
         if isinstance(values, dict) and values.get("format", FORMAT) != FORMAT:
-            raise ModelError(f"{path} has format {values['format']!r}: this version of synseg reads format {FORMAT}")
+            raise ModelError(
+                f"{path} has format {values['format']!r}: this version of synseg reads format {FORMAT}; "
+                "export the model again"
+            )
         try:
             export = cls(**values)
             sizes = {name: int(export.files[name][0]) for name in FILES}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -25,24 +26,58 @@ class _Statistics:
     roi: tuple[int, int, int, int]
 
 
+class DeviceMaps(Protocol):
+    """Activations of one picture that stay on a GPU, which computes what is asked for; shape: (K,h,w)."""
+
+    shape: tuple[int, int, int]
+
+    def numpy(self) -> np.ndarray:
+        """Return the activations (K,h,w) float32."""
+
+    def label_map(self, vocabulary: Vocabulary) -> np.ndarray:
+        """Return the label map (H,W) uint16, at the picture's size."""
+
+    def confidence(self, vocabulary: Vocabulary) -> np.ndarray:
+        """Return the confidence (H,W) float32."""
+
+    def mask(self, index: int, threshold: np.float32) -> np.ndarray:
+        """Return the mask (H,W) bool of one label."""
+
+    def measure(self, thresholds: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return all masks' areas (K,), scores (K,) and boxes (K,4); where an area is 0 its box has no meaning."""
+
+
 class Result:
     """Activations, masks and maps of one picture, at its size, for every label of the vocabulary.
 
     vocabulary: the one that the picture was segmented with. maps: (K,h,w) float32 in [0, 1] at the network's
-    own resolution. shape: (H, W) of the picture in pixels.
+    own resolution, or what has them on a GPU. shape: (H, W) of the picture in pixels.
 
     Everything is computed from `maps` on first use and kept, except single activations and masks. Labels are
     known by their index i from 0; label_map says their id, which is i+1 unless the vocabulary has ids of its own.
     Arrays are read-only, as they are shared.
+
+    Maps on a GPU take its memory as long as the Result lives. Label map, confidence and masks then come from there and
+    agree with each other exactly, and with activations, which the host resamples, but where an activation lies within
+    1e-4 of another or of its threshold.
     """
 
-    def __init__(self, vocabulary: Vocabulary, maps: np.ndarray, shape: tuple[int, int]) -> None:
-        if maps.ndim != 3 or len(maps) != len(vocabulary) or not maps.size:
+    def __init__(self, vocabulary: Vocabulary, maps: np.ndarray | DeviceMaps, shape: tuple[int, int]) -> None:
+        if len(maps.shape) != 3 or maps.shape[0] != len(vocabulary) or not all(maps.shape):
             raise ValueError(f"maps of shape {maps.shape}: expected ({len(vocabulary)},h,w), one map per label")
         self.vocabulary = vocabulary
-        self.maps = np.ascontiguousarray(maps, np.float32)
         self.shape = shape
         self._statistics: dict[int, _Statistics] = {}
+        self._on_device: DeviceMaps | None = None
+        if isinstance(maps, np.ndarray):
+            self.maps = np.ascontiguousarray(maps, np.float32)
+        else:
+            self._on_device = maps
+
+    @cached_property
+    def maps(self) -> np.ndarray:
+        """(K,h,w) float32 in [0, 1], at the network's own resolution."""
+        return self._on_device.numpy()
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -60,8 +95,10 @@ class Result:
 
     def mask(self, index: int) -> np.ndarray:
         """Return the mask (H,W) bool of one label: where its activation reaches its threshold."""
-        plane = self._resize(self._check(index), _scratch(self.shape)[0])
-        return plane >= self.vocabulary.thresholds[index]
+        self._check(index)
+        if self._on_device:
+            return self._on_device.mask(index, self.vocabulary.thresholds[index])
+        return self._resize(index, _scratch(self.shape)[0]) >= self.vocabulary.thresholds[index]
 
     @cached_property
     def activations(self) -> np.ndarray:
@@ -75,19 +112,20 @@ class Result:
     def masks(self) -> np.ndarray:
         """(K,H,W) bool: activation >= threshold. Masks may overlap."""
         stack = np.zeros((len(self.labels), *self.shape), bool)
-        plane = _scratch(self.shape)[0]
         for index in self._candidates:
-            np.greater_equal(self._resize(index, plane), self.vocabulary.thresholds[index], out=stack[index])
+            stack[index] = self.mask(index)
         return _frozen(stack)
 
-    @property
+    @cached_property
     def label_map(self) -> np.ndarray:
         """(H,W) uint16: the id of the most active label that reaches its threshold, 0 where none does."""
-        return self._decision[0]
+        return _frozen(self._on_device.label_map(self.vocabulary)) if self._on_device else self._decision[0]
 
     @cached_property
     def confidence(self) -> np.ndarray:
         """(H,W) float32 in [0, 1]: the winner's activation; on background 1 minus the largest activation."""
+        if self._on_device:
+            return _frozen(self._on_device.confidence(self.vocabulary))
         label_map, winning, largest = self._decision
         rest = np.setdiff1d(np.arange(len(self.labels)), self._candidates)
         if len(rest):
@@ -118,8 +156,14 @@ class Result:
     @cached_property
     def _candidates(self) -> tuple[int, ...]:
         """Labels that can reach their thresholds: bilinear resampling never exceeds the largest sample."""
+        if self._on_device:
+            return tuple(np.flatnonzero(self._measured[0]).tolist())
         largest = self.maps.max(axis=(1, 2))
         return tuple(int(i) for i in np.flatnonzero(largest >= self.vocabulary.thresholds - _ROUNDING))
+
+    @cached_property
+    def _measured(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return self._on_device.measure(self.vocabulary.thresholds)
 
     @cached_property
     def _decision(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -152,14 +196,18 @@ class Result:
         return self._statistics[index]
 
     def _compute_statistics(self, index: int) -> _Statistics:
-        if index in self._candidates:
-            plane = self._resize(index, _scratch(self.shape)[0])
-            mask = (plane >= self.vocabulary.thresholds[index]).view(np.uint8)
-            area = cv2.countNonZero(mask)
-            if area:
-                score = min(1.0, max(0.0, cv2.mean(plane, mask)[0]))
-                return _Statistics(area, score, tuple(int(side) for side in cv2.boundingRect(mask)))
-        return _Statistics(0, 0.0, (0, 0, 0, 0))
+        if index not in self._candidates:
+            return _Statistics(0, 0.0, (0, 0, 0, 0))
+        if self._on_device:
+            area, score, box = (values[index].tolist() for values in self._measured)
+            return _Statistics(area, min(1.0, max(0.0, score)), tuple(box))
+        plane = self._resize(index, _scratch(self.shape)[0])
+        mask = (plane >= self.vocabulary.thresholds[index]).view(np.uint8)
+        area = cv2.countNonZero(mask)
+        if not area:  # the largest sample lies between pixels
+            return _Statistics(0, 0.0, (0, 0, 0, 0))
+        score = min(1.0, max(0.0, cv2.mean(plane, mask)[0]))
+        return _Statistics(area, score, tuple(int(side) for side in cv2.boundingRect(mask)))
 
     def _check(self, index: int) -> int:
         if not 0 <= index < len(self.labels):

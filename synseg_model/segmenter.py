@@ -110,9 +110,13 @@ class Segmenter:
         frames = [check_image(image, f"image {i}" if several else "image") for i, image in enumerate(images)]
         if not frames:
             return []
-        maps = self.engine.activations(frames, vocabulary.embeddings)
         if self._refine:
+            maps = self.engine.activations(frames, vocabulary.embeddings)
             maps = [self._refine(frame, m) for frame, m in zip(frames, maps, strict=True)]
+        elif self.engine.device != "cpu" and hasattr(self.engine, "device_maps"):
+            maps = self.engine.device_maps(frames, vocabulary.embeddings)
+        else:
+            maps = self.engine.activations(frames, vocabulary.embeddings)
         return [Result(vocabulary, m, frame.shape[:2]) for m, frame in zip(maps, frames, strict=True)]
 
 

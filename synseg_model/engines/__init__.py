@@ -13,6 +13,7 @@ from synseg_model.config import ModelConfig, ModelError
 from synseg_model.engines.tensorrt_flavour import missing
 from synseg_model.exported import is_exported
 from synseg_model.model_info import check_model, shipped_models
+from synseg_model.result import DeviceMaps
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +42,16 @@ class Engine(Protocol):
         """Segment frames (H,W,3) uint8 RGB of any sizes for text embeddings (K, D) float32.
 
         Returns for each frame the activations (K, h, w) float32 in [0, 1] at the network's own resolution.
+        """
+
+
+class DeviceEngine(Engine, Protocol):
+    """An engine that can leave activations on its device; used so where the device is not the CPU."""
+
+    def device_maps(self, frames: Sequence[np.ndarray], text: np.ndarray) -> list[np.ndarray | DeviceMaps]:
+        """Segment as `activations` does; returns what has each frame's activations on the device.
+
+        Arrays of the host come back where the device has no memory for all of them.
         """
 
 

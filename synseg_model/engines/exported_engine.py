@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Generic, TypeVar
 
 import numpy as np
 
 from synseg_model.config import ModelConfig
+from synseg_model.engines.exported_maps import ExportedBatch
 from synseg_model.engines.preprocess import by_size, resize_positions
-from synseg_model.exported import POSITIONS, Export
+from synseg_model.exported import DECODER, IMAGE_ENCODER, POSITIONS, Export
+from synseg_model.result import DeviceMaps
 
 Array = TypeVar("Array")  # an array on an engine's device
 
-_KEPT_GRIDS = 16  # token grids whose position embeddings stay on the device; a camera has one
+_KEPT_SIZES = 16  # token grids and frame sizes whose constants stay on the device; a camera has one of each
 
 
 class ExportedEngine(ABC, Generic[Array]):
-    """Run an exported folder's image encoder and decoder; how is the subclass's.
+    """Run an exported folder's graphs; how is the subclass's.
 
-    Labels are decoded in passes that keep the decoder's working memory within `decoder_memory` bytes.
+    Labels are decoded in passes that keep the decoder's working memory within `decoder_memory` bytes. As many more may
+    hold the activations of a batch that stays on the device.
     most_frames, most_labels: what one run takes at most. _text: the folder's TextEncoder, which the subclass sets.
     """
 
@@ -37,6 +41,7 @@ class ExportedEngine(ABC, Generic[Array]):
         self.fingerprint = self._export.fingerprint
         self._positions = np.load(io.BytesIO(self._export.read_file(folder, POSITIONS)), allow_pickle=False)
         self._positions_at: dict[tuple[int, int], Array] = {}
+        self._canvases: dict[tuple[int, int], dict[str, Array]] = {}
 
     def count_tokens(self, text: str) -> int:
         return self._text.count_tokens(text)
@@ -45,37 +50,86 @@ class ExportedEngine(ABC, Generic[Array]):
         return self._text.encode_text(prompts)
 
     def activations(self, frames: Sequence[np.ndarray], text: np.ndarray) -> list[np.ndarray]:
-        return by_size(frames, lambda batch: self._segment(batch, text), self.most_frames)
+        with self.turn():
+            return by_size(frames, lambda batch: self._segment(batch, text), self.most_frames)
+
+    def device_maps(self, frames: Sequence[np.ndarray], text: np.ndarray) -> list[np.ndarray | DeviceMaps]:
+        with self.turn():
+            return by_size(frames, lambda batch: self._segment_there(batch, text), self.most_frames)
+
+    def turn(self) -> contextlib.AbstractContextManager:
+        """Enter the device, alone where it serves one thread at a time; all that follows is called inside."""
+        return contextlib.nullcontext()
 
     @abstractmethod
-    def _keep(self, array: np.ndarray) -> Array:
+    def run(self, graph: str, inputs: dict[str, np.ndarray | Array]) -> dict[str, Array]:
+        """Run a graph, named by its file; outputs stay on the device, for as long as something refers to them."""
+
+    @abstractmethod
+    def keep(self, array: np.ndarray) -> Array:
         """Copy an array to the device, to stay there."""
 
     @abstractmethod
-    def _run_image_encoder(self, inputs: dict[str, np.ndarray | Array]) -> dict[str, Array]:
-        """Run the graph; returns class_features (S,B,D) and features (S,B,h,w,D), which stay on the device."""
+    def download(self, array: Array) -> np.ndarray:
+        """Wait for an array and copy it to the host; the copy is valid until the next download."""
 
     @abstractmethod
-    def _run_decoder(self, inputs: dict[str, np.ndarray | Array]) -> np.ndarray:
-        """Run the graph; returns activations (B,K,H,W) float32 on the host, valid until the next run."""
+    def part(self, array: Array, row: int, start: int, stop: int) -> Array:
+        """Name array[row:row+1, start:stop] without copying; array: (B,K,h,w)."""
 
     def _segment(self, frames: list[np.ndarray], text: np.ndarray) -> np.ndarray:
         """Encode frames of one size once and decode text embeddings (K,D); returns activations (B,K,H,W) float32."""
+        maps, start = None, 0
+        for part in self._decode(frames, text):
+            found = self.download(part)
+            if maps is None:
+                maps = np.empty((len(found), len(text), *found.shape[2:]), np.float32)
+            maps[:, start : start + found.shape[1]] = found
+            start += found.shape[1]
+        return maps
+
+    def _segment_there(self, frames: list[np.ndarray], text: np.ndarray) -> Sequence[np.ndarray | DeviceMaps]:
+        """Leave the activations on the device, or bring them to the host where they are too many."""
+        height, width = self._input_size(frames[0])
+        if 4 * len(frames) * len(text) * height * width > self.decoder_memory:
+            return self._segment(frames, text)
+        return ExportedBatch(self, list(self._decode(frames, text)), frames[0].shape[:2]).frames()
+
+    def _decode(self, frames: list[np.ndarray], text: np.ndarray) -> Iterator[Array]:
+        """Encode frames of one size once and decode text embeddings (K,D) in passes of k: (B,k,H,W) float32 each."""
         patch = self._export.patch
-        rows, columns = (side // patch for side in self.config.image.input_size(*frames[0].shape[:2], patch))
-        encoded = self._run_image_encoder({"frames": np.stack(frames), "positions": self._positions_of(rows, columns)})
+        rows, columns = (side // patch for side in self._input_size(frames[0]))
+        encoded = self.run(IMAGE_ENCODER, {"frames": np.stack(frames), "positions": self._positions_of(rows, columns)})
         per_label = len(frames) * self.config.decoder.bytes_per_label(1 + rows * columns, patch)
         most = min(self.most_labels, max(1, self.decoder_memory // per_label))
-        maps = np.empty((len(frames), len(text), rows * patch, columns * patch), np.float32)
         for start in range(0, len(text), most):
             part = np.ascontiguousarray(text[start : start + most], np.float32)
-            maps[:, start : start + most] = self._run_decoder({**encoded, "text": part})
-        return maps
+            yield self.run(DECODER, {**encoded, "text": part})["activations"]
+
+    def _input_size(self, frame: np.ndarray) -> tuple[int, int]:
+        return self.config.image.input_size(*frame.shape[:2], self._export.patch)
+
+    def canvas(self, size: tuple[int, int]) -> dict[str, Array]:
+        """Return what graphs take for a frame of size (H,W): label maps before the first label, rows and columns."""
+
+        def make() -> dict[str, Array]:
+            largest = np.zeros((1, *size), np.float32)
+            rows, columns = (np.arange(side, dtype=np.int32) for side in size)
+            label_map = np.zeros(largest.shape, np.int32)
+            begin = {"label_map": label_map, "winning": largest - 1, "largest": largest}
+            return {name: self.keep(array) for name, array in {**begin, "rows": rows, "columns": columns}.items()}
+
+        return _remembered(self._canvases, size, make)
 
     def _positions_of(self, rows: int, columns: int) -> Array:
         """Return the position embeddings of a token grid, on the device; computed when a grid is first met."""
-        if (rows, columns) not in self._positions_at:
-            if len(self._positions_at) == _KEPT_GRIDS:
-                self._positions_at.clear()
-            self._positions_at[rows, columns] = self._keep(resize_positions(self._positions, rows, columns))
-        return self._positions_at[rows, columns]
+        grid = (rows, columns)
+        return _remembered(self._positions_at, grid, lambda: self.keep(resize_positions(self._positions, *grid)))
+
+
+def _remembered(known: dict[tuple[int, int], Array], size: tuple[int, int], make: Callable[[], Array]) -> Array:
+    if size not in known:
+        if len(known) == _KEPT_SIZES:
+            known.clear()
+        known[size] = make()
+    return known[size]

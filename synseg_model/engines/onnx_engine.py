@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +14,22 @@ import onnxruntime as ort
 
 from synseg_model.config import DECODER_MEMORY, ModelError
 from synseg_model.engines.exported_engine import ExportedEngine
-from synseg_model.exported import DECODER, IMAGE_ENCODER, TEXT_ENCODER, TOKENIZER, Export
+from synseg_model.exported import GPU_GRAPHS, TEXT_ENCODER, TOKENIZER, Export
 from synseg_model.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
 
 
-class OnnxEngine(ExportedEngine[ort.OrtValue]):
+@dataclass(frozen=True)
+class OnnxArray:
+    """A value of onnxruntime's on its device, or a part of one: `offset` elements from its beginning."""
+
+    value: ort.OrtValue
+    shape: tuple[int, ...]
+    offset: int = 0
+
+
+class OnnxEngine(ExportedEngine[OnnxArray]):
     """Run an exported folder's graphs with onnxruntime."""
 
     name = "onnxruntime"
@@ -27,40 +38,44 @@ class OnnxEngine(ExportedEngine[ort.OrtValue]):
         super().__init__(folder, decoder_memory)
         folder = self.folder
         self.device = choose_device(device)
-        sessions = []
-        for name in (IMAGE_ENCODER, DECODER):
-            sessions.append(_session(self._export.read_file(folder, name), self.device, folder / name))
-            if self.device != "cpu" and "CUDAExecutionProvider" not in sessions[-1].get_providers():
+        self._sessions: dict[str, ort.InferenceSession] = {}
+        for name in GPU_GRAPHS:
+            self._sessions[name] = _session(self._export.read_file(folder, name), self.device, folder / name)
+            if self.device != "cpu" and "CUDAExecutionProvider" not in self._sessions[name].get_providers():
                 if device != "auto":
                     raise ValueError(f"device {device!r}: onnxruntime cannot use it (CUDA or cuDNN is missing)")
                 logger.warning("onnxruntime cannot use the GPU (CUDA or cuDNN is missing): running on the CPU")
                 self.device = "cpu"
-        self._image_encoder, self._decoder = sessions
         self._text = TextEncoder(folder, self._export, self.config.context_length, self.device)
 
-    def _keep(self, array: np.ndarray) -> ort.OrtValue:
-        return ort.OrtValue.ortvalue_from_numpy(array, *_place(self.device))
-
-    def _run_image_encoder(self, inputs: dict[str, np.ndarray | ort.OrtValue]) -> dict[str, ort.OrtValue]:
-        return self._run(self._image_encoder, inputs)
-
-    def _run_decoder(self, inputs: dict[str, np.ndarray | ort.OrtValue]) -> np.ndarray:
-        return self._run(self._decoder, inputs)["activations"].numpy()
-
-    def _run(
-        self, session: ort.InferenceSession, inputs: dict[str, np.ndarray | ort.OrtValue]
-    ) -> dict[str, ort.OrtValue]:
-        """Run a graph whose outputs stay on the device: encoded frames never pass through the host's memory."""
+    def run(self, graph: str, inputs: dict[str, np.ndarray | OnnxArray]) -> dict[str, OnnxArray]:
+        session, place = self._sessions[graph], _place(self.device)
         binding = session.io_binding()
-        for name, value in inputs.items():
-            if isinstance(value, np.ndarray):
-                binding.bind_cpu_input(name, value)
+        for name, array in inputs.items():
+            if isinstance(array, np.ndarray):
+                binding.bind_cpu_input(name, array)
+            elif tuple(array.value.shape()) == array.shape:
+                binding.bind_ortvalue_input(name, array.value)
             else:
-                binding.bind_ortvalue_input(name, value)
-        for output in session.get_outputs():
-            binding.bind_output(output.name, *_place(self.device))
+                address = array.value.data_ptr() + 4 * array.offset
+                binding.bind_input(name, *place, np.float32, array.shape, address)
+        names = [output.name for output in session.get_outputs()]
+        for name in names:
+            binding.bind_output(name, *place)
         session.run_with_iobinding(binding)
-        return dict(zip((output.name for output in session.get_outputs()), binding.get_outputs(), strict=True))
+        values = zip(names, binding.get_outputs(), strict=True)
+        return {name: OnnxArray(value, tuple(value.shape())) for name, value in values}
+
+    def keep(self, array: np.ndarray) -> OnnxArray:
+        return OnnxArray(ort.OrtValue.ortvalue_from_numpy(array, *_place(self.device)), array.shape)
+
+    def download(self, array: OnnxArray) -> np.ndarray:
+        flat = array.value.numpy().reshape(-1)
+        return flat[array.offset : array.offset + math.prod(array.shape)].reshape(array.shape)
+
+    def part(self, array: OnnxArray, row: int, start: int, stop: int) -> OnnxArray:
+        _, labels, height, width = array.shape
+        return OnnxArray(array.value, (1, stop - start, height, width), (row * labels + start) * height * width)
 
 
 class TextEncoder:

@@ -45,6 +45,8 @@ class Profile:
             "width": (1, 640, self.side),
             "rows": (min(rows), rows[1], max(rows)),
             "columns": (min(columns), columns[1], max(columns)),
+            "map_height": tuple(patch * side for side in (min(rows), rows[1], max(rows))),
+            "map_width": tuple(patch * side for side in (min(columns), columns[1], max(columns))),
             "labels": (1, min(20, self.labels), self.labels),
         }
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,17 +16,18 @@ from synseg_model.engines.onnx_engine import TextEncoder
 from synseg_model.engines.tensorrt_build import Plans, Profile
 from synseg_model.engines.tensorrt_flavour import device_index, load_flavour
 from synseg_model.engines.tensorrt_runner import CudaDevice, DeviceArray, Runner
-from synseg_model.exported import DECODER, IMAGE_ENCODER
+from synseg_model.exported import GPU_GRAPHS
+from synseg_model.result import DeviceMaps
 
 DECODER_MEMORY = 2 * 2**30  # bytes; a GPU is fast when it has much to do at once
 
 
 class TensorRtEngine(ExportedEngine[DeviceArray]):
-    """Run an exported folder's image encoder and decoder with TensorRT, and its text encoder on the CPU.
+    """Run an exported folder's graphs with TensorRT, and its text encoder on the CPU.
 
-    Engines come from the cache; those that it lacks are built first, which takes up to minutes. Frames go up as bytes
-    and activations come down through pinned memory; what is between stays on the device. Raise ValueError for a device
-    that is not there, ModelError where no TensorRT serves it.
+    Engines come from the cache; those that it lacks are built first, which takes up to minutes. Frames go up as bytes,
+    and what Results ask for comes down, through pinned memory; what is between stays on the device. Raise ValueError
+    for a device that is not there, ModelError where no TensorRT serves it.
     """
 
     name = "tensorrt"
@@ -52,19 +54,46 @@ class TensorRtEngine(ExportedEngine[DeviceArray]):
         with self._gpu:
             log = flavour.make_log()
             runtime = flavour.trt.Runtime(log)
-            self._image_encoder, self._decoder = (
-                Runner(self._gpu, flavour, self._load(plans, name, runtime, log)) for name in (IMAGE_ENCODER, DECODER)
-            )
+            self._runners = {
+                name: Runner(self._gpu, flavour, self._load(plans, name, runtime, log)) for name in GPU_GRAPHS
+            }
 
     def activations(self, frames: Sequence[np.ndarray], text: np.ndarray) -> list[np.ndarray]:
+        self._check(frames)
+        return super().activations(frames, text)
+
+    def device_maps(self, frames: Sequence[np.ndarray], text: np.ndarray) -> list[np.ndarray | DeviceMaps]:
+        self._check(frames)
+        maps = super().device_maps(frames, text)
+        self._gpu.stream.synchronize()  # what fails fails here, and who takes the time of a call takes the network's
+        return maps
+
+    @contextlib.contextmanager
+    def turn(self) -> Iterator[None]:
+        with self._lock, self._gpu:
+            yield
+
+    def run(self, graph: str, inputs: dict[str, np.ndarray | DeviceArray]) -> dict[str, DeviceArray]:
+        return self._runners[graph].run(inputs)
+
+    def keep(self, array: np.ndarray) -> DeviceArray:
+        return self._gpu.keep(array)
+
+    def download(self, array: DeviceArray) -> np.ndarray:
+        return self._gpu.download(array)
+
+    def part(self, array: DeviceArray, row: int, start: int, stop: int) -> DeviceArray:
+        _, labels, height, width = array.shape
+        offset = array.dtype.itemsize * (row * labels + start) * height * width
+        return DeviceArray((1, stop - start, height, width), array.dtype, array.memory, offset)
+
+    def _check(self, frames: Sequence[np.ndarray]) -> None:
         for frame in frames:
             if max(frame.shape[:2]) > self._profile.side:
                 raise ValueError(
                     f"a frame of {frame.shape[1]}x{frame.shape[0]} pixels: the tensorrt engine takes sides up to "
                     f"{self._profile.side}; make it smaller, or choose another engine"
                 )
-        with self._lock, self._gpu:
-            return super().activations(frames, text)
 
     def _load(self, plans: Plans, name: str, runtime, log):
         """Deserialise a graph's engine from the cache, or build it."""
@@ -73,12 +102,3 @@ class TensorRtEngine(ExportedEngine[DeviceArray]):
             reason = log.errors[-1] if log.errors else "no reason given"
             raise ModelError(f"{self.flavour} cannot load the engine that it built for {name}: {reason}")
         return engine
-
-    def _keep(self, array: np.ndarray) -> DeviceArray:
-        return self._gpu.upload(array)
-
-    def _run_image_encoder(self, inputs: dict[str, np.ndarray | DeviceArray]) -> dict[str, DeviceArray]:
-        return self._image_encoder.run(inputs)
-
-    def _run_decoder(self, inputs: dict[str, np.ndarray | DeviceArray]) -> np.ndarray:
-        return self._gpu.download(self._decoder.run(inputs)["activations"])

@@ -10,17 +10,23 @@ from dataclasses import dataclass
 
 import numpy as np
 import pycuda.driver as cuda
+from pycuda.tools import DeviceMemoryPool
 
 from synseg_model.engines.tensorrt_flavour import Flavour
 
 
 @dataclass(frozen=True)
 class DeviceArray:
-    """A C-contiguous array in the device's memory."""
+    """A C-contiguous array in the device's memory, `offset` bytes from where an allocation begins."""
 
     shape: tuple[int, ...]
     dtype: np.dtype
-    memory: cuda.DeviceAllocation
+    memory: object  # of pycuda's kinds, which give it back when nothing refers to them; int() is the address
+    offset: int = 0
+
+    @property
+    def address(self) -> int:
+        return int(self.memory) + self.offset
 
     @property
     def nbytes(self) -> int:
@@ -28,8 +34,9 @@ class DeviceArray:
 
 
 class CudaDevice:
-    """One GPU: its context, entered with `with`, one stream, and buffers that grow and stay.
+    """One GPU: its context, entered with `with`, one stream, buffers that grow and stay, and a pool for all else.
 
+    Memory of the pool may be given back before the stream has done with it: who gets it next uses it in turn.
     name: as the driver gives it. capability: (major, minor). Raise ValueError for a GPU that is not there.
     """
 
@@ -48,8 +55,10 @@ class CudaDevice:
         self._buffers: dict[object, cuda.DeviceAllocation] = {}
         self._sizes: dict[object, int] = {}
         self._pinned: dict[object, np.ndarray] = {}
+        self._copied: dict[object, cuda.Event] = {}  # when the last copy out of an owner's pinned memory was done
         with self:
             self.stream = cuda.Stream()
+            self._pool = DeviceMemoryPool()
 
     def __enter__(self) -> CudaDevice:
         self._context.push()
@@ -67,22 +76,34 @@ class CudaDevice:
             self._sizes[owner] = size
         return self._buffers[owner]
 
-    def upload(self, array: np.ndarray, owner: object = None) -> DeviceArray:
-        """Copy an array up: without an owner to memory of its own, at once; else to the owner's buffer, in turn."""
-        if owner is None:
-            memory = cuda.mem_alloc(array.nbytes)
-            cuda.memcpy_htod(memory, np.ascontiguousarray(array))
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> DeviceArray:
+        """Take memory from the pool, not cleared; it goes back when nothing refers to the array."""
+        return DeviceArray(shape, dtype, self._pool.allocate(max(int(np.prod(shape)) * dtype.itemsize, 1)))
+
+    def keep(self, array: np.ndarray) -> DeviceArray:
+        """Copy an array up to memory of its own, at once."""
+        kept = self.empty(array.shape, array.dtype)
+        self.stream.synchronize()  # which may still be using the memory for what had it before
+        cuda.memcpy_htod(kept.memory, np.ascontiguousarray(array))
+        return kept
+
+    def upload(self, array: np.ndarray, owner: object) -> DeviceArray:
+        """Copy an array up to the buffer of an owner, in turn."""
+        memory, pinned = self.buffer(owner, array.nbytes), self._pin(owner, array.shape, array.dtype)
+        copied = self._copied.get(owner)
+        if copied is None:
+            copied = self._copied[owner] = cuda.Event(cuda.event_flags.DISABLE_TIMING)
         else:
-            memory, pinned = self.buffer(owner, array.nbytes), self._pin(("up", owner), array.shape, array.dtype)
-            # The last copy out of this pinned memory is done: every call ends with a download, which waits for all.
-            pinned[...] = array
-            cuda.memcpy_htod_async(memory, pinned, self.stream)
+            copied.synchronize()
+        pinned[...] = array
+        cuda.memcpy_htod_async(memory, pinned, self.stream)
+        copied.record(self.stream)
         return DeviceArray(array.shape, array.dtype, memory)
 
     def download(self, array: DeviceArray) -> np.ndarray:
         """Wait for the stream and return an array in pinned memory, valid until the next download."""
         pinned = self._pin("down", array.shape, array.dtype)
-        cuda.memcpy_dtoh_async(pinned, array.memory, self.stream)
+        cuda.memcpy_dtoh_async(pinned, array.address, self.stream)
         self.stream.synchronize()
         return pinned
 
@@ -96,7 +117,7 @@ class CudaDevice:
 
 
 class Runner:
-    """One TensorRT engine with its execution context and output buffers; run on one thread at a time."""
+    """One TensorRT engine with its execution context; run on one thread at a time."""
 
     def __init__(self, gpu: CudaDevice, flavour: Flavour, engine) -> None:
         trt = flavour.trt
@@ -111,7 +132,7 @@ class Runner:
         }
 
     def run(self, inputs: Mapping[str, np.ndarray | DeviceArray]) -> dict[str, DeviceArray]:
-        """Enqueue the engine on arrays of the host or the device; returns device arrays, valid until the next run.
+        """Enqueue the engine on arrays of the host or the device; returns device arrays, from the pool.
 
         Raise ValueError for sizes outside the profile, RuntimeError where TensorRT fails.
         """
@@ -120,13 +141,11 @@ class Runner:
             if not context.set_input_shape(name, tuple(array.shape)):
                 raise ValueError(f"input {name!r} of shape {tuple(array.shape)} is outside the engine's profile")
             on_device = array if isinstance(array, DeviceArray) else gpu.upload(array, (id(self), name))
-            context.set_tensor_address(name, int(on_device.memory))
+            context.set_tensor_address(name, on_device.address)
         outputs = {}
         for name, dtype in self._outputs.items():
-            shape = tuple(context.get_tensor_shape(name))
-            memory = gpu.buffer((id(self), name), int(np.prod(shape)) * dtype.itemsize)
-            outputs[name] = DeviceArray(shape, dtype, memory)
-            context.set_tensor_address(name, int(memory))
+            outputs[name] = gpu.empty(tuple(context.get_tensor_shape(name)), dtype)
+            context.set_tensor_address(name, outputs[name].address)
         size = context.update_device_memory_size_for_shapes()
         context.set_device_memory(int(gpu.buffer("working memory", size)), size)  # graphs run one after the other
         if not context.execute_async_v3(gpu.stream.handle):

@@ -12,10 +12,14 @@ from torch.nn import functional as F
 
 from synseg_model.checkpoints import load_model
 from synseg_model.engines.preprocess import by_size, resize_frame
+from synseg_model.engines.torch_maps import TorchBatch
+from synseg_model.on_device import resize_weights
+from synseg_model.result import DeviceMaps
 
 PRECISIONS = {"fp64": torch.float64, "fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _RULED_OUT = -30.0  # logit of a label that is not decoded; finite, as logits are resampled and summed
 _KEPT_GRAPHS = 8  # recorded passes; a camera and a vocabulary have one
+_KEPT_SIZES = 16  # of frames, whose resizing weights stay on the device; a camera has one
 
 
 def choose_device(device: str) -> torch.device:
@@ -58,6 +62,7 @@ class TorchEngine:
     keep_labels: decode only so many labels of a frame, those that are most similar to it as a whole; 0 for all.
         Activations of the others are about 0. Similarity costs CLIP's last blocks, which are not run otherwise.
     cuda_graphs: record a pass of every size that is met and replay it, on a GPU: sizes must be few.
+    On a GPU frames go up as bytes and are resized there, and activations stay there (`device_maps`).
     Raise ValueError for a device that is not there or a precision that it does not have.
     """
 
@@ -87,6 +92,7 @@ class TorchEngine:
             torch.tensor(values, device=self._device) for values in (self.config.image.mean, self.config.image.std)
         )
         self._mean, self._std = (values.view(3, 1, 1) * 255 for values in statistics)
+        self._weights: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
 
     def count_tokens(self, text: str) -> int:
         return self.network.encoder.count_tokens(text)
@@ -101,13 +107,13 @@ class TorchEngine:
         return torch.cat(parts).float().cpu().numpy()
 
     @torch.inference_mode()
-    def logits(self, images: np.ndarray, text: np.ndarray) -> Tensor:
+    def logits(self, images: np.ndarray | Tensor, text: np.ndarray) -> Tensor:
         """Run pictures that are already of an input size; returns logits (B,K,H,W) on the engine's device.
 
-        images: (B,H,W,3) uint8 RGB, sides multiples of the patch. text: (K,D) float32.
+        images: (B,H,W,3) RGB, 0 to 255, sides multiples of the patch. text: (K,D) float32.
         """
         embeddings = torch.tensor(text, device=self._device, dtype=self._wide)  # a copy: the vocabulary's is read-only
-        batch = torch.from_numpy(images).to(self._device)
+        batch = torch.as_tensor(images).to(self._device)
         if self._graphs is None:
             return self._run(batch, embeddings)
         sizes = (batch.shape, batch.dtype, embeddings.shape)
@@ -146,9 +152,39 @@ class TorchEngine:
     def activations(self, frames: Sequence[np.ndarray], text: np.ndarray) -> list[np.ndarray]:
         def run(images: list[np.ndarray]) -> np.ndarray:
             logits = self.logits(np.stack(images), text)
-            return logits.float().sigmoid_().cpu().numpy()  # in place: of many labels, maps are most of the memory
+            return logits.float().sigmoid_().numpy()  # in place: of many labels, maps are most of the memory
 
+        if self._device.type != "cpu":
+            return [maps.numpy() for maps in self.device_maps(frames, text)]
         return by_size([resize_frame(frame, self.config.image, self.network.encoder.patch) for frame in frames], run)
+
+    @torch.inference_mode()
+    def device_maps(self, frames: Sequence[np.ndarray], text: np.ndarray) -> list[DeviceMaps]:
+        def run(images: list[np.ndarray]) -> list[DeviceMaps]:
+            logits = self.logits(self._upload(images), text)
+            if self._graphs is not None:
+                logits = logits.clone()  # the next replay overwrites it
+            if logits.is_cuda:  # what fails fails here, and who takes the time of a call takes the network's
+                torch.cuda.current_stream(self._device).synchronize()
+            return TorchBatch(logits, images[0].shape[:2], self.network.decoder_memory).frames()
+
+        return by_size(frames, run)
+
+    def _upload(self, frames: list[np.ndarray]) -> Tensor:
+        """Copy frames of one size to the device as bytes and resize them there; returns (B,h,w,3), 0 to 255."""
+        pixels = torch.empty(len(frames), *frames[0].shape, dtype=torch.uint8, pin_memory=self._device.type == "cuda")
+        np.stack(frames, out=pixels.numpy())
+        pixels = pixels.to(self._device, non_blocking=True)
+        source = tuple(frames[0].shape[:2])
+        target = self.config.image.input_size(*source, self.network.encoder.patch)
+        if source == target:
+            return pixels
+        if source not in self._weights:
+            if len(self._weights) == _KEPT_SIZES:
+                self._weights.clear()
+            self._weights[source] = resize_weights(*source, *target, self._device)
+        rows, columns = self._weights[source]
+        return (rows @ pixels.permute(0, 3, 1, 2).float() @ columns.T).permute(0, 2, 3, 1)
 
 
 class _Recording:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from synseg_model import ModelError, export
+from synseg_model import ModelError, export, on_device
 from synseg_model.checkpoints import save_model
 from synseg_model.cli import main
 from synseg_model.clip_encoder import interpolate_position_embedding
@@ -96,7 +96,7 @@ def test_the_graphs_resize_is_the_hosts(size, target):
     frame = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
     image = ImageConfig(size=1)
     object.__setattr__(image, "input_size", lambda *_: target)
-    ours = export.resize(torch.from_numpy(frame).permute(2, 0, 1).float(), *target)
+    ours = on_device.resize(torch.from_numpy(frame).permute(2, 0, 1).float(), *target)
     np.testing.assert_allclose(ours.permute(1, 2, 0).numpy(), resize_frame(frame, image, 8), atol=1e-3)
 
 

@@ -74,8 +74,8 @@ def test_1203_labels_are_decoded_in_chunks_within_the_memory_budget(exported_sma
     frames = [draw_picture(0, 64, 64)] * 2
     whole = OnnxEngine(exported_small, "cpu", decoder_memory=2**40).activations(frames, text)
     engine, chunks = OnnxEngine(exported_small, "cpu", decoder_memory=2**22), []
-    run = engine._run
-    engine._run = lambda session, inputs: chunks.append(len(inputs.get("text", ()))) or run(session, inputs)
+    run = engine.run
+    engine.run = lambda graph, inputs: chunks.append(len(inputs.get("text", ()))) or run(graph, inputs)
     maps = engine.activations(frames, text)
     assert len(maps) == 2 and maps[0].shape == (1203, 64, 64)
     assert sum(chunks) == 1203
@@ -148,7 +148,7 @@ def test_a_graph_that_onnxruntime_cannot_read_is_named_in_one_line(damaged):
         ("{", "cannot read"),
         ("[]", "is damaged"),
         ("{}", "is damaged"),
-        ('{"format": 2}', "format 2: this version of synseg reads format 1"),
+        ('{"format": 1}', "format 1: this version of synseg reads format 2; export the model again"),
     ],
 )
 def test_a_foreign_export_file_is_refused(damaged, content, said):

@@ -15,7 +15,7 @@ from synseg_model.engines import load_engine, tensorrt_flavour
 from synseg_model.engines.engine_cache import EngineCache
 from synseg_model.engines.tensorrt_build import Plans, Profile, build_plan
 from synseg_model.engines.tensorrt_flavour import device_index, load_flavour, missing
-from synseg_model.exported import DECODER, IMAGE_ENCODER, Export
+from synseg_model.exported import DECODER, GPU_GRAPHS, IMAGE_ENCODER, LABEL_MAP, MASKS, Export
 
 pytest.importorskip("tensorrt_rtx", reason="comes for x86-64 Linux only")
 
@@ -49,16 +49,21 @@ def refuse_to_build():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
-def test_both_graphs_of_synseg_tiny_build_with_dynamic_profiles(tmp_path, exported_tiny, flavour, precision):
+def test_all_graphs_of_synseg_tiny_build_with_dynamic_profiles(tmp_path, exported_tiny, flavour, precision):
     folder = exported_tiny / precision
     plans = plans_of(folder, flavour, tmp_path)
-    for name in (IMAGE_ENCODER, DECODER):
+    for name in GPU_GRAPHS:
         steps: list[tuple] = []
         plan = plans.get(name, report=lambda *step, steps=steps: steps.append(step))
         # Weights are inside; what is fewer would be an engine without them.
         assert len(plan) > 0.8 * Export.read(folder).files[name][0]
         assert steps[-1][1] == steps[-1][2] > 0
         assert plans.cache.read(plans.key(name)) == plan
+
+
+@pytest.mark.parametrize("name", [LABEL_MAP, MASKS])
+def test_what_makes_label_maps_and_masks_builds_for_the_largest_frames(tmp_path, exported_small, flavour, name):
+    assert plans_of(exported_small, flavour, tmp_path).get(name)
 
 
 def test_every_dynamic_size_is_limited_from_one_to_the_most(small_config):
@@ -69,6 +74,8 @@ def test_every_dynamic_size_is_limited_from_one_to_the_most(small_config):
         for axis, side in zip(("rows", "columns"), small_config.image.input_size(height, width, 16), strict=True):
             least, usual, most = limits[axis]
             assert least <= side // 16 <= most and least <= usual <= most
+            map_axis = {"rows": "map_height", "columns": "map_width"}[axis]
+            assert limits[map_axis] == tuple(16 * count for count in limits[axis])
     square = Profile().limits(dataclasses.replace(small_config, image=ImageConfig(352)), 16)
     assert square["rows"] == square["columns"] == (22, 22, 22)
 
@@ -186,12 +193,12 @@ def test_ctrl_c_ends_a_build(flavour, exported_small, small_config):
         build_plan(flavour, graph, DECODER, limits, False, interrupt)
 
 
-def test_the_command_builds_both_engines_and_says_where_they_lie(tmp_path, exported_small, monkeypatch, capsys):
+def test_the_command_builds_all_engines_and_says_where_they_lie(tmp_path, exported_small, monkeypatch, capsys):
     monkeypatch.setenv("SYNSEG_CACHE_DIR", str(tmp_path))
     assert main(["build-engine", str(exported_small)]) == 0
     said = capsys.readouterr().out
     files = {path.name for path in (tmp_path / "engines").glob("*.engine")}
-    assert len(files) == 2 and all(name in said for name in files)
+    assert len(files) == 4 and all(name in said for name in files)
     assert main(["build-engine", str(tmp_path / "nothing")]) == 2
 
 
