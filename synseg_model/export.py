@@ -243,7 +243,8 @@ def _attention(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False
 
 def _bilinear(picture, size, align_corners, scale_factors=None):
     """Translate resampling to a size; torch's own translation would have one pixel be the corner, not the centre."""
-    sizes = op.Concat(op.Shape(picture, end=2), size, axis=0)
+    sides = (op.Reshape(side, op.Constant(value_ints=[1])) for side in size)
+    sizes = op.Concat(op.Shape(picture, end=2), *sides, axis=0)
     return op.Resize(picture, None, None, sizes, mode="linear", coordinate_transformation_mode="half_pixel")
 
 

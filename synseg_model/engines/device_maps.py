@@ -38,8 +38,8 @@ class DeviceBatch(ABC, Generic[Array]):
             return self._decision[1]
 
     @abstractmethod
-    def download(self, array: Array) -> np.ndarray:
-        """Copy an array of `decision` to the host."""
+    def download(self, array: Array, dtype: type) -> np.ndarray:
+        """Copy an array of `decision` to the host, into memory of its own."""
 
     @abstractmethod
     def activations(self, row: int) -> np.ndarray:
@@ -73,10 +73,10 @@ class FrameMaps:
         return self.batch.activations(self.row)
 
     def label_map(self, vocabulary: Vocabulary) -> np.ndarray:
-        return self.batch.download(self.batch.decision(vocabulary)[self.row][0]).astype(np.uint16)
+        return self.batch.download(self.batch.decision(vocabulary)[self.row][0], np.uint16)
 
     def confidence(self, vocabulary: Vocabulary) -> np.ndarray:
-        return self.batch.download(self.batch.decision(vocabulary)[self.row][1])
+        return self.batch.download(self.batch.decision(vocabulary)[self.row][1], np.float32)
 
     def mask(self, index: int, threshold: np.float32) -> np.ndarray:
         return self.batch.mask(self.row, index, threshold)

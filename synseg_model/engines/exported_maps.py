@@ -27,9 +27,9 @@ class ExportedBatch(DeviceBatch[Array]):
         super().__init__((batch, sum(array.shape[1] for array in passes), *plane), size)
         self._engine, self._passes = engine, passes
 
-    def download(self, array: Array) -> np.ndarray:
+    def download(self, array: Array, dtype: type) -> np.ndarray:
         with self._engine.turn():
-            return self._engine.download(array)[0].copy()
+            return self._engine.download(array)[0].astype(dtype)
 
     def activations(self, row: int) -> np.ndarray:
         maps = np.empty(self.shape[1:], np.float32)

@@ -65,7 +65,8 @@ class TensorRtEngine(ExportedEngine[DeviceArray]):
     def device_maps(self, frames: Sequence[np.ndarray], text: np.ndarray) -> list[np.ndarray | DeviceMaps]:
         self._check(frames)
         maps = super().device_maps(frames, text)
-        self._gpu.stream.synchronize()  # what fails fails here, and who takes the time of a call takes the network's
+        with self.turn():  # what fails fails here, and who takes the time of a call takes the network's
+            self._gpu.stream.synchronize()
         return maps
 
     @contextlib.contextmanager

@@ -21,26 +21,27 @@ class TorchBatch(DeviceBatch[Tensor]):
         super().__init__(tuple(logits.shape), size)
         self._logits, self._memory = logits, memory
 
-    def download(self, array: Tensor) -> np.ndarray:
+    def download(self, array: Tensor, dtype: type) -> np.ndarray:
         host = torch.empty(array.shape, dtype=array.dtype, pin_memory=array.is_cuda)
         host.copy_(array, non_blocking=True)
         if array.is_cuda:
             torch.cuda.current_stream(array.device).synchronize()
-        return host.numpy()
+        return host.numpy().astype(dtype)  # pinned memory is scarce: Results must not hold it
 
     @torch.inference_mode()
     def activations(self, row: int) -> np.ndarray:
-        return self.download(self._activations(slice(row, row + 1), slice(None))[0])
+        return self._activations(slice(row, row + 1), slice(None))[0].cpu().numpy()
 
     @torch.inference_mode()
     def mask(self, row: int, index: int, threshold: np.float32) -> np.ndarray:
         reached, _, _ = self._threshold(row, slice(index, index + 1), np.array([threshold], np.float32))
-        return self.download(reached[0, 0])
+        return self.download(reached[0, 0], bool)
 
     @torch.inference_mode()
     def measure(self, row: int, thresholds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         parts = [self._threshold(row, part, thresholds[part])[1:] for part in self._parts(1)]
-        return tuple(self.download(torch.cat(values, 1)[0]) for values in zip(*parts, strict=True))
+        numbers, sums = (torch.cat(values, 1)[0] for values in zip(*parts, strict=True))
+        return self.download(numbers, np.int32), self.download(sums, np.float32)
 
     @torch.inference_mode()
     def _decide(self, vocabulary: Vocabulary) -> list[tuple[Tensor, Tensor]]:

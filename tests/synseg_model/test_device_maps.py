@@ -1,5 +1,7 @@
 """Label maps and masks made on a device are those that the host makes; the CPU stands in for the GPU here."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -33,20 +35,19 @@ def keep(request, onnx):
         onnx.decoder_memory = memory
         maps = torch.from_numpy(logits).sigmoid().numpy()
         cuts = sorted({0, 1, logits.shape[1] // 2, logits.shape[1]})
-        parts = [np.ascontiguousarray(maps[:, a:b]) for a, b in zip(cuts, cuts[1:], strict=False)]
+        parts = [np.ascontiguousarray(maps[:, a:b]) for a, b in pairwise(cuts)]
         return ExportedBatch(onnx, [onnx.keep(part) for part in parts], size).frames()
 
     return keep_logits
 
 
 def random_logits(labels=6, batch=2, seed=0):
-    """Smooth logits with places where activations are 0 or 1, and where labels 0 and 1 are equal."""
+    """Smooth logits, some activations exactly 0 and 1, and labels 0 and 1 equal in the upper half."""
     noise = torch.from_numpy(np.random.default_rng(seed).normal(size=(batch, labels, 6, 9)).astype(np.float32))
-    logits = 25 * torch.nn.functional.interpolate(noise, (12, 17), mode="bicubic").numpy()
-    logits[np.abs(logits) < 8] /= 8
-    logits[logits < -20] = -np.inf
-    if labels > 1:
-        logits[:, 1, :6] = logits[:, 0, :6]
+    logits = 2 * torch.nn.functional.interpolate(noise, (12, 17), mode="bicubic").numpy()
+    logits[logits < -4] = -np.inf
+    logits[:, 2, 8:10, 4:8] = np.inf
+    logits[:, 1, :6] = logits[:, 0, :6]
     return logits
 
 
@@ -58,14 +59,16 @@ def vocabulary_of(thresholds, ids=()):
 def assert_same(there, here):
     """Compare a Result whose maps are on a device with that of the same maps on the host; returns the share compared.
 
-    Not compared are pixels where an activation is about its threshold, or about the best one without equalling it.
+    Not compared are pixels where an activation is about its threshold or about the best one. Labels 0 and 1 may be
+    equal: then label 0 must win.
     """
     activations, limits = here.activations, here.vocabulary.thresholds[:, None, None]
-    sure = (np.abs(activations - limits) >= CLOSE) | (activations == limits)
+    sure = (np.abs(activations - limits) >= CLOSE) | (limits == 0)
     np.testing.assert_array_equal(there.masks[sure], here.masks[sure])
     reaching = np.where(activations >= limits, activations, -1)
-    behind = reaching.max(axis=0) - reaching
-    clear = sure.all(axis=0) & ((behind == 0) | (behind >= CLOSE)).all(axis=0)
+    reaching[1, activations[1] == activations[0]] = -1
+    best, second = -np.sort(-reaching, axis=0)[:2]
+    clear = sure.all(axis=0) & ((best < 0) | (best - second >= CLOSE))
     np.testing.assert_array_equal(there.label_map[clear], here.label_map[clear])
     assert there.label_map.dtype == here.label_map.dtype and there.masks.dtype == here.masks.dtype
     same = there.label_map == here.label_map
@@ -116,10 +119,10 @@ def test_many_labels_are_taken_in_parts_that_keep_to_the_memory(keep, onnx, monk
     size, labels, taken, run = (30, 40), 203, [], onnx.run
     monkeypatch.setattr(onnx, "run", lambda graph, inputs: taken.append((graph, inputs)) or run(graph, inputs))
     memory = 16 * size[0] * size[1] * 2 * 10  # ten labels of two frames
-    thresholds = np.random.default_rng(1).uniform(0.2, 1, labels)
+    vocabulary = vocabulary_of(np.random.default_rng(1).uniform(0.2, 1, labels))
     for maps in keep(random_logits(labels), size, memory):
-        there = Result(vocabulary_of(thresholds), maps, size)
-        assert assert_same(there, Result(there.vocabulary, maps.numpy(), size)) > 0.9
+        there, here = Result(vocabulary, maps, size), Result(vocabulary, maps.numpy(), size)
+        assert assert_same(there, here) > 0.8
     runs = [inputs["activations"].shape[1] for graph, inputs in taken if graph == LABEL_MAP]
     assert not runs or (max(runs) == 20 and sum(runs) == 2 * labels)
 
@@ -145,14 +148,21 @@ def test_what_the_device_has_no_memory_for_comes_to_the_host(exported_small):
 
 
 def test_a_segmenter_on_a_gpu_brings_down_only_what_is_asked_for(small_model, tmp_path, monkeypatch):
-    segmenter, picture = Segmenter(load_engine(small_model, "torch", "cpu"), cache_dir=tmp_path), draw_picture(0, 90, 120)
+    segmenter = Segmenter(load_engine(small_model, "torch", "cpu"), cache_dir=tmp_path)
+    picture = draw_picture(0, 90, 120)
     segmenter.set_vocabulary(["ball", "grass", "sky"], [0.4, 0.5, 0.6])
     here = segmenter.segment(picture)
     segmenter.engine.device = "cuda:0"  # what the Segmenter goes by; the network stays where it is
-    downloads, download = [], TorchBatch.download
-    monkeypatch.setattr(
-        TorchBatch, "download", lambda batch, array: downloads.append(tuple(array.shape)) or download(batch, array)
-    )
+    downloads = []
+    for name in ("download", "activations"):
+        come_down = getattr(TorchBatch, name)
+
+        def noting(*given, come_down=come_down):
+            found = come_down(*given)
+            downloads.append(found.shape)
+            return found
+
+        monkeypatch.setattr(TorchBatch, name, noting)
     there, _ = segmenter.segment_batch([picture, picture])
     assert downloads == []
     assert there.label_map.shape == (90, 120) and downloads == [(90, 120)]

@@ -136,7 +136,7 @@ def test_an_export_leaves_its_report_and_nothing_else(exported_small, small_mode
 
 
 def test_graphs_that_disagree_with_torch_are_refused_and_leave_nothing(tmp_path, small_model, monkeypatch):
-    monkeypatch.setattr(export, "_area_weights", export._linear_weights)  # another way of shrinking pictures
+    monkeypatch.setattr(on_device, "_area_weights", on_device._linear_weights)  # another way of shrinking pictures
     with pytest.raises(ModelError, match="disagree with torch: max difference is"):
         export_model(small_model, tmp_path / "deep" / "exported")
     assert list((tmp_path / "deep").iterdir()) == []
