@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from synseg_model import Result, Vocabulary
 from synseg_model.engines import load_engine
 from synseg_model.engines.engine_cache import EngineCache
 from synseg_model.engines.tensorrt_build import Profile
@@ -29,6 +30,27 @@ def test_activations_are_onnxruntimes_whatever_passes_they_take(engine, exported
     frames = [draw_picture(seed, *size) for seed, size in enumerate(sizes[:cameras])]
     for ours, theirs in zip(engine.activations(frames, text), reference.activations(frames, text), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-3)
+
+
+@pytest.mark.parametrize("labels", [1, 4, 11])
+def test_label_maps_and_masks_made_on_the_gpu_are_the_hosts(engine, labels):
+    text = engine.encode_text([f"label {i}" for i in range(labels)])
+    frames = [draw_picture(seed, *size) for seed, size in enumerate([(64, 64), (131, 77), (64, 64), (480, 640)])]
+    kept = engine.device_maps(frames, text)
+    engine.device_maps(frames[::-1], text)  # those of one call stay what they are through the next
+    thresholds = [np.median(maps.numpy(), axis=(1, 2)) for maps in kept]
+    for maps, limits, frame in zip(kept, thresholds, frames, strict=True):
+        vocabulary = Vocabulary(tuple(map(str, range(labels))), limits, text, engine.fingerprint)
+        there, here = (Result(vocabulary, each, frame.shape[:2]) for each in (maps, maps.numpy()))
+        assert 0 < here.masks.mean() < 1
+        assert (there.label_map == here.label_map).mean() > 0.98
+        assert (there.masks == here.masks).mean() > 0.98
+        assert there.present == here.present
+        for index in here.present:
+            assert there.area(index) == there.mask(index).sum()
+            assert there.score(index) == pytest.approx(here.score(index), abs=1e-3)
+        same = there.label_map == here.label_map
+        np.testing.assert_allclose(there.confidence[same], here.confidence[same], atol=1e-3)
 
 
 def test_a_frame_larger_than_the_profile_is_refused_with_the_limit(engine):

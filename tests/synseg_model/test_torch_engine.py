@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from synseg_model import Result, Vocabulary
 from synseg_model.checkpoints import save_model
 from synseg_model.engines import load_engine
 from synseg_model.engines.torch_engine import choose_device
@@ -130,3 +131,22 @@ def test_recorded_passes_give_what_passes_give(small_model, frames):
         maps = zip(*(each.activations(frames, text[:labels]) for each in (plain, recorded)), strict=True)
         for ours, theirs in maps:
             np.testing.assert_allclose(theirs, ours, atol=1e-2)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("cuda_graphs", [False, True])
+def test_on_a_gpu_frames_are_resized_and_decided_as_on_the_host(small_model, frames, cuda_graphs):
+    here = load_engine(small_model, "torch", "cpu")
+    there = load_engine(small_model, "torch", "cuda", precision="fp32", cuda_graphs=cuda_graphs)
+    text = here.encode_text(["ball", "grass", "sky"])
+    kept = there.device_maps(frames, text)
+    there.device_maps(frames[::-1], text)  # those of one call stay what they are through the next
+    for maps, expected, frame in zip(kept, here.activations(frames, text), frames, strict=True):
+        np.testing.assert_allclose(maps.numpy(), expected, atol=1e-3)
+        vocabulary = Vocabulary(("ball", "grass", "sky"), np.median(expected, axis=(1, 2)), text, here.fingerprint)
+        ours, theirs = (Result(vocabulary, each, frame.shape[:2]) for each in (maps, maps.numpy()))
+        assert 0 < theirs.masks.mean() < 1
+        assert (ours.label_map == theirs.label_map).mean() > 0.98
+        assert (ours.masks == theirs.masks).mean() > 0.98
+        assert ours.area(0) == ours.mask(0).sum()
