@@ -34,9 +34,9 @@ class DeviceArray:
 
 
 class CudaDevice:
-    """One GPU: its context, entered with `with`, one stream, buffers that grow and stay, and a pool for all else.
+    """One GPU: its context, entered with `with`, one stream, and memory from a pool.
 
-    Memory of the pool may be given back before the stream has done with it: who gets it next uses it in turn.
+    Memory may be given back before the stream has done with it: who gets it next uses it in turn.
     name: as the driver gives it. capability: (major, minor). Raise ValueError for a GPU that is not there.
     """
 
@@ -52,8 +52,7 @@ class CudaDevice:
         self.name: str = device.name()
         self.capability: tuple[int, int] = device.compute_capability()
         self._context = device.retain_primary_context()
-        self._buffers: dict[object, cuda.DeviceAllocation] = {}
-        self._sizes: dict[object, int] = {}
+        self._buffers: dict[object, DeviceArray] = {}
         self._pinned: dict[object, np.ndarray] = {}
         self._copied: dict[object, cuda.Event] = {}  # when the last copy out of an owner's pinned memory was done
         with self:
@@ -67,13 +66,11 @@ class CudaDevice:
     def __exit__(self, *_: object) -> None:
         cuda.Context.pop()
 
-    def buffer(self, owner: object, size: int) -> cuda.DeviceAllocation:
-        """Return the device buffer of an owner, of `size` bytes at least; a larger one replaces it when it must."""
-        if self._sizes.get(owner, -1) < size:
-            self.stream.synchronize()  # nothing may still be using the one that is given back
+    def buffer(self, owner: object, size: int) -> DeviceArray:
+        """Return the buffer of an owner, which stays; a larger one replaces it where it has fewer than `size` bytes."""
+        if owner not in self._buffers or self._buffers[owner].nbytes < size:
             self._buffers.pop(owner, None)
-            self._buffers[owner] = cuda.mem_alloc(max(size, 1))
-            self._sizes[owner] = size
+            self._buffers[owner] = self.empty((max(size, 1),), np.dtype(np.uint8))
         return self._buffers[owner]
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> DeviceArray:
@@ -84,19 +81,20 @@ class CudaDevice:
         """Copy an array up to memory of its own, at once."""
         kept = self.empty(array.shape, array.dtype)
         self.stream.synchronize()  # which may still be using the memory for what had it before
-        cuda.memcpy_htod(kept.memory, np.ascontiguousarray(array))
+        cuda.memcpy_htod(kept.address, np.ascontiguousarray(array))
         return kept
 
     def upload(self, array: np.ndarray, owner: object) -> DeviceArray:
         """Copy an array up to the buffer of an owner, in turn."""
-        memory, pinned = self.buffer(owner, array.nbytes), self._pin(owner, array.shape, array.dtype)
+        memory = self.buffer(owner, array.nbytes).memory
+        pinned = self._pin(owner, array.shape, array.dtype)
         copied = self._copied.get(owner)
         if copied is None:
             copied = self._copied[owner] = cuda.Event(cuda.event_flags.DISABLE_TIMING)
         else:
             copied.synchronize()
         pinned[...] = array
-        cuda.memcpy_htod_async(memory, pinned, self.stream)
+        cuda.memcpy_htod_async(int(memory), pinned, self.stream)
         copied.record(self.stream)
         return DeviceArray(array.shape, array.dtype, memory)
 
@@ -147,7 +145,7 @@ class Runner:
             outputs[name] = gpu.empty(tuple(context.get_tensor_shape(name)), dtype)
             context.set_tensor_address(name, outputs[name].address)
         size = context.update_device_memory_size_for_shapes()
-        context.set_device_memory(int(gpu.buffer("working memory", size)), size)  # graphs run one after the other
+        context.set_device_memory(gpu.buffer("working memory", size).address, size)  # graphs run one after the other
         if not context.execute_async_v3(gpu.stream.handle):
             raise RuntimeError("TensorRT could not run the engine; its log, at level DEBUG, says why")
         return outputs
