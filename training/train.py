@@ -119,7 +119,8 @@ def open_pairs(config: DataConfig, seed: int) -> Pairs:
     if config.source == "scenes":
         from training.datasets.scene_pairs import ScenePairs
 
-        return ScenePairs(_pool(config, config.scenes, 80_000_000 + 1_000_000 * seed), config.cache, seed=seed)
+        pool = _pool(config.scene_size, config.scenes, 80_000_000 + 1_000_000 * seed)
+        return ScenePairs(pool, config.cache, seed=seed)
     if config.source == "coco":
         from training.datasets.coco_captions import CocoCaptions
 
@@ -136,12 +137,12 @@ def open_masks(pairs: Pairs, network: SynSeg, text: TextBank, config: TrainConfi
     if not data.rehearsal:
         return made
     count = math.ceil(data.rehearsal * made.size)
-    return Rehearsed(made, MaskedScenes(_pool(data, count, 60_000_000, "base"), data.cache, config.trainer.seed))
+    seen = network.config.image.input_size(*data.scene_size, network.encoder.patch)
+    return Rehearsed(made, MaskedScenes(_pool(seen, count, 60_000_000, "base"), data.cache, config.trainer.seed))
 
 
-def _pool(config: DataConfig, count: int, seed: int, split: str = "all") -> PoolConfig:
-    size = tuple(config.scene_size)
-    return PoolConfig(count, (size,), seed, split, objects=(2, 5), captions=3, supersample=(1, 2))
+def _pool(size: tuple[int, int], count: int, seed: int, split: str = "all") -> PoolConfig:
+    return PoolConfig(count, (tuple(size),), seed, split, objects=(2, 5), captions=3, supersample=(1, 2))
 
 
 def measure(model: str | Path, scenes: int, device: torch.device, seed: int) -> dict:
