@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from safetensors.torch import load_file
 
 from synseg_model.model_info import find_folder
 from synseg_model.segmenter import Segmenter
-from training.train import TrainConfig, run
+from training.train import MASK_DECODER, TrainConfig, run
 
 SMALL = [
     "--data.scenes=40",
@@ -109,10 +110,13 @@ def test_masks_of_captions_train_and_a_share_of_the_start_is_kept(cache, tmp_pat
         (["--data.source=webdataset", "--data.shards=nowhere/{0..3}.tar"], "nowhere"),
         (["--model=no-such-model"], "no-such-model"),
         (["--data.rehearsal=0.5"], "only objective.masks"),
+        (["--decoder=masks", "--model={folder}"], "has no mask_decoder.safetensors"),
         (["--trainer.batch=4000", "--trainer.steps=1"], "fewer than a batch of 4000"),
     ],
 )
 def test_what_is_missing_is_one_clear_line(cache, tmp_path, capsys, words, reason):
+    folder = shutil.copytree(find_folder("synseg-tiny"), tmp_path / "model", ignore=lambda *_: [MASK_DECODER])
+    words = [word.format(folder=folder) if "{folder}" in word else word for word in words]
     assert run([*arguments(cache, tmp_path / "run"), *words]) == 2
     error = capsys.readouterr().err
     assert reason in error.splitlines()[-1]
