@@ -67,6 +67,14 @@ class CudaDevice:
             self._sizes[owner] = size
         return self._buffers[owner]
 
+    def close(self) -> None:
+        """Give all memory and the stream back; called within the context, as the last thing."""
+        self.stream.synchronize()
+        self._buffers.clear()
+        self._sizes.clear()
+        self._pinned.clear()
+        del self.stream
+
     def upload(self, array: np.ndarray, owner: object = None) -> DeviceArray:
         """Copy an array up: without an owner to memory of its own, at once; else to the owner's buffer, in turn."""
         if owner is None:
