@@ -1,4 +1,4 @@
-"""`synseg build-engine`: build an exported folder's TensorRT engines ahead of the first start."""
+"""`synseg build-engine`: build an exported folder's TensorRT engines ahead of their first use."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ import os, sys
 with open(sys.argv[1], "w") as begun:
     begun.write(str(os.getpid()))
 with open(sys.argv[2]) as end:
-    sys.exit(end.read())
+    sys.exit(end.read() or 0)
 """
         command = [sys.executable, "-c", code, str(self.begun), str(self.end)]
         engine = UpgradingEngine(OnnxEngine(model, "cpu"), "better", command, lambda: BetterEngine(model, "cpu"))
