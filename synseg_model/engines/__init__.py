@@ -96,7 +96,7 @@ def _load_tensorrt(folder: str | Path, device: str, build_beside: bool) -> Engin
     try:
         return TensorRtEngine(folder, device, build=not build_beside)
     except EngineNotBuiltError as lack:
-        logger.info("%s: building it beside", lack)
+        logger.info("%s; this is done now, beside the frames", lack)
     from synseg_model.engines.onnx_engine import OnnxEngine
     from synseg_model.engines.upgrading_engine import UpgradingEngine
 

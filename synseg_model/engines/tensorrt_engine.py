@@ -84,8 +84,8 @@ class TensorRtEngine(ExportedEngine[DeviceArray]):
         engine = (plans.get if build else plans.find)(name, load=runtime.deserialize_cuda_engine)
         if engine is None and not build:
             raise EngineNotBuiltError(
-                f"the cache has no engine of {name} for {self.flavour} on {self._gpu.name} that it accepts: "
-                f"synseg build-engine {self.folder} --device {self.device}"
+                f"the cache has no engine of {name} that {self.flavour} accepts on {self._gpu.name}; "
+                f"to build it: synseg build-engine {self.folder} --device {self.device}"
             )
         if engine is None:
             reason = log.errors[-1] if log.errors else "no reason given"
