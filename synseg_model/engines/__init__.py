@@ -105,7 +105,7 @@ def _load_tensorrt(folder: str | Path, device: str, build_beside: bool) -> Engin
     except ValueError as error:  # this onnxruntime cannot use the GPU; the CPU does for a while
         logger.info("%s: on the CPU meanwhile", error)
         engine = OnnxEngine(folder, "cpu")
-    command = [sys.executable, "-m", "synseg_model", "build-engine", str(folder)]
+    command = ["nice", sys.executable, "-m", "synseg_model", "build-engine", str(folder)]  # frames come first
     # A device with its number: without, a GPU that is not found means engines for no GPU in particular.
     command += ["--device", "cuda" if device == "auto" else device]
     return UpgradingEngine(engine, "tensorrt", command, lambda: TensorRtEngine(folder, device, build=False))
