@@ -5,15 +5,17 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
-from ament_index_python.packages import get_package_share_directory
+from ament_index_python.packages import PackageNotFoundError, get_package_prefix, get_package_share_directory
 from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import EnvironmentVariable, LaunchConfiguration
-from launch_ros.actions import LifecycleNode
+from launch_ros.actions import LifecycleNode, LoadComposableNodes
+from launch_ros.descriptions import ComposableNode
 from launch_ros.parameter_descriptions import ParameterValue
 
-from synseg_ros.parameters import NodeSettings, from_text
+from synseg_ros.parameters import NodeSettings, checked, from_text
 
 CONFIG = Path(get_package_share_directory("synseg_ros"), "config", "synseg.yaml")
 
@@ -26,6 +28,12 @@ OTHERS = {
     "params_file": (str(CONFIG), "Parameter file of the node; the arguments above come before it"),
     "name": ("synseg", "Name of the node"),
     "namespace": ("", "Namespace of the node and of its topics"),
+    "remap": ("", "Topics to be called otherwise, as in synseg/vocab:=/ask (several are separated by commas)"),
+    "container": (
+        "",
+        "Component container in which frames are compressed before they leave it, such as the camera driver's: "
+        "image_transport's Republisher is loaded there, and the node takes what it publishes",
+    ),
     "log_level": ("info", "debug, info, warn, error or fatal"),
     "transports": (TRANSPORTS, "FASTDDS_BUILTIN_TRANSPORTS of the node, by default as set, else " + LARGE),
 }
@@ -44,25 +52,79 @@ def generate_launch_description() -> LaunchDescription:
     return LaunchDescription([*arguments, OpaqueFunction(function=start_node)])
 
 
-def start_node(context: LaunchContext) -> list[LifecycleNode]:
+def start_node(context: LaunchContext) -> list[LifecycleNode | LoadComposableNodes]:
     """Return the node, with the parameter file and on top of it the arguments that were given."""
-    parameters = {}
+    given, parameters = {}, {}
     for field in dataclasses.fields(NodeSettings):
         text = LaunchConfiguration(field.name).perform(context).strip()
         if text:
             # The type is named, or launch would read the label "no" or the model "2024" as YAML.
             kind = list[str] if isinstance(field.default, tuple) else type(field.default)
-            parameters[field.name] = ParameterValue(from_text(field, text), value_type=kind)
+            given[field.name] = from_text(field, text)
+            parameters[field.name] = ParameterValue(given[field.name], value_type=kind)
+    container = LaunchConfiguration("container").perform(context).strip()
+    beside = []
+    if container:
+        namespace = LaunchConfiguration("namespace").perform(context)
+        beside.append(compress_in(container, given, LaunchConfiguration("name").perform(context), namespace))
+        parameters["transport"] = "compressed"
     return [
+        *beside,
         LifecycleNode(
             package="synseg_ros",
             executable="segment_node",
             name=LaunchConfiguration("name"),
             namespace=LaunchConfiguration("namespace"),
             parameters=[LaunchConfiguration("params_file"), parameters],
+            remappings=remappings(LaunchConfiguration("remap").perform(context)),
             arguments=["--ros-args", "--log-level", LaunchConfiguration("log_level")],
             additional_env={"FASTDDS_BUILTIN_TRANSPORTS": LaunchConfiguration("transports")},
             output="screen",
             emulate_tty=True,
-        )
+        ),
     ]
+
+
+def remappings(text: str) -> list[tuple[str, str]]:
+    """Read FROM:=TO,FROM:=TO; raise ValueError for anything else."""
+    pairs = []
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        before, _, after = part.partition(":=")
+        if not (before and after) or ":=" in after:
+            raise ValueError(f"remap: {part!r} is not FROM:=TO, such as synseg/vocab:=/ask")
+        pairs.append((before, after))
+    return pairs
+
+
+def compress_in(container: str, given: dict[str, Any], name: str, namespace: str) -> LoadComposableNodes:
+    """Have the cameras' raw frames compressed in a container; raise ValueError where that cannot be."""
+    for package in ("image_transport", "compressed_image_transport"):
+        try:
+            get_package_prefix(package)
+        except PackageNotFoundError:
+            raise ValueError(
+                f"container:={container} needs {package}, which is not installed: "
+                f"apt install ros-$ROS_DISTRO-{package.replace('_', '-')}, or leave container out"
+            ) from None
+    if not {"camera", "camera_topics"} & given.keys():
+        raise ValueError(f"container:={container} needs to be told the cameras: give camera or camera_topics as well")
+    if given.get("transport") == "raw":
+        raise ValueError(f"container:={container} compresses what transport:=raw would have raw: give one of the two")
+    nodes = []
+    for camera, topic in checked(NodeSettings, given).cameras().items():
+        raw = topic.removesuffix("/compressed")
+        resolved = raw if raw.startswith("/") else f"{namespace.rstrip('/')}/{raw}"
+        reliability = f"qos_overrides./{resolved.lstrip('/')}.subscription.reliability"
+        nodes.append(
+            ComposableNode(
+                package="image_transport",
+                plugin="image_transport::Republisher",
+                name=f"{name}_compress_{camera}",
+                namespace=namespace,
+                # Cameras publish with best effort, which its own reliable subscription would not hear.
+                parameters=[{"in_transport": "raw", "out_transport": "compressed", reliability: "best_effort"}],
+                remappings=[("in", raw), ("out/compressed", f"{raw}/compressed")],
+                extra_arguments=[{"use_intra_process_comms": True}],
+            )
+        )
+    return LoadComposableNodes(target_container=container, composable_node_descriptions=nodes)

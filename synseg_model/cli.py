@@ -93,7 +93,7 @@ examples:
   synseg segment street.jpg --labels "road, car" --model exported --output out
 """
 _BUILD_ENGINE_HELP = """\
-Build the TensorRT engines of an exported folder ahead of the first start, which otherwise takes that time.
+Build the TensorRT engines of an exported folder ahead of their first use, which otherwise takes that time.
 
 They are kept in the cache folder ($SYNSEG_CACHE_DIR, else ~/.cache/synseg), under a key of the graph, the
 TensorRT and its version, the GPU, the precision and the sizes they are for: another of these means

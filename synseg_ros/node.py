@@ -28,6 +28,7 @@ from synseg_ros.parameter_server import LiveSettings
 from synseg_ros.parameters import NodeSettings
 from synseg_ros.pipeline import ActiveVocabulary, Pipeline
 from synseg_ros.qos import LATCHED
+from synseg_ros.shutdown import ending_with_ros
 from synseg_ros.vocabulary_input import Request, VocabularySubscription
 
 LABELS_SHOWN = 20
@@ -126,6 +127,7 @@ class SynSegNode(LifecycleNode):
             device=settings.device,
             max_labels=settings.max_labels,
             cache_dir=settings.cache_dir or None,
+            build_beside=True,  # which may take minutes: no lifecycle manager waits so long
         )
         self._pipeline = pipeline = Pipeline(
             segmenter, self, lambda: self.settings, on_error=self._report, version=self._last.version
@@ -198,10 +200,14 @@ class SynSegNode(LifecycleNode):
             for name, camera in self._cameras.items()
             if self._state == "active" and camera.statistics.silence() > self.settings.stale_seconds
         ]
-        message = self._error or self._state + (f"; no frames from {', '.join(stale)}" if stale else "")
+        upgrade = self._pipeline.upgrade if self._pipeline else None
+        building, failed = (upgrade.progress, upgrade.failure) if upgrade else ("", "")
+        silent = f"no frames from {', '.join(stale)}" if stale else ""
+        message = self._error or "; ".join(filter(None, (self._state, silent, building)))
         values = {"state": self._state, **self._values(active), **memory()}
-        values |= {"stale cameras": ", ".join(stale), "last error": self._error}
-        level = DiagnosticStatus.ERROR if self._error else worst(cameras)
+        values |= {"stale cameras": ", ".join(stale), "engine build": building, "last error": self._error}
+        own = DiagnosticStatus.ERROR if self._error else DiagnosticStatus.WARN if failed else DiagnosticStatus.OK
+        level = max(own, worst(cameras))
         return DiagnosticStatus(name=self.get_name(), level=level, message=message, values=pairs(values))
 
     def _values(self, active: ActiveVocabulary) -> dict[str, str]:
@@ -274,10 +280,11 @@ def main(args: list[str] | None = None) -> int:
     node, status = None, 0
     try:
         node = SynSegNode()
-        if node.settings.autostart and not node.start():
-            status = WRONG_START if rclpy.ok() else 0
-        else:
-            spin(node)
+        with ending_with_ros(node.context):
+            if node.settings.autostart and not node.start():
+                status = WRONG_START if rclpy.ok() else 0
+            else:
+                spin(node)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     except ParameterException as error:

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from synseg_model import Segmenter
+from synseg_model.engines.upgrading_engine import UpgradingEngine
 from synseg_model.frames import FrameError, to_rgb
 from synseg_model.result import Result
 from synseg_model.vocabulary import Vocabulary
@@ -20,7 +21,7 @@ from synseg_ros.worker import Worker
 
 PROMPTS_AT_ONCE = 8  # encoded while one frame is segmented
 PATIENCE_SECONDS = 1.0  # for a frame to get through meanwhile
-STOP_SECONDS = 0.7  # to wait for each of the two threads when the node ends
+STOP_SECONDS = 0.5  # to wait for each of the three threads when the node ends
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,8 @@ class Pipeline:
     """Segment frames with the vocabulary that was asked for last.
 
     settings: gives the node's settings in force. version: of the last vocabulary before this pipeline's first. Cameras
-    are called on the worker's thread only. start() begins; stop() ends it.
+    are called on the worker's thread only. start() begins; stop() ends it. upgrade: the segmenter's engine, where a
+    better one is to be built beside the frames.
     """
 
     def __init__(
@@ -85,6 +87,7 @@ class Pipeline:
         version: int = 0,
     ) -> None:
         self.segmenter: Segmenter | None = segmenter
+        self.upgrade = segmenter.engine if isinstance(segmenter.engine, UpgradingEngine) else None
         self.active = ActiveVocabulary()  # replaced as a whole, on the worker's thread only
         self.worker: Worker[Frame] = Worker(self._segment, on_error)
         self.worker.pause()
@@ -96,9 +99,11 @@ class Pipeline:
         )
 
     def start(self) -> None:
-        """Start both threads, paused: vocabularies are taken, frames are not."""
+        """Start the threads, paused: vocabularies are taken, frames are not."""
         self.worker.start()
         self._encoder.start()
+        if self.upgrade:
+            self.upgrade.start()
 
     def request(self, request: Request) -> None:
         """Ask for a vocabulary."""
@@ -113,9 +118,12 @@ class Pipeline:
 
         Returns False where one still works after the timeout, as a call of an engine may be long.
         """
-        ended = self.worker.stop(timeout) & self._encoder.stop(timeout)  # the encoder may wait for the worker
-        self.segmenter = None  # whatever else holds this pipeline a little longer, such as an executor's lists
-        return bool(ended)
+        ended = self.upgrade is None or self.upgrade.stop(timeout)
+        ended &= self.worker.stop(timeout)
+        ended &= self._encoder.stop(timeout)  # may wait for the worker
+        # Whatever else holds this pipeline a little longer, such as an executor's lists.
+        self.segmenter = self.upgrade = None
+        return ended
 
     # On the encoder's thread
 

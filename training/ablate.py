@@ -31,7 +31,16 @@ from training.batches import BatchConfig, BatchSource, TextBank
 from training.datasets.pairs import Pairs
 from training.evaluation.scenes import HeldOut, held_out, measure_scenes
 from training.objective import Objective, ObjectiveConfig
-from training.train import INTERRUPTED, DataConfig, TrainConfig, open_masks, open_pairs, train, write_json
+from training.train import (
+    INTERRUPTED,
+    DataConfig,
+    TrainConfig,
+    open_masks,
+    open_pairs,
+    train,
+    use_mask_decoder,
+    write_json,
+)
 
 PICTURES = 4  # of the figure
 
@@ -39,6 +48,7 @@ PICTURES = 4  # of the figure
 def short_run() -> TrainConfig:
     """Return the settings that all rows share: a short run on few labels, as there are many rows."""
     return TrainConfig(
+        decoder="masks",
         data=DataConfig(scenes=800),
         batches=BatchConfig(image_size=0, labels=4, absent=3),
         trainer=TrainerConfig(steps=100, batch=8, warmup=10, ema=0.97, save_every=50, picture_every=0),
@@ -50,7 +60,7 @@ class AblateConfig:
     """Settings of the comparison.
 
     Args:
-        train: what all runs have in common; decoder, objective, seed and output are set by the comparison.
+        train: what all runs have in common; objective, seed and output are set by the comparison.
         seeds: of the runs, and of the scenes that each is measured on.
         variants: words that the names of the rows to run contain; empty for all rows.
         parts: compare with and without these parts in place of objectives: npr, cmpa, sgc, with commas between.
@@ -117,7 +127,8 @@ class SeedRuns:
         """Return what a row is trained with."""
         one = copy.deepcopy(self.config.train)
         one.trainer.seed, one.trainer.output = self.seed, str(self.folder / row.folder)
-        one.decoder, one.objective, one.evaluate, one.resume = row.decoder, objective_of(self.config, row), 0, True
+        one.objective, one.evaluate, one.resume = objective_of(self.config, row), 0, True
+        one.decoder = row.decoder or one.decoder
         one.keep, one.data.rehearsal = row.keep, row.rehearsal
         if not one.objective.uses_absent:
             one.batches.absent = 0  # the same pictures and labels for less work
@@ -130,8 +141,11 @@ class SeedRuns:
 
     def segmenter(self, row: Row) -> Segmenter:
         """Load a row's decoder into the model that all start from, whose text embeddings are computed once."""
-        segmenter = Segmenter.load(self.config.train.model, "torch", choose_device("auto").type, refine=row.refine)
-        if row.objective is not None:
+        start = self.config.train
+        segmenter = Segmenter.load(start.model, "torch", choose_device("auto").type, refine=row.refine)
+        if row.objective is None and start.decoder == "masks":
+            use_mask_decoder(segmenter.engine.network, start.model)
+        elif row.objective is not None:
             trained, _ = load_model(self.folder / row.folder / "model")
             segmenter.engine.network.decoder.load_state_dict(trained.decoder.state_dict())
         return segmenter

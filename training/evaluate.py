@@ -48,6 +48,7 @@ class EvaluateConfig:
         aliases: ask for every prompt of a class list and take the largest score of each class.
         pamr: refine the maps by the picture's colours (10 iterations, dilations 1, 2, 4, 8, 12, 24).
         refine: none, superpixels (maps averaged inside them) or sgc (corrected by CLIP's attention); after PAMR.
+        keep_labels: of scenes, labels looked for in each picture, those that fit it as a whole best; 0 for all.
         threshold: activation at which background gives way, where a data set has one; the model's own if not given.
         sweep: choose the threshold on pictures that are not reported.
         tune_split: where --sweep looks; empty for the protocol's own.
@@ -76,6 +77,7 @@ class EvaluateConfig:
     aliases: bool = False
     pamr: bool = False
     refine: str = "none"
+    keep_labels: int = 0
     threshold: float | None = None
     sweep: bool = False
     tune_split: str = ""
@@ -99,7 +101,8 @@ def main(config: EvaluateConfig) -> dict:
 
 
 def _on_scenes(config: EvaluateConfig) -> dict:
-    segmenter = Segmenter.load(config.model, device=config.device)
+    options = {"keep_labels": config.keep_labels} if config.keep_labels else {}  # the torch engine's alone
+    segmenter = Segmenter.load(config.model, device=config.device, refine=config.refine, **options)
     results, scored = evaluate(segmenter, config)
     print(json.dumps(results, indent=2))
     if config.output:
@@ -113,6 +116,8 @@ def _on_scenes(config: EvaluateConfig) -> dict:
 
 def _on_dataset(config: EvaluateConfig) -> dict:
     chosen = protocol(config.dataset)
+    if config.keep_labels:
+        raise ValueError(f"--keep_labels is {config.keep_labels}: only for generated scenes, whose vocabulary is long")
     if not config.root:
         raise ValueError(
             f"no --root for {config.dataset}: expected the folder of the data set.\n\n"

@@ -23,7 +23,7 @@ import jsonargparse
 import torch
 from torch import nn
 
-from synseg_model.checkpoints import load_model, save_model
+from synseg_model.checkpoints import load_model, read_tensors, save_model
 from synseg_model.decoder import ActivationDecoder
 from synseg_model.files import write_whole
 from synseg_model.model_info import find_folder
@@ -41,6 +41,7 @@ from training.objective import Objective, ObjectiveConfig
 from training.training_pictures import activation_pictures
 
 INTERRUPTED = 130
+MASK_DECODER = "mask_decoder.safetensors"
 
 
 @dataclass
@@ -80,7 +81,8 @@ class TrainConfig:
 
     Args:
         model: whose encoder, and whose decoder to start from: a shipped name, a model folder or a CLIPSeg id.
-        decoder: pretrained keeps the model's decoder; random starts it anew.
+        decoder: pretrained keeps the model's decoder; masks takes the one that only masks had trained, as synseg-tiny
+            has it beside its own; random starts it anew.
         name: of the finished model.
         data: where pictures and captions come from.
         batches: what a picture and its labels become.
@@ -94,7 +96,7 @@ class TrainConfig:
     """
 
     model: str = "synseg-tiny"
-    decoder: Literal["pretrained", "random"] = "pretrained"
+    decoder: Literal["pretrained", "masks", "random"] = "pretrained"
     name: str = "synseg-scenes"
     data: DataConfig = field(default_factory=DataConfig)
     batches: BatchConfig = field(default_factory=lambda: BatchConfig(image_size=0, labels=6, absent=3))
@@ -119,7 +121,8 @@ def open_pairs(config: DataConfig, seed: int) -> Pairs:
     if config.source == "scenes":
         from training.datasets.scene_pairs import ScenePairs
 
-        return ScenePairs(_pool(config, config.scenes, 80_000_000 + 1_000_000 * seed), config.cache, seed=seed)
+        pool = _pool(config.scene_size, config.scenes, 80_000_000 + 1_000_000 * seed)
+        return ScenePairs(pool, config.cache, seed=seed)
     if config.source == "coco":
         from training.datasets.coco_captions import CocoCaptions
 
@@ -136,17 +139,20 @@ def open_masks(pairs: Pairs, network: SynSeg, text: TextBank, config: TrainConfi
     if not data.rehearsal:
         return made
     count = math.ceil(data.rehearsal * made.size)
-    return Rehearsed(made, MaskedScenes(_pool(data, count, 60_000_000, "base"), data.cache, config.trainer.seed))
+    seen = network.config.image.input_size(*data.scene_size, network.encoder.patch)
+    return Rehearsed(made, MaskedScenes(_pool(seen, count, 60_000_000, "base"), data.cache, config.trainer.seed))
 
 
-def _pool(config: DataConfig, count: int, seed: int, split: str = "all") -> PoolConfig:
-    size = tuple(config.scene_size)
-    return PoolConfig(count, (size,), seed, split, objects=(2, 5), captions=3, supersample=(1, 2))
+def _pool(size: tuple[int, int], count: int, seed: int, split: str = "all") -> PoolConfig:
+    return PoolConfig(count, (tuple(size),), seed, split, objects=(2, 5), captions=3, supersample=(1, 2))
 
 
-def measure(model: str | Path, scenes: int, device: torch.device, seed: int) -> dict:
-    """Measure a model on held-out scenes of a seed, see `training.evaluation.scenes`."""
-    results, _ = evaluate_scenes(Segmenter.load(str(model), device=device.type), scenes, seed=seed)
+def measure(model: str | Path, scenes: int, device: torch.device, seed: int, decoder: dict | None = None) -> dict:
+    """Measure a model on held-out scenes of a seed, see `training.evaluation.scenes`; decoder: weights for another."""
+    segmenter = Segmenter.load(str(model), "torch", device.type)
+    if decoder:
+        segmenter.engine.network.decoder.load_state_dict(decoder)
+    results, _ = evaluate_scenes(segmenter, scenes, seed=seed)
     return results
 
 
@@ -161,6 +167,8 @@ def train(config: TrainConfig, pairs: Pairs | None = None) -> Path | None:
         output.mkdir(parents=True, exist_ok=True)
         write_json(output / "config.json", asdict(config))
     network, _ = load_model(config.model)
+    if config.decoder == "masks":
+        use_mask_decoder(network, config.model)
     network.to(fabric.device)
     text = TextBank(network.encoder, network.config.templates, network.config.normalize_text)
 
@@ -191,13 +199,20 @@ def train(config: TrainConfig, pairs: Pairs | None = None) -> Path | None:
         write_model(folder, network, averaged, config)
         print(f"wrote {folder}")
         if config.evaluate:
-            before, after = (
-                measure(model, config.evaluate, fabric.device, config.trainer.seed) for model in (config.model, folder)
-            )
+            held_out = (config.evaluate, fabric.device, config.trainer.seed)
+            before, after = measure(config.model, *held_out, decoder=start), measure(folder, *held_out)
             write_json(output / "results.json", {"before": before, "after": after})
             print(report(before, after))
     fabric.barrier()
     return folder
+
+
+def use_mask_decoder(network: SynSeg, model: str) -> None:
+    """Give the network the decoder that only masks had trained; raises ValueError where the model has none beside."""
+    file = find_folder(model) / MASK_DECODER
+    if not file.exists():
+        raise ValueError(f"decoder is 'masks', but {file.parent} has no {MASK_DECODER}: choose 'pretrained'")
+    network.decoder.load_state_dict({name: tensor.float() for name, tensor in read_tensors(file).items()})
 
 
 def write_json(path: Path, value: dict) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -55,12 +56,16 @@ class DeviceEngine(Engine, Protocol):
         """
 
 
-def load_engine(model: str | Path, engine: str = "auto", device: str = "auto", **options: object) -> Engine:
+def load_engine(
+    model: str | Path, engine: str = "auto", device: str = "auto", build_beside: bool = False, **options: object
+) -> Engine:
     """Load a model into the engine asked for.
 
     engine: "auto" (the best that is there for this model), "torch" for a model's weights, "onnxruntime" and "tensorrt"
     for an exported folder; "null" or "null:MILLISECONDS" for no network, whatever the model (see null_engine.py).
     device: "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:N".
+    build_beside: where TensorRT's engines are still to be built, do not wait for that: return an `UpgradingEngine`
+    that runs on onnxruntime meanwhile, to be started and stopped by whoever asked for it.
     options: of the torch engine, the only one that has any: precision, keep_labels, cuda_graphs; see `TorchEngine`.
     Raise ValueError for an unknown engine, device or option, ModelError for a model that cannot be loaded.
     """
@@ -73,7 +78,7 @@ def load_engine(model: str | Path, engine: str = "auto", device: str = "auto", *
     check_model(model)  # before torch, whose import takes seconds
     exported = str(model) not in shipped_models() and is_exported(model)
     if engine == "auto":
-        return _load_best(model, exported, device, options)
+        return _load_best(model, exported, device, build_beside, options)
     if engine == "torch":
         if exported:
             raise ModelError(
@@ -90,15 +95,36 @@ def load_engine(model: str | Path, engine: str = "auto", device: str = "auto", *
     if options:
         raise ValueError(f"{', '.join(options)}: the engine {engine} has no such option, the engine torch has")
     if engine == "tensorrt":
-        from synseg_model.engines.tensorrt_engine import TensorRtEngine
-
-        return TensorRtEngine(model, device)
+        return _load_tensorrt(model, device, build_beside)
     from synseg_model.engines.onnx_engine import OnnxEngine
 
     return OnnxEngine(model, device)
 
 
-def _load_best(model: str | Path, exported: bool, device: str, options: dict[str, object]) -> Engine:
+def _load_tensorrt(folder: str | Path, device: str, build_beside: bool) -> Engine:
+    from synseg_model.engines.tensorrt_engine import EngineNotBuiltError, TensorRtEngine
+
+    try:
+        return TensorRtEngine(folder, device, build=not build_beside)
+    except EngineNotBuiltError as lack:
+        logger.info("%s; this is done now, beside the frames", lack)
+    from synseg_model.engines.onnx_engine import OnnxEngine
+    from synseg_model.engines.upgrading_engine import UpgradingEngine
+
+    try:
+        engine = OnnxEngine(folder, device)
+    except ValueError as error:  # this onnxruntime cannot use the GPU; the CPU does for a while
+        logger.info("%s: on the CPU meanwhile", error)
+        engine = OnnxEngine(folder, "cpu")
+    command = ["nice", sys.executable, "-m", "synseg_model", "build-engine", str(folder)]  # frames come first
+    # A device with its number: without, a GPU that is not found means engines for no GPU in particular.
+    command += ["--device", "cuda" if device == "auto" else device]
+    return UpgradingEngine(engine, "tensorrt", command, lambda: TensorRtEngine(folder, device, build=False))
+
+
+def _load_best(
+    model: str | Path, exported: bool, device: str, build_beside: bool, options: dict[str, object]
+) -> Engine:
     """Load a model into torch; an exported folder into TensorRT, or into onnxruntime where that cannot run it."""
     if not exported:
         logger.info("engine torch, because %s is not exported", model)
@@ -106,11 +132,11 @@ def _load_best(model: str | Path, exported: bool, device: str, options: dict[str
     lacks = "the device is cpu" if device == "cpu" else missing()
     if lacks is None:
         try:
-            engine = load_engine(model, "tensorrt", device, **options)
+            engine = load_engine(model, "tensorrt", device, build_beside, **options)
         except (ValueError, ImportError, RuntimeError) as error:  # a damaged folder fails again below, in plain words
             lacks = str(error)
         else:
-            logger.info("engine tensorrt, because %s is an exported folder and %s is here", model, engine.flavour)
+            logger.info("engine tensorrt, because %s is an exported folder and TensorRT is here", model)
             return engine
     logger.info("engine onnxruntime, because %s is an exported folder and, for tensorrt, %s", model, lacks)
     return load_engine(model, "onnxruntime", device, **options)

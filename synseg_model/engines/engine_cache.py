@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -68,13 +69,13 @@ class EngineCache:
         load: turns a serialised engine into what is wanted, None where it does not accept it; None comes back where it
         does not accept a new one either. Raises what `build` and `load` raise.
         """
-        found = self._find(key, load)
+        found = self.find(key, load)
         if found is not None:
             return found
         lock = self._lock()
         try:
             # Another process may have built it while this one waited.
-            found = self._find(key, load) if lock else None
+            found = self.find(key, load) if lock else None
             if found is None:
                 plan = build()
                 if lock:
@@ -84,6 +85,21 @@ class EngineCache:
         finally:
             if lock:
                 lock.release()
+
+    def find(self, key: EngineKey, load: Callable[[bytes], Engine | None] = lambda plan: plan) -> Engine | None:
+        """Load the engine of a key; None where it is missing, damaged, or not accepted by `load`. Builds nothing.
+
+        One that is not accepted is deleted: a process that builds without loading would take it for good.
+        """
+        plan = self.read(key)
+        if plan is None:
+            return None
+        found = load(plan)
+        if found is None:
+            logger.warning("engine cache: %s is not accepted by %s, and is built again", self.path(key), key.flavour)
+            with contextlib.suppress(OSError):
+                self.path(key).unlink()
+        return found
 
     def read(self, key: EngineKey) -> bytes | None:
         """Read the serialised engine of a key; None where there is none, or none that can be trusted."""
@@ -98,15 +114,6 @@ class EngineCache:
             logger.warning("engine cache: %s is damaged or of another key, and is built again", path)
             return None
         return plan
-
-    def _find(self, key: EngineKey, load: Callable[[bytes], Engine | None]) -> Engine | None:
-        plan = self.read(key)
-        if plan is None:
-            return None
-        found = load(plan)
-        if found is None:
-            logger.warning("engine cache: %s is not accepted by %s, and is built again", self.path(key), key.flavour)
-        return found
 
     def _lock(self) -> FileLock | None:
         """Take the folder for this process; None where nothing can be written.
@@ -126,6 +133,8 @@ class EngineCache:
 
     def _store(self, key: EngineKey, plan: bytes) -> None:
         try:
+            for part in self._folder.glob(".*.part"):  # of a process that was killed: only who has the lock writes
+                part.unlink()
             write_whole(self.path(key), lambda file: file.write(_header(key, plan) + b"\n" + plan))
         except OSError as error:
             self._complain(error)

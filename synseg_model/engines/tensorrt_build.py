@@ -71,6 +71,10 @@ class Plans:
             json.dumps(self._limits, sort_keys=True),
         )
 
+    def find(self, name: str, load: Callable[[bytes], Loaded | None] = lambda plan: plan) -> Loaded | None:
+        """Load the engine of a graph from the cache; None where it has none that `load` accepts. Builds nothing."""
+        return self.cache.find(self.key(name), load)
+
     def get(
         self, name: str, load: Callable[[bytes], Loaded | None] = lambda plan: plan, report: Report | None = None
     ) -> Loaded | None:

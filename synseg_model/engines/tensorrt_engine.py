@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
+import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -19,15 +21,22 @@ from synseg_model.engines.tensorrt_runner import CudaDevice, DeviceArray, Runner
 from synseg_model.exported import GPU_GRAPHS
 from synseg_model.result import DeviceMaps
 
+logger = logging.getLogger(__name__)
+
 DECODER_MEMORY = 2 * 2**30  # bytes; a GPU is fast when it has much to do at once
+
+
+class EngineNotBuiltError(ModelError):
+    """The cache lacks an engine, and it was not to be built."""
 
 
 class TensorRtEngine(ExportedEngine[DeviceArray]):
     """Run an exported folder's graphs with TensorRT, and its text encoder on the CPU.
 
-    Engines come from the cache; those that it lacks are built first, which takes up to minutes. Frames go up as bytes,
-    and what Results ask for comes down, through pinned memory; what is between stays on the device. Raise ValueError
-    for a device that is not there, ModelError where no TensorRT serves it.
+    Engines come from the cache; those that it lacks are built first, which takes up to minutes, or raise
+    EngineNotBuiltError where `build` is False. Frames go up as bytes, and what Results ask for comes down, through
+    pinned memory; what is between stays on the device. Raise ValueError for a device that is not there, ModelError
+    where no TensorRT serves it.
     """
 
     name = "tensorrt"
@@ -39,6 +48,7 @@ class TensorRtEngine(ExportedEngine[DeviceArray]):
         decoder_memory: int = DECODER_MEMORY,
         cache: EngineCache | None = None,
         profile: Profile | None = None,
+        build: bool = True,
     ) -> None:
         super().__init__(folder, decoder_memory)
         self._profile = profile or Profile()
@@ -55,8 +65,10 @@ class TensorRtEngine(ExportedEngine[DeviceArray]):
             log = flavour.make_log()
             runtime = flavour.trt.Runtime(log)
             self._runners = {
-                name: Runner(self._gpu, flavour, self._load(plans, name, runtime, log)) for name in GPU_GRAPHS
+                name: Runner(self._gpu, flavour, self._load(plans, name, runtime, log, build)) for name in GPU_GRAPHS
             }
+        logger.info("%s on %s", self.flavour, self._gpu.name)
+        weakref.finalize(self, _free, self._gpu, self._positions_at).atexit = False
 
     def activations(self, frames: Sequence[np.ndarray], text: np.ndarray) -> list[np.ndarray]:
         self._check(frames)
@@ -96,10 +108,22 @@ class TensorRtEngine(ExportedEngine[DeviceArray]):
                     f"{self._profile.side}; make it smaller, or choose another engine"
                 )
 
-    def _load(self, plans: Plans, name: str, runtime, log):
-        """Deserialise a graph's engine from the cache, or build it."""
-        engine = plans.get(name, load=runtime.deserialize_cuda_engine)
+    def _load(self, plans: Plans, name: str, runtime, log, build: bool):
+        """Deserialise a graph's engine from the cache, or build it where it may."""
+        engine = (plans.get if build else plans.find)(name, load=runtime.deserialize_cuda_engine)
+        if engine is None and not build:
+            raise EngineNotBuiltError(
+                f"the cache has no engine of {name} that {self.flavour} accepts on {self._gpu.name}; "
+                f"to build it: synseg build-engine {self.folder} --device {self.device}"
+            )
         if engine is None:
             reason = log.errors[-1] if log.errors else "no reason given"
             raise ModelError(f"{self.flavour} cannot load the engine that it built for {name}: {reason}")
         return engine
+
+
+def _free(gpu: CudaDevice, positions: dict[tuple[int, int], DeviceArray]) -> None:
+    """Give memory back in its own context: outside of it, pycuda frees only on the thread that made it."""
+    with gpu:
+        positions.clear()
+        gpu.close()

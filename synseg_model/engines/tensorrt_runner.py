@@ -73,6 +73,15 @@ class CudaDevice:
             self._buffers[owner] = self.empty((max(size, 1),), np.dtype(np.uint8))
         return self._buffers[owner]
 
+    def close(self) -> None:
+        """Give all memory and the stream back; called within the context, as the last thing."""
+        self.stream.synchronize()
+        self._buffers.clear()
+        self._pinned.clear()
+        self._copied.clear()
+        self._pool.stop_holding()
+        del self.stream
+
     def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> DeviceArray:
         """Take memory from the pool, not cleared; it goes back when nothing refers to the array."""
         return DeviceArray(shape, dtype, self._pool.allocate(max(int(np.prod(shape)) * dtype.itemsize, 1)))

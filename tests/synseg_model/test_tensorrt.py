@@ -133,6 +133,30 @@ def test_an_engine_that_tensorrt_does_not_accept_is_built_again(plans, flavour, 
     assert loaded == b"new" and "is not accepted by tensorrt_rtx" in caplog.text
 
 
+def test_looking_for_an_engine_builds_none_and_deletes_one_that_is_not_accepted(plans, monkeypatch, caplog):
+    monkeypatch.setattr("synseg_model.engines.tensorrt_build.build_plan", refuse_to_build)
+    assert plans.find(IMAGE_ENCODER) is None
+    assert plans.find(DECODER) == plans.cache.read(plans.key(DECODER))
+    assert plans.find(DECODER, load=lambda plan: None) is None
+    assert "is not accepted by tensorrt_rtx" in caplog.text
+    assert not plans.cache.path(plans.key(DECODER)).exists()
+
+
+def test_after_a_build_that_was_killed_the_next_one_builds_and_clears_up(plans, tmp_path):
+    code = f"""
+from synseg_model.engines.engine_cache import EngineCache, EngineKey
+EngineCache({str(tmp_path)!r}).get(EngineKey(*"abcdefg"), lambda: print("building", flush=True) or input())
+"""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", code], **pipes) as process:
+        assert process.stdout.readline() == "building\n"
+        process.kill()
+    (tmp_path / "engines" / f".{process.pid}.part").write_bytes(b"half of an engine")
+    cache = EngineCache(tmp_path)
+    assert cache.get(plans.key(DECODER), lambda: b"plan") == b"plan"
+    assert {path.name for path in (tmp_path / "engines").iterdir()} == {"lock", cache.path(plans.key(DECODER)).name}
+
+
 def test_two_processes_at_once_build_one_engine(tmp_path, exported_small, flavour):
     code = f"""
 from pathlib import Path
@@ -200,6 +224,14 @@ def test_the_command_builds_all_engines_and_says_where_they_lie(tmp_path, export
     files = {path.name for path in (tmp_path / "engines").glob("*.engine")}
     assert len(files) == 4 and all(name in said for name in files)
     assert main(["build-engine", str(tmp_path / "nothing")]) == 2
+
+
+def test_the_command_fails_where_its_engines_cannot_be_kept(tmp_path, exported_small, monkeypatch, capsys):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("SYNSEG_CACHE_DIR", str(tmp_path / "file"))
+    assert main(["build-engine", str(exported_small)]) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert "image_encoder.onnx cannot be kept: let $SYNSEG_CACHE_DIR be" in last
 
 
 @pytest.mark.parametrize("device", ["cpu", "gpu", "cuda:x", ""])

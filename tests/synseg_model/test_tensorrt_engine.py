@@ -1,5 +1,7 @@
 """The TensorRT engine on a GPU; tests of building, which need none, are in test_tensorrt.py."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
@@ -56,6 +58,37 @@ def test_label_maps_and_masks_made_on_the_gpu_are_the_hosts(engine, labels):
 def test_a_frame_larger_than_the_profile_is_refused_with_the_limit(engine):
     with pytest.raises(ValueError, match="takes sides up to 640"):
         engine.activations([np.zeros((10, 641, 3), np.uint8)], engine.encode_text(["ball"]))
+
+
+def test_what_the_cache_lacks_is_built_beside_and_then_taken(exported_small):
+    engine = load_engine(exported_small, "tensorrt", build_beside=True)
+    assert engine.name == "onnxruntime"
+    frame, text = draw_picture(0, 480, 640), engine.encode_text(["ball", "grass"])
+    before = engine.activations([frame], text)[0]
+    engine.start()
+    engine._thread.join()
+    assert (engine.name, engine.failure) == ("tensorrt", "")
+    np.testing.assert_allclose(engine.activations([frame], text)[0], before, atol=1e-3)
+    assert load_engine(exported_small, "tensorrt", build_beside=True).name == "tensorrt"
+
+
+def test_an_engine_of_another_thread_gives_its_memory_back(exported_small, tmp_path):
+    import pycuda.driver as cuda
+
+    from synseg_model.engines.tensorrt_engine import TensorRtEngine
+
+    def run(cache, profile):
+        engine = TensorRtEngine(exported_small, cache=cache, profile=profile)
+        engine.activations([draw_picture(0, 640, 640)], engine.encode_text(["ball"]))
+        with engine._gpu:
+            free.append(cuda.mem_get_info()[0])
+        return engine
+
+    free: list[int] = []
+    with ThreadPoolExecutor(1) as thread:
+        for _ in range(4):  # let go of on this thread, made on that one
+            thread.submit(run, EngineCache(tmp_path), Profile(labels=4, cameras=2, side=640)).result()
+    assert free[-1] >= free[1]
 
 
 def test_a_gpu_that_is_not_there_is_refused(exported_small):

@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from contextlib import suppress
 from itertools import chain, count
 from pathlib import Path
 
@@ -132,6 +133,29 @@ def test_a_signal_during_inference_ends_the_node_within_two_seconds(robot, numbe
     began = time.monotonic()
     node._process.send_signal(number)
     robot.bench.spin_until(lambda: node.returncode is not None, what="its end")
+    assert (node.returncode, time.monotonic() - began < 2.0) == (0, True)
+    assert "Traceback" not in node.tail()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_the_model_is_loaded_ends_the_node_within_two_seconds(robot, tmp_path, number):
+    config = tmp_path / "config.json"
+    os.mkfifo(config)  # a disk that does not answer: who reads this waits for ever
+    node = robot.start(model=str(tmp_path))
+
+    disk = []
+
+    def is_loading():
+        assert node.returncode is None, node.tail()
+        with suppress(OSError):  # nobody reads it yet
+            disk.append(os.open(config, os.O_WRONLY | os.O_NONBLOCK))
+        return disk
+
+    robot.bench.spin_until(is_loading, what="the node to load its model")
+    began = time.monotonic()
+    node._process.send_signal(number)
+    robot.bench.spin_until(lambda: node.returncode is not None, what="its end")
+    os.close(*disk)
     assert (node.returncode, time.monotonic() - began < 2.0) == (0, True)
     assert "Traceback" not in node.tail()
 

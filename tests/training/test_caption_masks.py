@@ -11,8 +11,10 @@ from synseg_model.trainer import Share
 from training.batches import BatchConfig, BatchSource, TextBank, draw_window, mask_of, shown_labels
 from training.caption_masks import CaptionMaskConfig, caption_masks, frequent_nouns, name_pixels, regions_of
 from training.datasets import region_pairs
+from training.datasets.masked_scenes import MaskedScenes, Rehearsed
 from training.datasets.pairs import UNKNOWN, Damages, Pair, Pairs, Regions
 from training.datasets.region_pairs import INDEX_FILE, RegionPairs, write_regions
+from training.datasets.scene_pool import PoolConfig
 from training.datasets.scenes import NOUNS, STUFF, make_scene
 
 
@@ -128,6 +130,21 @@ def test_damaged_samples_are_counted_and_left_out(tmp_path, caplog):
     write_regions(tmp_path, lambda start: iter(pairs[start:]), 3, {})
     assert len(list(RegionPairs(tmp_path))) == 2
     assert "1 x damaged sample" in caplog.text
+
+
+def test_scenes_with_exact_masks_come_in_between(tmp_path):
+    size = (32, 32)
+    pool = PoolConfig(6, (size,), 5, "base", captions=1)
+    scenes = MaskedScenes(pool, tmp_path)
+    drawn = Listed([Pair(np.zeros((*size, 3), np.uint8), ["a", "b"], None)] * 12)
+    both = Rehearsed(drawn, scenes)
+    assert both.size == 18
+    for epoch in (0, 1):
+        both.set_epoch(epoch)
+        exact = [pair.regions is not None for pair in both]
+        assert exact == [False, False, True] * 6
+    pair = next(iter(scenes))
+    assert set(np.unique(pair.regions.index_map)) <= set(range(len(pair.regions.names)))
 
 
 def test_labels_of_a_map_are_its_names_and_their_nouns():

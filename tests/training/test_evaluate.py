@@ -118,6 +118,7 @@ def test_threshold_is_tuned_on_the_other_split_and_used(config, tmp_path):
         ({"dataset": "imagenet"}, "expected one of scenes, voc21"),
         ({"mode": "tiles"}, "mode 'tiles'"),
         ({"prompts": "many"}, "prompts 'many'"),
+        ({"keep_labels": 5}, "only for generated scenes"),
     ],
 )
 def test_request_that_makes_no_sense_is_refused(config, values, message):
@@ -211,3 +212,9 @@ def test_scenes_are_the_default_and_write_numbers_and_a_picture(model, tmp_path)
     assert {"base", "stuff", "novel", "base_pairs", "novel_pairs", "per_class"} <= set(results)
     assert results["scenes"] == 3 and results["size"] == [48, 64]
     assert cv2.imread(str(tmp_path / "scenes.png")) is not None
+
+
+@pytest.mark.parametrize("changed", [{"keep_labels": 2}, {"refine": "superpixels"}])
+def test_settings_of_the_segmenter_count_on_scenes_too(changed):
+    small = {"scenes": 2, "height": 96, "width": 128, "device": "cpu", "output": ""}
+    assert main(EvaluateConfig(**small)) != main(EvaluateConfig(**small, **changed))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,8 +12,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from synseg_model.model_info import find_folder
 from synseg_model.segmenter import Segmenter
-from training.train import TrainConfig, run
+from training.train import MASK_DECODER, TrainConfig, run
 
 SMALL = [
     "--data.scenes=40",
@@ -83,16 +85,38 @@ def test_a_random_decoder_starts_from_the_seed(cache, tmp_path):
     assert losses(tmp_path / "one") == losses(tmp_path / "other")
 
 
+def test_masks_of_captions_train_and_a_share_of_the_start_is_kept(cache, tmp_path):
+    words = ["--objective.masks=1", "--data.scenes=8", "--data.rehearsal=0.5", "--batches.window=96"]
+    words += ["--trainer.steps=2", "--trainer.learning_rate=1e-2"]
+    words += [f"--objective.{name}=0" for name in ("align", "cont", "back", "sep")]
+    for keep in (0, 0.5):
+        name = f"--trainer.output={tmp_path / str(keep)}"
+        assert run([*arguments(cache, tmp_path, *words), name, f"--keep={keep}"]) == 0
+    assert losses(tmp_path / "0") == losses(tmp_path / "0.5")
+    start = load_file(find_folder("synseg-tiny") / "weights.safetensors")
+    whole, half = (load_file(tmp_path / name / "model" / "weights.safetensors") for name in ("0", "0.5"))
+    moved = [key for key in start if not torch.equal(whole[key], start[key])]
+    assert moved and all(key.startswith("decoder.") for key in moved)
+    for key in moved:
+        middle = start[key].float().lerp(whole[key].float(), 0.5)
+        torch.testing.assert_close(half[key].float(), middle, rtol=2e-3, atol=2e-4)
+    assert len(list(cache.glob("masks-*/*.tar"))) == 1, "the second run made the masks again"
+
+
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
         (["--data.source=coco", "--data.images=nowhere", "--data.captions=nowhere.json"], "training.prepare"),
         (["--data.source=webdataset", "--data.shards=nowhere/{0..3}.tar"], "nowhere"),
         (["--model=no-such-model"], "no-such-model"),
+        (["--data.rehearsal=0.5"], "only objective.masks"),
+        (["--decoder=masks", "--model={folder}"], "has no mask_decoder.safetensors"),
         (["--trainer.batch=4000", "--trainer.steps=1"], "fewer than a batch of 4000"),
     ],
 )
 def test_what_is_missing_is_one_clear_line(cache, tmp_path, capsys, words, reason):
+    folder = shutil.copytree(find_folder("synseg-tiny"), tmp_path / "model", ignore=lambda *_: [MASK_DECODER])
+    words = [word.format(folder=folder) if "{folder}" in word else word for word in words]
     assert run([*arguments(cache, tmp_path / "run"), *words]) == 2
     error = capsys.readouterr().err
     assert reason in error.splitlines()[-1]

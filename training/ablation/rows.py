@@ -23,7 +23,7 @@ class Row:
 
     name: str
     objective: dict | None = None
-    decoder: str = "pretrained"
+    decoder: str | None = None
     keep: float = 0.0
     rehearsal: float = 0.0
     refine: str = "none"
