@@ -41,7 +41,8 @@ class BatchConfig:
         labels: most labels of a caption; of longer captions a random part.
         absent: labels of other pictures that each picture is shown as absent (ours; the paper has none).
         window: side in pixels of the windows that are shown of pictures with regions, two thirds of them around a
-            region: things as large as in the picture, for a fraction of its work. 0 shows whole pictures.
+            region, rather a small one: things as large as in the picture, for a fraction of its work. 0 shows whole
+            pictures.
         workers: processes that read and decode; 0 reads in the training process itself.
     """
 
@@ -118,13 +119,18 @@ class Augmented(IterableDataset):
 
 
 def draw_window(index_map: np.ndarray, side: int, rng: random.Random) -> tuple[slice, slice]:
-    """Choose a square window of a map (H,W): anywhere, or so that it holds the middle of a region near its own."""
+    """Choose a square window of a map (H,W): anywhere, or so that it holds the middle of a region near its own.
+
+    Things are smaller than what is behind them, and need the windows more: a region is drawn by one over its area.
+    """
     height, width = index_map.shape
     rows, columns = min(side, height), min(side, width)
     top, left = rng.randint(0, height - rows), rng.randint(0, width - columns)
-    shown = [int(index) for index in np.unique(index_map) if index != UNKNOWN]
+    areas = np.bincount(index_map.ravel(), minlength=UNKNOWN + 1)[:UNKNOWN]
+    shown = [int(index) for index in np.flatnonzero(areas >= LEAST_SHARE * index_map.size)]
     if shown and rng.random() < 2 / 3:
-        y, x = (np.mean(places) for places in np.nonzero(index_map == rng.choice(shown)))
+        (region,) = rng.choices(shown, [1 / areas[index] for index in shown])
+        y, x = (np.mean(places) for places in np.nonzero(index_map == region))
         top = int(np.clip(y + rng.uniform(-0.3, 0.3) * side - rows / 2, 0, height - rows))
         left = int(np.clip(x + rng.uniform(-0.3, 0.3) * side - columns / 2, 0, width - columns))
     return slice(top, top + rows), slice(left, left + columns)
@@ -255,14 +261,29 @@ class BatchSource:
             if not count:
                 raise ValueError("the data gave no batch in a whole epoch: all of it is damaged, or a process has none")
 
+    def _absent_nouns(self, samples: list[Sample], rng: random.Random) -> list[list[str]]:
+        """Draw absent labels for pictures whose regions all have names: two thirds are nouns alone, a third phrases.
+
+        A vocabulary has many nouns; phrases would be most of the draws otherwise.
+        """
+        few = self.config.absent // 3
+        known = [sample.known for sample in samples]
+        phrases = add_absent([[x for x in labels if " " in x] for labels in known], few, rng, _noun_of)
+        taken = [[head_noun(label) for label in labels] for labels in known]
+        nouns = add_absent(taken, self.config.absent - few, rng)
+        clean = [[x for x in drawn if head_noun(x) not in own] for drawn, own in zip(phrases, taken, strict=True)]
+        return [more + less for more, less in zip(nouns, clean, strict=True)]
+
     def _part(self, samples: list[Sample], rng: random.Random, device: torch.device) -> Part:
         shapes = {sample.image.shape for sample in samples}
         if len(shapes) > 1:
             raise ValueError(f"pictures of several sizes {sorted(shapes)[:3]} in a batch: set batches.image_size")
         # Of what the caption names and `labels` left out, nothing is absent. Where all that a picture shows has a name,
         # another noun is absent in whatever colour.
-        words = str.split if samples[0].regions is None else _noun_of
-        absent = add_absent([sample.known for sample in samples], self.config.absent, rng, words)
+        if samples[0].regions is None:
+            absent = add_absent([sample.known for sample in samples], self.config.absent, rng)
+        else:
+            absent = self._absent_nouns(samples, rng)
         named = [sample.labels + others for sample, others in zip(samples, absent, strict=True)]
         width = max(1, *map(len, named))
         valid, present = (torch.zeros(len(samples), width, dtype=torch.bool) for _ in range(2))

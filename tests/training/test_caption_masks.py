@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from synseg_model.checkpoints import load_model
+from synseg_model.config import ImageConfig
 from synseg_model.trainer import Share
 from training.batches import BatchConfig, BatchSource, TextBank, draw_window, mask_of, shown_labels
 from training.caption_masks import CaptionMaskConfig, caption_masks, frequent_nouns, name_pixels, regions_of
@@ -167,6 +168,27 @@ def test_windows_lie_inside_and_most_hold_part_of_a_region():
     assert sum((part == 0).any() for part in shown) > 35
     assert len(set(map(str, islice(windows, 10)))) > 5
     assert draw_window(index_map, 100, rng) == (slice(0, 40), slice(0, 60))
+
+
+def test_absent_labels_are_other_nouns_mostly_alone_and_small_regions_get_windows():
+    near, far = np.zeros((64, 64), np.uint8), np.ones((64, 64), np.uint8)
+    near[4:12, 4:12], far[50:60, 50:60] = 1, 0
+    picture = np.zeros((64, 64, 3), np.uint8)
+    pairs = Listed([
+        Pair(picture, ["a", "b"], Regions(near, ["grass", "red cup"])),
+        Pair(picture, ["a", "b"], Regions(far, ["blue cup", "sky"])),
+        Pair(picture, ["a", "b"], Regions(near, ["sand", "green key"])),
+    ])  # fmt: skip
+    config = BatchConfig(image_size=0, labels=2, absent=6, window=32, flip=False)
+    source = BatchSource(pairs, config, ImageConfig(), lambda labels: torch.zeros(len(labels), 4))
+    part = next(source(Share(0, 1, 0, 3, 1, torch.device("cpu"))))[0]
+    for labels, present, own in zip(part.labels, part.present, ("cup", "cup", "key"), strict=True):
+        absent = [label for label, here in zip(labels, present, strict=False) if not here]
+        assert absent and not any(label.endswith(own) for label in absent)
+        assert sum(" " not in label for label in absent) >= sum(" " in label for label in absent)
+    rng = random.Random(1)
+    held = [(near[draw_window(near, 32, rng)] == 1).any() for _ in range(100)]
+    assert sum(held) > 60
 
 
 def test_settings_that_cannot_be_are_refused():
