@@ -206,6 +206,8 @@ def measured_costs(config: AblateConfig, rows: Sequence[Row], file: Path) -> dic
         return costs
     first = SeedRuns(config, config.seeds[0])
     network, _ = load_model(config.train.model)
+    if config.train.decoder == "masks":
+        use_mask_decoder(network, config.train.model)
     network.to(choose_device("auto"))
     text = TextBank(network.encoder, network.config.templates, network.config.normalize_text)
     torch.manual_seed(0)
