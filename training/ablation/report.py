@@ -75,5 +75,5 @@ def plot(rows: Sequence[Row], results: Results, path: Path) -> None:
     axes.set_yticks(places, [row.name for row in rows])
     axes.invert_yaxis()
     axes.set_xlabel("mIoU on held-out scenes, %")
-    axes.legend()
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
     figure.savefig(path, dpi=120)
