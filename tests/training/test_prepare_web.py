@@ -110,7 +110,7 @@ def test_pictures_behind_http_become_pairs_that_training_takes(img2dataset, pict
     pairs = list(WebdatasetPairs(shards))
 
     assert len(pairs) == len(expected) == totals.kept
-    assert all(min(image.shape[:2]) == 224 for image, _ in pairs)
+    assert all(min(pair.image.shape[:2]) == 224 for pair in pairs)
     for picture, labels in expected:
         image = decode_picture(picture)
         assert [pair.labels for pair in pairs if np.array_equal(pair.image, image)] == [labels]
