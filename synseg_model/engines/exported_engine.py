@@ -6,7 +6,7 @@ import contextlib
 import io
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -14,13 +14,11 @@ import numpy as np
 
 from synseg_model.config import ModelConfig
 from synseg_model.engines.exported_maps import ExportedBatch
-from synseg_model.engines.preprocess import by_size, resize_positions
+from synseg_model.engines.preprocess import by_size, remembered, resize_positions
 from synseg_model.exported import DECODER, IMAGE_ENCODER, POSITIONS, Export
 from synseg_model.result import DeviceMaps
 
 Array = TypeVar("Array")  # an array on an engine's device
-
-_KEPT_SIZES = 16  # token grids and frame sizes whose constants stay on the device; a camera has one of each
 
 
 class ExportedEngine(ABC, Generic[Array]):
@@ -119,17 +117,9 @@ class ExportedEngine(ABC, Generic[Array]):
             begin = {"label_map": label_map, "winning": largest - 1, "largest": largest}
             return {name: self.keep(array) for name, array in {**begin, "rows": rows, "columns": columns}.items()}
 
-        return _remembered(self._canvases, size, make)
+        return remembered(self._canvases, size, make)
 
     def _positions_of(self, rows: int, columns: int) -> Array:
         """Return the position embeddings of a token grid, on the device; computed when a grid is first met."""
         grid = (rows, columns)
-        return _remembered(self._positions_at, grid, lambda: self.keep(resize_positions(self._positions, *grid)))
-
-
-def _remembered(known: dict[tuple[int, int], Array], size: tuple[int, int], make: Callable[[], Array]) -> Array:
-    if size not in known:
-        if len(known) == _KEPT_SIZES:
-            known.clear()
-        known[size] = make()
-    return known[size]
+        return remembered(self._positions_at, grid, lambda: self.keep(resize_positions(self._positions, *grid)))

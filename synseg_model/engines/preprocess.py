@@ -4,11 +4,25 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
 import cv2
 import numpy as np
 
 from synseg_model.config import ImageConfig
+
+KEPT_SIZES = 16  # of frames or token grids, whose constants stay on a device; a camera has one of each
+
+Key, Value = TypeVar("Key"), TypeVar("Value")
+
+
+def remembered(known: dict[Key, Value], key: Key, make: Callable[[], Value]) -> Value:
+    """Return what `known` has for a key, made when it is first met; all is forgotten at KEPT_SIZES keys."""
+    if key not in known:
+        if len(known) == KEPT_SIZES:
+            known.clear()
+        known[key] = make()
+    return known[key]
 
 
 def by_size(

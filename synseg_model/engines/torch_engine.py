@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from synseg_model.checkpoints import load_model
-from synseg_model.engines.preprocess import by_size, resize_frame
+from synseg_model.engines.preprocess import by_size, remembered, resize_frame
 from synseg_model.engines.torch_maps import TorchBatch
 from synseg_model.on_device import resize_weights
 from synseg_model.result import DeviceMaps
@@ -19,7 +19,6 @@ from synseg_model.result import DeviceMaps
 PRECISIONS = {"fp64": torch.float64, "fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _RULED_OUT = -30.0  # logit of a label that is not decoded; finite, as logits are resampled and summed
 _KEPT_GRAPHS = 8  # recorded passes; a camera and a vocabulary have one
-_KEPT_SIZES = 16  # of frames, whose resizing weights stay on the device; a camera has one
 
 
 def choose_device(device: str) -> torch.device:
@@ -179,11 +178,7 @@ class TorchEngine:
         target = self.config.image.input_size(*source, self.network.encoder.patch)
         if source == target:
             return pixels
-        if source not in self._weights:
-            if len(self._weights) == _KEPT_SIZES:
-                self._weights.clear()
-            self._weights[source] = resize_weights(*source, *target, self._device)
-        rows, columns = self._weights[source]
+        rows, columns = remembered(self._weights, source, lambda: resize_weights(*source, *target, self._device))
         return (rows @ pixels.permute(0, 3, 1, 2).float() @ columns.T).permute(0, 2, 3, 1)
 
 
