@@ -37,8 +37,8 @@ from training.train import (
     TrainConfig,
     open_masks,
     open_pairs,
+    starting_network,
     train,
-    use_mask_decoder,
     write_json,
 )
 
@@ -143,11 +143,9 @@ class SeedRuns:
         """Load a row's decoder into the model that all start from, whose text embeddings are computed once."""
         start = self.config.train
         segmenter = Segmenter.load(start.model, "torch", choose_device("auto").type, refine=row.refine)
-        if row.objective is None and start.decoder == "masks":
-            use_mask_decoder(segmenter.engine.network, start.model)
-        elif row.objective is not None:
-            trained, _ = load_model(self.folder / row.folder / "model")
-            segmenter.engine.network.decoder.load_state_dict(trained.decoder.state_dict())
+        trained = row.objective is not None
+        network = load_model(self.folder / row.folder / "model")[0] if trained else starting_network(start)
+        segmenter.engine.network.decoder.load_state_dict(network.decoder.state_dict())
         return segmenter
 
 
@@ -205,10 +203,7 @@ def measured_costs(config: AblateConfig, rows: Sequence[Row], file: Path) -> dic
     if set(costs) == {row.name for row in rows}:
         return costs
     first = SeedRuns(config, config.seeds[0])
-    network, _ = load_model(config.train.model)
-    if config.train.decoder == "masks":
-        use_mask_decoder(network, config.train.model)
-    network.to(choose_device("auto"))
+    network = starting_network(config.train).to(choose_device("auto"))
     text = TextBank(network.encoder, network.config.templates, network.config.normalize_text)
     torch.manual_seed(0)
     objectives, parts = {}, {}

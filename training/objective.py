@@ -215,9 +215,7 @@ class Objective(nn.Module):
         return {"total": total, **terms, **activation_statistics(activation.detach(), part.present)}
 
     @torch.no_grad()
-    def _encode(
-        self, images: Tensor, dense: bool, position: Tensor | None
-    ) -> tuple[list[Tensor], Tensor | None]:
+    def _encode(self, images: Tensor, dense: bool, position: Tensor | None) -> tuple[list[Tensor], Tensor | None]:
         """Run the frozen encoder once: the decoder's hidden states and, where asked for, dense embeddings (B,P,C)."""
         encoder, layers = self.network.encoder, self.network.config.decoder.layers
         asked = sorted({*layers, encoder.depth - 2}) if dense else layers

@@ -166,9 +166,7 @@ def train(config: TrainConfig, pairs: Pairs | None = None) -> Path | None:
     if fabric.is_global_zero:
         output.mkdir(parents=True, exist_ok=True)
         write_json(output / "config.json", asdict(config))
-    network, _ = load_model(config.model)
-    if config.decoder == "masks":
-        use_mask_decoder(network, config.model)
+    network = starting_network(config)
     network.to(fabric.device)
     text = TextBank(network.encoder, network.config.templates, network.config.normalize_text)
 
@@ -207,12 +205,18 @@ def train(config: TrainConfig, pairs: Pairs | None = None) -> Path | None:
     return folder
 
 
-def use_mask_decoder(network: SynSeg, model: str) -> None:
-    """Give the network the decoder that only masks had trained; raises ValueError where the model has none beside."""
-    file = find_folder(model) / MASK_DECODER
-    if not file.exists():
-        raise ValueError(f"decoder is 'masks', but {file.parent} has no {MASK_DECODER}: choose 'pretrained'")
-    network.decoder.load_state_dict({name: tensor.float() for name, tensor in read_tensors(file).items()})
+def starting_network(config: TrainConfig) -> SynSeg:
+    """Load the model with the decoder that training starts from, but for a random one, which needs batches.
+
+    Raises ValueError where the decoder that only masks had trained is asked for and the model has none beside its own.
+    """
+    network, _ = load_model(config.model)
+    if config.decoder == "masks":
+        file = find_folder(config.model) / MASK_DECODER
+        if not file.exists():
+            raise ValueError(f"decoder is 'masks', but {file.parent} has no {MASK_DECODER}: choose 'pretrained'")
+        network.decoder.load_state_dict({name: tensor.float() for name, tensor in read_tensors(file).items()})
+    return network
 
 
 def write_json(path: Path, value: dict) -> None:

@@ -17,8 +17,9 @@ class Row:
     """One row.
 
     name: in tables and figures. objective: settings of the objective's terms, None for a row that is not trained: the
-    model that training starts from. decoder: pretrained or random. keep, rehearsal: see `training.train`. refine: see
-    `synseg_model.refinement`. beside: name of the row that differences are taken to, on the same seeds and scenes.
+    model that training starts from. decoder: random, or None for what all others start from. keep, rehearsal: see
+    `training.train`. refine: see `synseg_model.refinement`. beside: name of the row that differences are taken to, on
+    the same seeds and scenes.
     """
 
     name: str
