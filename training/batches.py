@@ -25,6 +25,7 @@ from synseg_model.trainer import Share
 from training.captions.extraction import head_noun
 from training.datasets.pairs import UNKNOWN, Pair, Pairs, Regions
 from training.objective import Part, Window
+from training.windows import window_around
 
 CACHED_LABELS = 200_000  # text embeddings kept: 400 MB at 512 floats each
 LEAST_SHARE = 0.004  # of a picture or window: a region that covers less is neither asked for nor said to be absent
@@ -130,9 +131,7 @@ def draw_window(index_map: np.ndarray, side: int, rng: random.Random) -> tuple[s
     shown = [int(index) for index in np.flatnonzero(areas >= LEAST_SHARE * index_map.size)]
     if shown and rng.random() < 2 / 3:
         (region,) = rng.choices(shown, [1 / areas[index] for index in shown])
-        y, x = (np.mean(places) for places in np.nonzero(index_map == region))
-        top = int(np.clip(y + rng.uniform(-0.3, 0.3) * side - rows / 2, 0, height - rows))
-        left = int(np.clip(x + rng.uniform(-0.3, 0.3) * side - columns / 2, 0, width - columns))
+        return window_around(index_map == region, side, [rng.uniform(-0.3, 0.3) for _ in range(2)])
     return slice(top, top + rows), slice(left, left + columns)
 
 

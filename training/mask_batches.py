@@ -15,6 +15,7 @@ from training.datasets.scene_pool import Chunk
 from training.datasets.scene_vocabulary import is_base
 from training.datasets.scenes import BASE_NOUNS, COLORS, STUFF
 from training.tiny_clip import PATCH, random_window
+from training.windows import window_around
 
 if TYPE_CHECKING:
     from training.pretrain_decoder import PretrainDecoderConfig
@@ -64,10 +65,7 @@ def draw_window(
         top, left = (int(rng.integers(length - side + 1)) for length in index_map.shape)
         return slice(top, top + side), slice(left, left + side)
     things = [i for i, (_, color) in enumerate(segments) if color and (index_map == i).any()]
-    rows, columns = np.nonzero(index_map == things[rng.integers(len(things))])
-    middle = np.array([rows.mean(), columns.mean()]) + rng.uniform(-0.3, 0.3, 2) * side - side / 2
-    top, left = np.clip(middle, 0, np.array(index_map.shape) - side).astype(int)
-    return slice(top, top + side), slice(left, left + side)
+    return window_around(index_map == things[rng.integers(len(things))], side, rng.uniform(-0.3, 0.3, 2))
 
 
 def mask_of(label: str, segments: list[tuple[str, str | None]], index_map: np.ndarray) -> np.ndarray:
