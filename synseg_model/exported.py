@@ -69,15 +69,16 @@ class Export:
                 raise ModelError(f"{file} has {file.stat().st_size} bytes, expected {size}: copy it or export it again")
         return export
 
-    def read_file(self, folder: Path, name: str) -> bytes:
-        """Read one of the files whole; raise ModelError unless it is, bit for bit, the one that was exported."""
+    def check_file(self, folder: Path, name: str) -> Path:
+        """Return where a file lies; raise ModelError unless it is, bit for bit, the one that was exported."""
+        path = Path(folder) / name
         try:
-            data = (Path(folder) / name).read_bytes()
+            whole = _digest(path) == self.files[name][1]
         except OSError as error:
-            raise ModelError(f"cannot read {Path(folder) / name}: {error.strerror or error}") from None
-        if hashlib.sha256(data).hexdigest() != self.files[name][1]:
-            raise ModelError(f"{Path(folder) / name} is damaged or of another export: copy it or export it again")
-        return data
+            raise ModelError(f"cannot read {path}: {error.strerror or error}") from None
+        if not whole:
+            raise ModelError(f"{path} is damaged or of another export: copy it or export it again")
+        return path
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
@@ -90,5 +91,13 @@ def is_exported(folder: str | Path) -> bool:
 
 def seal(folder: Path) -> dict[str, list]:
     """Measure the files of a folder that has just been written: name to size in bytes and SHA-256."""
-    contents = {name: (Path(folder) / name).read_bytes() for name in FILES}
-    return {name: [len(data), hashlib.sha256(data).hexdigest()] for name, data in contents.items()}
+    paths = {name: Path(folder) / name for name in FILES}
+    return {name: [path.stat().st_size, _digest(path)] for name, path in paths.items()}
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -37,7 +36,7 @@ class ExportedEngine(ABC, Generic[Array]):
         self.config = ModelConfig.read(folder)
         self._export = Export.read(folder)
         self.fingerprint = self._export.fingerprint
-        self._positions = np.load(io.BytesIO(self._export.read_file(folder, POSITIONS)), allow_pickle=False)
+        self._positions = np.load(self._export.check_file(folder, POSITIONS), allow_pickle=False)
         self._positions_at: dict[tuple[int, int], Array] = {}
         self._canvases: dict[tuple[int, int], dict[str, Array]] = {}
 

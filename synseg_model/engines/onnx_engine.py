@@ -40,7 +40,7 @@ class OnnxEngine(ExportedEngine[OnnxArray]):
         self.device = choose_device(device)
         self._sessions: dict[str, ort.InferenceSession] = {}
         for name in GPU_GRAPHS:
-            self._sessions[name] = _session(self._export.read_file(folder, name), self.device, folder / name)
+            self._sessions[name] = _session(self._export.check_file(folder, name), self.device)
             if self.device != "cpu" and "CUDAExecutionProvider" not in self._sessions[name].get_providers():
                 if device != "auto":
                     raise ValueError(f"device {device!r}: onnxruntime cannot use it (CUDA or cuDNN is missing)")
@@ -82,8 +82,8 @@ class TextEncoder:
     """An exported folder's tokenizer and text tower; the same for every engine that runs such folders."""
 
     def __init__(self, folder: Path, export: Export, context_length: int, device: str = "cpu") -> None:
-        self._tokenizer = Tokenizer(export.read_file(folder, TOKENIZER), context_length)
-        self._session = _session(export.read_file(folder, TEXT_ENCODER), device, folder / TEXT_ENCODER)
+        self._tokenizer = Tokenizer(export.check_file(folder, TOKENIZER).read_bytes(), context_length)
+        self._session = _session(export.check_file(folder, TEXT_ENCODER), device)
 
     def count_tokens(self, text: str) -> int:
         return self._tokenizer.count_tokens(text)
@@ -119,7 +119,7 @@ def _place(device: str) -> tuple[str, int]:
     return kind, int(index or 0)
 
 
-def _session(graph: bytes, device: str, path: Path) -> ort.InferenceSession:
+def _session(path: Path, device: str) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.log_severity_level = 3  # errors: a warning about every node placed on the CPU helps nobody
     providers: list = ["CPUExecutionProvider"]
@@ -128,7 +128,7 @@ def _session(graph: bytes, device: str, path: Path) -> ort.InferenceSession:
         cuda = {"device_id": str(_place(device)[1]), "use_tf32": "0"}
         providers.insert(0, ("CUDAExecutionProvider", cuda))
     try:
-        return ort.InferenceSession(graph, options, providers)
+        return ort.InferenceSession(str(path), options, providers)  # of bytes it would keep a copy
     except Exception as error:  # onnxruntime's own kinds, which share no base but Exception
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelError(f"onnxruntime {ort.__version__} cannot run {path}: {reason}") from None

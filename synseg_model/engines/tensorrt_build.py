@@ -82,7 +82,7 @@ class Plans:
 
         def build() -> bytes:
             logger.info("%s %s builds an engine for %s", self._flavour.name, self._flavour.version, name)
-            graph = self._export.read_file(self._folder, name)
+            graph = self._export.check_file(self._folder, name).read_bytes()
             return build_plan(self._flavour, graph, name, self._limits, bool(self._gpu), report)
 
         return self.cache.get(self.key(name), build, load)

@@ -201,7 +201,7 @@ def test_a_build_that_fails_leaves_nothing_and_lets_the_next_one_build(tmp_path,
 def test_what_tensorrt_cannot_read_or_build_is_said_in_its_words(flavour, exported_small):
     with pytest.raises(ModelError, match=r"tensorrt_rtx .* cannot read decoder\.onnx: "):
         build_plan(flavour, b"no graph", DECODER, {}, has_gpu=False)
-    graph = Export.read(exported_small).read_file(exported_small, DECODER)
+    graph = Export.read(exported_small).check_file(exported_small, DECODER).read_bytes()
     limits = dict.fromkeys(("batch", "rows", "columns", "labels"), (4, 2, 1))  # most below least
     with pytest.raises((ModelError, ValueError)):
         build_plan(flavour, graph, DECODER, limits, has_gpu=False)
@@ -211,7 +211,7 @@ def test_ctrl_c_ends_a_build(flavour, exported_small, small_config):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    graph = Export.read(exported_small).read_file(exported_small, DECODER)
+    graph = Export.read(exported_small).check_file(exported_small, DECODER).read_bytes()
     limits = Profile().limits(small_config, 16)
     with pytest.raises(KeyboardInterrupt):
         build_plan(flavour, graph, DECODER, limits, False, interrupt)
