@@ -8,10 +8,11 @@ from pathlib import Path
 
 import open_clip
 import torch
-from open_clip.transformer import VisionTransformer
+from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from synseg_model.attention import attend
 from synseg_model.config import EncoderConfig, ModelError
 from synseg_model.tokenizer import without_marks
 
@@ -27,6 +28,21 @@ def interpolate_position_embedding(embedding: Tensor, source: tuple[int, int], t
     grid = grid.reshape(1, *source, -1).permute(0, 3, 1, 2)  # (1, C, h, w)
     grid = F.interpolate(grid.float(), size=target, mode="bicubic", align_corners=False)
     return torch.cat([cls_token, grid[0].flatten(1).T.to(embedding.dtype)])
+
+
+def run_block(block: nn.Module, x: Tensor) -> Tensor:
+    """Run a block of open_clip's image tower on tokens (B,T,C), with our attention where it is the common one."""
+    if type(block) is not ResidualAttentionBlock:
+        return block(x)
+    attended = attend(*_project(block, x)).transpose(1, 2).flatten(2)
+    x = x + block.ls_1(block.attn.out_proj(attended))
+    return x + block.ls_2(block.mlp(block.ln_2(x)))
+
+
+def _project(block: nn.Module, x: Tensor) -> Tensor:
+    """Project tokens (B,T,C) as a block's attention does: queries, keys and values (3,B,heads,T,d)."""
+    projected = F.linear(block.ln_1(x), block.attn.in_proj_weight, block.attn.in_proj_bias)
+    return projected.unflatten(2, (3, block.attn.num_heads, -1)).permute(2, 0, 3, 1, 4)
 
 
 class ClipEncoder(nn.Module):
@@ -87,7 +103,7 @@ class ClipEncoder(nn.Module):
         x = self.embed_patches(images, position)
         states = []
         for index, block in enumerate(self.clip.visual.transformer.resblocks[: max(layers) + 1]):
-            x = block(x)
+            x = run_block(block, x)
             if index in layers:
                 states.append(x)
         return states
@@ -101,9 +117,7 @@ class ClipEncoder(nn.Module):
         if not 0 <= layer < self.depth:
             raise ValueError(f"layer {layer}: this encoder has blocks 0 to {self.depth - 1}")
         x = self.hidden_states(images, [layer - 1])[0] if layer else self.embed_patches(images)
-        block = self.clip.visual.transformer.resblocks[layer]
-        projected = F.linear(block.ln_1(x), block.attn.in_proj_weight, block.attn.in_proj_bias)
-        query, key, _ = projected.unflatten(2, (3, block.attn.num_heads, -1)).permute(2, 0, 3, 1, 4)  # (B, heads, T, d)
+        query, key, _ = _project(self.clip.visual.transformer.resblocks[layer], x)
         return (query @ key.mT / query.shape[-1] ** 0.5).softmax(dim=-1).mean(dim=1)
 
     def image_embedding(self, images: Tensor, position: Tensor | None = None) -> Tensor:
@@ -114,7 +128,7 @@ class ClipEncoder(nn.Module):
         visual = self.clip.visual
         x = self.embed_patches(images, position)
         for block in visual.transformer.resblocks:
-            x = block(x)
+            x = run_block(block, x)
         return self.pool(x)
 
     def pool(self, x: Tensor) -> Tensor:
@@ -134,7 +148,7 @@ class ClipEncoder(nn.Module):
         visual = self.clip.visual
         last = visual.transformer.resblocks[-1]
         if visual.pool_type == "avg":
-            x = last(x)
+            x = run_block(last, x)
         else:
             attention = last.attn
             value, bias = attention.in_proj_weight.chunk(3)[2], attention.in_proj_bias.chunk(3)[2]

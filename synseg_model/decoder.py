@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from synseg_model.attention import attend
 from synseg_model.config import DecoderConfig
 
 
@@ -43,7 +44,7 @@ class DecoderBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         batch, tokens, width = x.shape
         q, k, v = self.qkv(x).view(batch, tokens, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
-        attended = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(batch, tokens, width)
+        attended = attend(q, k, v).transpose(1, 2).reshape(batch, tokens, width)
         x = self.norm1(x + self.out(attended))
         return self.norm2(x + self.down(F.relu(self.up(x))))
 

@@ -14,7 +14,6 @@ import cv2
 import numpy as np
 
 from synseg_model.engines import Engine
-from synseg_model.engines.preprocess import resize_frame
 
 KINDS = ("none", "superpixels", "sgc")
 
@@ -171,11 +170,12 @@ def make_refiner(kind: str, engine: Engine, config: RefineConfig | None = None) 
         return None
     if kind == "superpixels":
         return lambda image, maps: average_inside(maps, superpixels(_resize(image, maps), config))
-    if not hasattr(engine, "network"):
+    if not hasattr(engine, "attention"):
         raise ValueError(f"refine 'sgc' needs CLIP's attention, which the engine {engine.name} cannot give: use torch")
 
     def refine(image: np.ndarray, maps: np.ndarray) -> np.ndarray:
-        affinity, grid = _attention(engine, image, config.layer)
+        attention, grid = engine.attention(image, config.layer)
+        affinity = attention[1:, 1:] / attention[1:, 1:].sum(axis=1, keepdims=True)  # without the class token's share
         return correct(maps, _resize(image, maps), affinity, grid, config)
 
     return refine
@@ -183,17 +183,3 @@ def make_refiner(kind: str, engine: Engine, config: RefineConfig | None = None) 
 
 def _resize(image: np.ndarray, maps: np.ndarray) -> np.ndarray:
     return cv2.resize(image, maps.shape[:0:-1], interpolation=cv2.INTER_AREA)
-
-
-def _attention(engine: Engine, image: np.ndarray, layer: int) -> tuple[np.ndarray, tuple[int, int]]:
-    """Return the affinity of a picture's patches (P,P), whose rows sum to 1, and their rows and columns."""
-    import torch
-
-    encoder, settings = engine.network.encoder, engine.config.image
-    frame = resize_frame(image, settings, encoder.patch)
-    pixels = (frame / np.float32(255) - np.float32(settings.mean)) / np.float32(settings.std)
-    with torch.inference_mode():
-        images = torch.from_numpy(pixels.transpose(2, 0, 1)[None]).to(engine.device)
-        attention = encoder.attention(images, layer % encoder.depth)[0, 1:, 1:].cpu().numpy()
-    grid = (frame.shape[0] // encoder.patch, frame.shape[1] // encoder.patch)
-    return attention / attention.sum(axis=1, keepdims=True), grid  # without the class token's share

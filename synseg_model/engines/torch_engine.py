@@ -7,16 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from synseg_model.checkpoints import load_model
 from synseg_model.engines.preprocess import by_size, remembered, resize_frame
 from synseg_model.engines.torch_maps import TorchBatch
+from synseg_model.network import SynSeg
 from synseg_model.on_device import resize_weights
 from synseg_model.result import DeviceMaps
 
 PRECISIONS = {"fp64": torch.float64, "fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_PRODUCTS = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d, nn.MultiheadAttention)
 _RULED_OUT = -30.0  # logit of a label that is not decoded; finite, as logits are resampled and summed
 _KEPT_GRAPHS = 8  # recorded passes; a camera and a vocabulary have one
 
@@ -86,6 +88,8 @@ class TorchEngine:
         self.network, self.fingerprint = load_model(model)
         self._wide = torch.promote_types(self._type, torch.float32)  # of weights, and of what autocast leaves alone
         self.network.to(self._device, self._wide)
+        if self._type != self._wide:
+            _halve(self.network, self._type)
         self.config = self.network.config
         statistics = (
             torch.tensor(values, device=self._device) for values in (self.config.image.mean, self.config.image.std)
@@ -122,15 +126,33 @@ class TorchEngine:
             self._graphs[sizes] = _Recording(self._run, batch, embeddings)
         return self._graphs[sizes](batch, embeddings)
 
+    @torch.inference_mode()
+    def attention(self, frame: np.ndarray, layer: int) -> tuple[np.ndarray, tuple[int, int]]:
+        """Return CLIP's self-attention (1+P,1+P) in a block, see `ClipEncoder.attention`, and P's rows and columns.
+
+        frame: (H,W,3) uint8 RGB. layer: 0-based, negative from the last block.
+        """
+        encoder = self.network.encoder
+        pixels = resize_frame(frame, self.config.image, encoder.patch)
+        images = self._normalise(torch.from_numpy(pixels[None]).to(self._device))
+        with self._autocast():
+            attention = encoder.attention(images, layer % encoder.depth)[0]
+        return attention.float().cpu().numpy(), (pixels.shape[0] // encoder.patch, pixels.shape[1] // encoder.patch)
+
     def _run(self, images: Tensor, text: Tensor) -> Tensor:
-        normalised = (images.permute(0, 3, 1, 2).to(self._wide) - self._mean) / self._std
-        # Weights are cast anew in every pass, not kept: a recorded pass could not say when they are to be given up.
-        with torch.autocast(
-            self._device.type, self._type, enabled=self._type != self._wide, cache_enabled=self._graphs is None
-        ):
+        images = self._normalise(images)
+        with self._autocast():
             if not 0 < self._keep_labels < len(text):
-                return self.network(normalised, text)
-            return self._run_similar(normalised, text)
+                return self.network(images, text)
+            return self._run_similar(images, text)
+
+    def _normalise(self, images: Tensor) -> Tensor:
+        """Turn pictures (B,H,W,3), 0 to 255, into what the network takes, (B,3,H,W)."""
+        return (images.permute(0, 3, 1, 2).to(self._wide) - self._mean) / self._std
+
+    def _autocast(self) -> torch.autocast:
+        # What is cast is not kept: a recorded pass could not say when it is to be given up.
+        return torch.autocast(self._device.type, self._type, enabled=self._type != self._wide, cache_enabled=False)
 
     def _run_similar(self, images: Tensor, text: Tensor) -> Tensor:
         """Decode for each image only the labels most similar to it."""
@@ -180,6 +202,17 @@ class TorchEngine:
             return pixels
         rows, columns = remembered(self._weights, source, lambda: resize_weights(*source, *target, self._device))
         return (rows @ pixels.permute(0, 3, 1, 2).float() @ columns.T).permute(0, 2, 3, 1)
+
+
+def _halve(network: SynSeg, half: torch.dtype) -> None:
+    """Turn the weights of products behind a picture to half precision, as autocast would in every pass.
+
+    Norms keep float32, and so does the text tower, which runs once for a label.
+    """
+    for part in (network.encoder.clip.visual, network.decoder):
+        for module in part.modules():
+            if isinstance(module, _PRODUCTS):
+                module.to(half)
 
 
 class _Recording:

@@ -123,11 +123,9 @@ def test_attention_is_what_torch_says_the_block_attends_to(small_network, layer)
     images = torch.randn(2, 3, 64, 96)
     encoder = small_network.encoder
     block = encoder.clip.visual.transformer.resblocks[layer]
-    inputs = []
-    handle = block.attn.register_forward_pre_hook(lambda _module, given, named: inputs.append(given), with_kwargs=True)
-    encoder.hidden_states(images, [layer])
-    handle.remove()
-    expected = block.attn(*inputs[0][:3], need_weights=True, average_attn_weights=True)[1]
+    tokens = encoder.hidden_states(images, [layer - 1])[0] if layer else encoder.embed_patches(images)
+    inputs = [block.ln_1(tokens)] * 3
+    expected = block.attn(*inputs, need_weights=True, average_attn_weights=True)[1]
     attention = encoder.attention(images, layer)
     assert attention.shape == (2, 25, 25)
     torch.testing.assert_close(attention, expected)
@@ -138,3 +136,15 @@ def test_attention_is_what_torch_says_the_block_attends_to(small_network, layer)
 def test_attention_of_a_block_that_is_not_there_is_refused(small_network, layer):
     with pytest.raises(ValueError, match=f"layer {layer}: this encoder has blocks 0 to 3"):
         small_network.encoder.attention(torch.zeros(1, 3, 64, 64), layer)
+
+
+@torch.no_grad()
+def test_hidden_states_are_those_of_open_clips_own_blocks(small_network):
+    images = torch.randn(2, 3, 64, 96)
+    encoder = small_network.encoder
+    x = encoder.embed_patches(images)
+    expected = []
+    for block in encoder.clip.visual.transformer.resblocks:
+        x = block(x)
+        expected.append(x)
+    torch.testing.assert_close(encoder.hidden_states(images, range(encoder.depth)), expected, atol=1e-5, rtol=1e-5)
