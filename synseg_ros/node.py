@@ -128,6 +128,7 @@ class SynSegNode(LifecycleNode):
             max_labels=settings.max_labels,
             cache_dir=settings.cache_dir or None,
             build_beside=True,  # which may take minutes: no lifecycle manager waits so long
+            **settings.engine_options(),
         )
         self._pipeline = pipeline = Pipeline(
             segmenter, self, lambda: self.settings, on_error=self._report, version=self._last.version

@@ -48,7 +48,7 @@ class EvaluateConfig:
         aliases: ask for every prompt of a class list and take the largest score of each class.
         pamr: refine the maps by the picture's colours (10 iterations, dilations 1, 2, 4, 8, 12, 24).
         refine: none, superpixels (maps averaged inside them) or sgc (corrected by CLIP's attention); after PAMR.
-        keep_labels: of scenes, labels looked for in each picture, those that fit it as a whole best; 0 for all.
+        keep_labels: of scenes, labels looked for in full, those that a coarse look finds most active; 0 for all.
         threshold: activation at which background gives way, where a data set has one; the model's own if not given.
         sweep: choose the threshold on pictures that are not reported.
         tune_split: where --sweep looks; empty for the protocol's own.

@@ -66,7 +66,7 @@ def load_engine(
     device: "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:N".
     build_beside: where TensorRT's engines are still to be built, do not wait for that: return an `UpgradingEngine`
     that runs on onnxruntime meanwhile, to be started and stopped by whoever asked for it.
-    options: of the torch engine, the only one that has any: precision, keep_labels, cuda_graphs; see `TorchEngine`.
+    options: keep_labels, of torch and onnxruntime; precision and cuda_graphs, of torch. See `TorchEngine`.
     Raise ValueError for an unknown engine, device or option, ModelError for a model that cannot be loaded.
     """
     if engine.partition(":")[0] == "null":
@@ -92,13 +92,14 @@ def load_engine(
         raise ModelError(
             f"model {str(model)!r} is not exported, as {engine} needs it: synseg export {model} --output DIR"
         )
-    if options:
-        raise ValueError(f"{', '.join(options)}: the engine {engine} has no such option, the engine torch has")
+    foreign = sorted(set(options) - ({"keep_labels"} if engine == "onnxruntime" else set()))
+    if foreign:
+        raise ValueError(f"{', '.join(foreign)}: the engine {engine} has no such option, the engine torch has")
     if engine == "tensorrt":
         return _load_tensorrt(model, device, build_beside)
     from synseg_model.engines.onnx_engine import OnnxEngine
 
-    return OnnxEngine(model, device)
+    return OnnxEngine(model, device, **options)
 
 
 def _load_tensorrt(folder: str | Path, device: str, build_beside: bool) -> Engine:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from synseg_model.config import ModelConfig
 from synseg_model.engines.exported_maps import ExportedBatch
-from synseg_model.engines.preprocess import by_size, remembered, resize_positions
+from synseg_model.engines.preprocess import average_pairs, by_size, remembered, resize_positions
 from synseg_model.exported import DECODER, IMAGE_ENCODER, POSITIONS, Export
 from synseg_model.result import DeviceMaps
 
@@ -25,12 +25,16 @@ class ExportedEngine(ABC, Generic[Array]):
 
     Labels are decoded in passes that keep the decoder's working memory within `decoder_memory` bytes. As many more may
     hold the activations of a batch that stays on the device.
+    keep_labels: decode only so many labels of a frame in full, as `TorchEngine` does; 0 for all.
     most_frames, most_labels: what one run takes at most. _text: the folder's TextEncoder, which the subclass sets.
     """
 
     most_frames = most_labels = sys.maxsize
 
-    def __init__(self, folder: str | Path, decoder_memory: int) -> None:
+    def __init__(self, folder: str | Path, decoder_memory: int, keep_labels: int = 0) -> None:
+        if keep_labels < 0:
+            raise ValueError(f"keep_labels {keep_labels}: expected a number of labels, or 0 for all")
+        self.keep_labels = keep_labels
         self.folder = folder = Path(folder).expanduser()
         self.decoder_memory = decoder_memory
         self.config = ModelConfig.read(folder)
@@ -76,28 +80,45 @@ class ExportedEngine(ABC, Generic[Array]):
 
     def _segment(self, frames: list[np.ndarray], text: np.ndarray) -> np.ndarray:
         """Encode frames of one size once and decode text embeddings (K,D); returns activations (B,K,H,W) float32."""
-        maps, start = None, 0
-        for part in self._decode(frames, text):
+        if 0 < self.keep_labels < len(text):
+            return self._segment_likely(frames, text)
+        maps = np.empty((len(frames), len(text), *self._input_size(frames[0])), np.float32)
+        start = 0
+        for part in self._decode(self._encode(frames), text):
             found = self.download(part)
-            if maps is None:
-                maps = np.empty((len(found), len(text), *found.shape[2:]), np.float32)
             maps[:, start : start + found.shape[1]] = found
             start += found.shape[1]
+        return maps
+
+    def _segment_likely(self, frames: list[np.ndarray], text: np.ndarray) -> np.ndarray:
+        """Decode for each frame only the labels that a coarse pass finds most active; those of the others are 0."""
+        maps = np.zeros((len(frames), len(text), *self._input_size(frames[0])), np.float32)
+        encoded = {name: self.download(array).copy() for name, array in self._encode(frames).items()}
+        for row, own in enumerate(maps):
+            one = {name: array[:, row : row + 1] for name, array in encoded.items()}
+            coarse = {**one, "features": average_pairs(one["features"])}
+            peaks = [self.download(part).max(axis=(2, 3))[0] for part in self._decode(coarse, text)]
+            kept = np.argsort(-np.concatenate(peaks), kind="stable")[: self.keep_labels]
+            own[kept] = np.concatenate([self.download(part)[0].copy() for part in self._decode(one, text[kept])])
         return maps
 
     def _segment_there(self, frames: list[np.ndarray], text: np.ndarray) -> Sequence[np.ndarray | DeviceMaps]:
         """Leave the activations on the device, or bring them to the host where they are too many."""
         height, width = self._input_size(frames[0])
-        if 4 * len(frames) * len(text) * height * width > self.decoder_memory:
+        too_many = 4 * len(frames) * len(text) * height * width > self.decoder_memory
+        if too_many or 0 < self.keep_labels < len(text):
             return self._segment(frames, text)
-        return ExportedBatch(self, list(self._decode(frames, text)), frames[0].shape[:2]).frames()
+        return ExportedBatch(self, list(self._decode(self._encode(frames), text)), frames[0].shape[:2]).frames()
 
-    def _decode(self, frames: list[np.ndarray], text: np.ndarray) -> Iterator[Array]:
-        """Encode frames of one size once and decode text embeddings (K,D) in passes of k: (B,k,H,W) float32 each."""
-        patch = self._export.patch
-        rows, columns = (side // patch for side in self._input_size(frames[0]))
-        encoded = self.run(IMAGE_ENCODER, {"frames": np.stack(frames), "positions": self._positions_of(rows, columns)})
-        per_label = len(frames) * self.config.decoder.bytes_per_label(1 + rows * columns, patch)
+    def _encode(self, frames: list[np.ndarray]) -> dict[str, Array]:
+        """Encode frames of one size: class_features (L,B,D) and features (L,B,rows,columns,D)."""
+        rows, columns = (side // self._export.patch for side in self._input_size(frames[0]))
+        return self.run(IMAGE_ENCODER, {"frames": np.stack(frames), "positions": self._positions_of(rows, columns)})
+
+    def _decode(self, encoded: Mapping[str, np.ndarray | Array], text: np.ndarray) -> Iterator[Array]:
+        """Decode text embeddings (K,D) in passes of k: (B,k,H,W) float32 each."""
+        _, batch, rows, columns, _ = encoded["features"].shape
+        per_label = batch * self.config.decoder.bytes_per_label(1 + rows * columns, self._export.patch)
         most = min(self.most_labels, max(1, self.decoder_memory // per_label))
         for start in range(0, len(text), most):
             part = np.ascontiguousarray(text[start : start + most], np.float32)

@@ -34,8 +34,10 @@ class OnnxEngine(ExportedEngine[OnnxArray]):
 
     name = "onnxruntime"
 
-    def __init__(self, folder: str | Path, device: str = "auto", decoder_memory: int = DECODER_MEMORY) -> None:
-        super().__init__(folder, decoder_memory)
+    def __init__(
+        self, folder: str | Path, device: str = "auto", keep_labels: int = 0, decoder_memory: int = DECODER_MEMORY
+    ) -> None:
+        super().__init__(folder, decoder_memory, keep_labels)
         folder = self.folder
         self.device = choose_device(device)
         self._sessions: dict[str, ort.InferenceSession] = {}
@@ -53,7 +55,7 @@ class OnnxEngine(ExportedEngine[OnnxArray]):
         binding = session.io_binding()
         for name, array in inputs.items():
             if isinstance(array, np.ndarray):
-                binding.bind_cpu_input(name, array)
+                binding.bind_cpu_input(name, np.ascontiguousarray(array))
             elif tuple(array.value.shape()) == array.shape:
                 binding.bind_ortvalue_input(name, array.value)
             else:

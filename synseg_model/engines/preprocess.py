@@ -1,4 +1,4 @@
-"""From a camera's frame to the network's input size, and position embeddings of its token grid. Needs no torch."""
+"""From a camera's frame to the network's input size, and what changes with its token grid. Needs no torch."""
 
 from __future__ import annotations
 
@@ -61,6 +61,15 @@ def resize_positions(positions: np.ndarray, rows: int, columns: int) -> np.ndarr
     height, width, channels = positions.shape
     down = (_cubic_weights(height, rows) @ positions.reshape(height, -1)).reshape(rows, width, channels)
     return (_cubic_weights(width, columns) @ down).astype(np.float32)
+
+
+def average_pairs(features: np.ndarray) -> np.ndarray:
+    """Average features (L,B,rows,columns,D) in blocks of 2x2, smaller ones at odd ends."""
+    for axis in (2, 3):
+        starts = np.arange(0, features.shape[axis], 2)
+        counts = np.minimum(2, features.shape[axis] - starts).reshape(-1, *[1] * (4 - axis))
+        features = np.add.reduceat(features, starts, axis) / counts.astype(np.float32)
+    return features
 
 
 def _cubic_weights(source: int, target: int) -> np.ndarray:

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from synseg_model.checkpoints import load_model
 from synseg_model.engines.preprocess import by_size, remembered, resize_frame
@@ -60,8 +59,8 @@ class TorchEngine:
 
     precision: "fp32", "bf16", "fp16", or "auto" for half precision on a GPU and float32 on the CPU. "fp64" is the
         reference that tells how exact the others are.
-    keep_labels: decode only so many labels of a frame, those that are most similar to it as a whole; 0 for all.
-        Activations of the others are about 0. Similarity costs CLIP's last blocks, which are not run otherwise.
+    keep_labels: decode only so many labels of a frame in full, those that are most active when all are decoded at a
+        quarter of the tokens; 0 for all. Activations of the others are about 0.
     cuda_graphs: record a pass of every size that is met and replay it, on a GPU: sizes must be few.
     On a GPU frames go up as bytes and are resized there, and activations stay there (`device_maps`).
     Raise ValueError for a device that is not there or a precision that it does not have.
@@ -144,7 +143,7 @@ class TorchEngine:
         with self._autocast():
             if not 0 < self._keep_labels < len(text):
                 return self.network(images, text)
-            return self._run_similar(images, text)
+            return self._run_likely(images, text)
 
     def _normalise(self, images: Tensor) -> Tensor:
         """Turn pictures (B,H,W,3), 0 to 255, into what the network takes, (B,3,H,W)."""
@@ -154,18 +153,13 @@ class TorchEngine:
         # What is cast is not kept: a recorded pass could not say when it is to be given up.
         return torch.autocast(self._device.type, self._type, enabled=self._type != self._wide, cache_enabled=False)
 
-    def _run_similar(self, images: Tensor, text: Tensor) -> Tensor:
-        """Decode for each image only the labels most similar to it."""
+    def _run_likely(self, images: Tensor, text: Tensor) -> Tensor:
+        """Decode for each image only the labels that a coarse pass finds most active."""
         network, patch = self.network, self.network.encoder.patch
-        encoder, layers = network.encoder, network.config.decoder.layers
         grid = (images.shape[2] // patch, images.shape[3] // patch)
-        states = encoder.hidden_states(images, sorted({*layers, encoder.depth - 1}))
-        whole = encoder.pool(states[-1])
-        if layers[-1] != encoder.depth - 1:
-            states.pop()
-        similarity = F.normalize(whole.float(), dim=-1) @ F.normalize(text, dim=-1).T  # (B, K)
-        kept = similarity.topk(self._keep_labels, dim=1).indices
-        logits = network.decode(network.decoder.reduce(states), text[kept], grid)
+        reduced = network.encode_image(images)
+        kept = network.peaks(reduced, text, grid).topk(self._keep_labels, dim=1).indices
+        logits = network.decode(reduced, text[kept], grid)
         every = logits.new_full((len(images), len(text), *logits.shape[2:]), _RULED_OUT)
         return every.scatter_(1, kept[:, :, None, None].expand_as(logits), logits)
 

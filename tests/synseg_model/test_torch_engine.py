@@ -14,6 +14,12 @@ def engine(tmp_path, small_network, small_config):
     return load_engine(save_model(tmp_path / "model", small_network, small_config), "torch", "cpu")
 
 
+@pytest.fixture(params=["torch", "onnxruntime"])
+def engines_of(request, small_model, exported_small):
+    model = small_model if request.param == "torch" else exported_small
+    return lambda kept: load_engine(model, request.param, "cpu", keep_labels=kept)
+
+
 @pytest.fixture
 def frames():
     rng = np.random.default_rng(0)
@@ -87,8 +93,8 @@ def test_a_precision_that_there_is_not_is_refused(precision, said):
         load_engine("synseg-tiny", "torch", "cpu", precision=precision)
 
 
-def test_labels_least_like_the_frame_are_skipped_and_the_others_unchanged(small_model, frames):
-    every, some = (load_engine(small_model, "torch", "cpu", keep_labels=n) for n in (0, 2))
+def test_labels_that_are_not_kept_are_skipped_and_the_others_unchanged(engines_of, frames):
+    every, some = engines_of(0), engines_of(2)
     text = every.encode_text(["ball", "grass", "sky", "a house"])
     for whole, kept in zip(every.activations(frames, text), some.activations(frames, text), strict=True):
         seen = [label for label in range(4) if kept[label].max() > 1e-6]
@@ -96,14 +102,46 @@ def test_labels_least_like_the_frame_are_skipped_and_the_others_unchanged(small_
         np.testing.assert_allclose(kept[seen], whole[seen], atol=1e-5)
 
 
-def test_the_labels_that_are_kept_are_those_most_similar_to_the_frame(small_model, frames):
-    engine = load_engine(small_model, "torch", "cpu", keep_labels=1)
-    images = (torch.from_numpy(frames[0]).permute(2, 0, 1)[None].float() - engine._mean) / engine._std
-    text = torch.from_numpy(engine.encode_text(["ball", "grass", "sky", "a house"]))
-    with torch.no_grad():
-        best = torch.cosine_similarity(engine.network.encoder.image_embedding(images), text).argmax()
-    kept = engine.activations(frames[:1], text.numpy())[0].max(axis=(1, 2))
-    assert kept.argmax() == best and (kept > 1e-6).sum() == 1
+def test_all_engines_keep_the_labels_that_are_most_active_at_a_quarter_of_the_tokens(
+    small_model, exported_small, frames, small_network
+):
+    engines = [load_engine(model, "auto", "cpu", keep_labels=3) for model in (small_model, exported_small)]
+    assert [engine.name for engine in engines] == ["torch", "onnxruntime"]
+    text = engines[0].encode_text([f"thing {i}" for i in range(12)])
+    size = engines[0].config.image.input_size(*frames[1].shape[:2], small_network.encoder.patch)
+    grid = tuple(side // small_network.encoder.patch for side in size)
+    assert any(side % 2 for side in grid)
+    for frame in frames:
+        maps = [engine.activations([frame], text)[0] for engine in engines]
+        np.testing.assert_allclose(*maps, atol=1e-4)
+        assert (maps[0].max(axis=(1, 2)) > 1e-6).sum() == 3
+    together = engines[1].activations(frames, text)
+    np.testing.assert_allclose(together[1], engines[1].activations(frames[1:2], text)[0], atol=1e-5)
+
+
+@torch.no_grad()
+def test_a_coarse_look_at_tokens_that_are_alike_is_the_full_one(small_network):
+    grid, text = (3, 5), torch.randn(4, 48)
+    reduced = [
+        torch.randn(2, 1, tokens.shape[2]).expand(2, 16, -1)
+        for tokens in small_network.encode_image(torch.randn(2, 3, 48, 80))
+    ]
+    coarse = [small_network._average_pairs(tokens, grid) for tokens in reduced]
+    for tokens, averaged in zip(reduced, coarse, strict=True):
+        torch.testing.assert_close(averaged, tokens[:, : 1 + 2 * 3])
+    torch.testing.assert_close(
+        small_network.peaks(reduced, text, grid), small_network.decode(coarse, text, (2, 3)).amax(dim=(2, 3))
+    )
+
+
+def test_labels_that_are_in_a_picture_are_kept():
+    scene = make_scene(2_000_000_001, (240, 320))
+    labels = [*NOUNS, *STUFF]
+    shown = {labels.index(segment.noun) for segment, area in zip(scene.segments, scene.areas, strict=True) if area}
+    engine = load_engine("synseg-tiny", "torch", "cpu", keep_labels=15)
+    maps = engine.activations([scene.image], engine.encode_text([f"a {label}" for label in labels]))[0]
+    kept = {index for index, plane in enumerate(maps) if plane.max() > 1e-6}
+    assert shown and shown <= kept
 
 
 def test_no_more_labels_than_are_kept_are_all_decoded(small_model, frames):
@@ -114,10 +152,13 @@ def test_no_more_labels_than_are_kept_are_all_decoded(small_model, frames):
 
 
 def test_options_that_an_engine_does_not_have_are_refused(small_model, exported_small):
-    with pytest.raises(ValueError, match="keep_labels: the engine onnxruntime has no such option"):
-        load_engine(exported_small, "auto", "cpu", keep_labels=3)
-    with pytest.raises(ValueError, match="keep_labels -1"):
-        load_engine(small_model, "torch", "cpu", keep_labels=-1)
+    with pytest.raises(ValueError, match="cuda_graphs: the engine onnxruntime has no such option"):
+        load_engine(exported_small, "auto", "cpu", keep_labels=3, cuda_graphs=True)
+    with pytest.raises(ValueError, match="keep_labels: the engine tensorrt has no such option"):
+        load_engine(exported_small, "tensorrt", "cpu", keep_labels=3)
+    for model in (small_model, exported_small):
+        with pytest.raises(ValueError, match="keep_labels -1"):
+            load_engine(model, "auto", "cpu", keep_labels=-1)
     with pytest.raises(ValueError, match="they need a GPU"):
         load_engine(small_model, "torch", "cpu", cuda_graphs=True)
 
