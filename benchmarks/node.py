@@ -113,9 +113,13 @@ def age(config: NodeBenchmarkConfig) -> dict:
 
 
 def vocabulary(config: NodeBenchmarkConfig) -> dict:
-    """Measure gaps between frames before, and while a vocabulary that nothing is cached of is taken over."""
+    """Measure gaps between frames before, and while a vocabulary that nothing is cached of is taken over.
+
+    There are as many labels before as after: more of them would make every frame later, however smooth the change.
+    """
     with tempfile.TemporaryDirectory() as cache, Robot(["camera"], config.width, config.height, config.rate) as robot:
-        robot.start_node(model=config.model, engine=config.engine, labels=list(LABELS), cache_dir=cache)
+        labels = [f"known thing number {index}" for index in range(config.labels)]
+        robot.start_node(model=config.model, engine=config.engine, labels=labels, cache_dir=cache)
         _play(robot, config)
         usual = robot.gaps("camera")
         began, version = time.monotonic(), robot.status.version

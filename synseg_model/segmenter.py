@@ -72,6 +72,10 @@ class Segmenter:
         """Return the labels as a vocabulary would have them, without encoding any; raise VocabularyError."""
         return self._rules.check(labels, thresholds)[0]
 
+    def unknown_labels(self, labels: Iterable[str]) -> list[str]:
+        """Return those of a vocabulary's labels that must be encoded; the others are in the cache."""
+        return self._cache.unknown(list(labels))
+
     def prepare_vocabulary(self, labels: Iterable[str], thresholds: Sequence[float] | None = None) -> Vocabulary:
         """Check and encode labels without using them yet; raise VocabularyError naming what is wrong.
 

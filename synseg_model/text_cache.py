@@ -78,6 +78,10 @@ class TextCache:
                         self._store(key, embedding)
         return np.stack([found[key] for key in keys])
 
+    def unknown(self, labels: Sequence[str]) -> list[str]:
+        """Return the labels that the engine has to embed."""
+        return [label for label in labels if self._find(self._key(label)) is None]
+
     def _encode(self, labels: Sequence[str]) -> np.ndarray:
         """Embed labels: the mean over templates; if normalised, of unit vectors and to unit length again."""
         config = self._engine.config

@@ -19,8 +19,8 @@ from synseg_ros.parameters import NodeSettings
 from synseg_ros.vocabulary_input import Request, VocabularyEncoder
 from synseg_ros.worker import Worker
 
-PROMPTS_AT_ONCE = 8  # encoded while one frame is segmented
-PATIENCE_SECONDS = 1.0  # for a frame to get through meanwhile
+PROMPTS_AT_ONCE = 8  # encoded between two frames, at least
+SHARE_OF_FRAME = 0.5  # of a frame's time, for encoding more than those
 STOP_SECONDS = 0.5  # to wait for each of the three threads when the node ends
 
 
@@ -127,31 +127,57 @@ class Pipeline:
 
     # On the encoder's thread
 
-    def _prepare(self, request: Request) -> tuple[Request, Vocabulary]:
-        labels, thresholds = request
-        self._encode_in_pieces(labels, thresholds)
-        vocabulary = self.segmenter.prepare_vocabulary(labels, thresholds or None)
-        if not thresholds:
-            settings = self._settings()
-            by_label = settings.thresholds_by_label()
-            limits = [
-                by_label.get(label.casefold(), settings.threshold or float(own))
-                for label, own in zip(vocabulary.labels, vocabulary.thresholds, strict=True)
-            ]
-            vocabulary = replace(vocabulary, thresholds=np.array(limits, np.float32))
-        return request, vocabulary
+    def _prepare(self, request: Request) -> tuple[Request, Callable[[], Vocabulary]]:
+        """Return a request with what makes its vocabulary; of unknown labels only the last few are left to encode.
 
-    def _encode_in_pieces(self, labels: Sequence[str], thresholds: Sequence[float]) -> None:
-        """Let the cache embed a few labels at a time, with a frame between: all at once would hold up the cameras."""
-        piece = max(1, PROMPTS_AT_ONCE // len(self.segmenter.engine.config.templates))
-        names = self.segmenter.check_vocabulary(labels, thresholds or None)
-        for start in range(0, len(names) - piece, piece):
-            self.segmenter.prepare_vocabulary(names[start : start + piece])
-            self.worker.let_through(PATIENCE_SECONDS)
+        Those are encoded on the engine's thread: two threads that compute at once on a CPU hold up each other.
+        """
+        labels, thresholds = request
+        unknown = self.segmenter.unknown_labels(self.segmenter.check_vocabulary(labels, thresholds or None))
+        if unknown:
+            self._encode_between_frames(unknown)
+            return request, partial(self._make, request)
+        vocabulary = self._make(request)
+        return request, lambda: vocabulary
+
+    def _encode_between_frames(self, labels: Sequence[str]) -> None:
+        """Let the cache embed a few labels between two frames, as many as take a part of a frame's time; not the last.
+
+        All at once would hold up the cameras.
+        """
+        least = count = max(1, PROMPTS_AT_ONCE // len(self.segmenter.engine.config.templates))
+        start = 0
+        while start + count < len(labels):
+            seconds = self.worker.in_turn(partial(self._seconds_to_embed, labels[start : start + count]))
+            fitting = int(SHARE_OF_FRAME * self.worker.round_seconds / seconds * count)
+            start, count = start + count, min(max(least, fitting), 2 * count)
+
+    def _seconds_to_embed(self, labels: Sequence[str]) -> float:
+        began = time.perf_counter()
+        self.segmenter.prepare_vocabulary(labels)
+        return time.perf_counter() - began
+
+    def _make(self, request: Request) -> Vocabulary:
+        labels, thresholds = request
+        vocabulary = self.segmenter.prepare_vocabulary(labels, thresholds or None)
+        if thresholds:
+            return vocabulary
+        settings = self._settings()
+        by_label = settings.thresholds_by_label()
+        limits = [
+            by_label.get(label.casefold(), settings.threshold or float(own))
+            for label, own in zip(vocabulary.labels, vocabulary.thresholds, strict=True)
+        ]
+        return replace(vocabulary, thresholds=np.array(limits, np.float32))
 
     # On the worker's thread
 
-    def _install(self, request: Request, vocabulary: Vocabulary) -> None:
+    def _install(self, request: Request, make: Callable[[], Vocabulary]) -> None:
+        try:
+            vocabulary = make()
+        except Exception as error:  # whatever an engine throws, the running vocabulary stays
+            self._refuse(error)
+            return
         running = self.active.vocabulary
         if not vocabulary.same_as(running):
             self._version += 1

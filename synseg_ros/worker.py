@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, wait
 from typing import Generic, TypeVar
 
-Frame = TypeVar("Frame")
+Frame, Value = TypeVar("Frame"), TypeVar("Value")
 
 
 class Worker(Generic[Frame]):
@@ -23,8 +25,9 @@ class Worker(Generic[Frame]):
         self._on_error = on_error
         self._slots: dict[str, Frame] = {}
         self._tasks: deque[Callable[[], None]] = deque()
-        self._paused = self._stopping = self._busy = False
-        self._rounds = 0  # of frames that are through
+        self._paused = self._stopping = False
+        self._owing = False  # whether waiting frames come before tasks
+        self.round_seconds = 0.0  # that the last frames took
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="synseg-engine", daemon=True)
 
@@ -52,12 +55,25 @@ class Worker(Generic[Frame]):
             self._tasks.append(task)
             self._changed.notify_all()
 
-    def let_through(self, timeout: float) -> None:
-        """Wait until the frames at hand, or else those that wait, are through; at once where there are none."""
-        with self._changed:
-            goal = self._rounds + 1
-            if self._busy or self._slots:
-                self._changed.wait_for(lambda: self._stopping or self._rounds >= goal, timeout)
+    def in_turn(self, task: Callable[[], Value]) -> Value:
+        """Run a task between two frames and wait for it; return what it returns, raise what it raises.
+
+        Frames that wait go before another task. Raise RuntimeError where the thread ends before.
+        """
+        result: Future[Value] = Future()
+
+        def run() -> None:
+            try:
+                result.set_result(task())
+            except BaseException as error:
+                result.set_exception(error)
+            self._owing = True
+
+        self.between_frames(run)
+        while not wait([result], 0.1).done:
+            if not self._thread.is_alive():
+                raise RuntimeError("the engine's thread has ended")
+        return result.result()
 
     @property
     def paused(self) -> bool:
@@ -96,13 +112,16 @@ class Worker(Generic[Frame]):
             except Exception as error:  # whatever an engine throws, the next frame may succeed
                 self._on_error(error)
             del job  # it holds frames
-            with self._changed:
-                self._rounds += self._busy
-                self._busy = False
-                self._changed.notify_all()
 
     def _next_job(self) -> Callable[[], None]:
-        if self._tasks:
+        if self._tasks and not (self._owing and self._slots):
             return self._tasks.popleft()
-        frames, self._slots, self._busy = self._slots, {}, True
-        return lambda: self._segment(frames)
+        frames, self._slots, self._owing = self._slots, {}, False
+        return lambda: self._segment_in_time(frames)
+
+    def _segment_in_time(self, frames: Mapping[str, Frame]) -> None:
+        began = time.perf_counter()
+        try:
+            self._segment(frames)
+        finally:
+            self.round_seconds = time.perf_counter() - began

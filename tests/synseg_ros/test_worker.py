@@ -111,19 +111,41 @@ def test_stop_ends_the_thread_and_forgets_what_waits(recorder):
     assert len(recorder.seen) <= 2
 
 
-def test_somebody_else_can_wait_until_the_frames_at_hand_are_through(recorder):
-    recorder.worker.let_through(PATIENCE)  # there are none
-    recorder.hold()
-    through = threading.Event()
-
-    def wait():
-        recorder.worker.let_through(PATIENCE)
-        through.set()
-
-    waiter = threading.Thread(target=wait)
-    waiter.start()
-    assert not through.wait(0.05)
+def test_somebody_else_can_have_work_done_between_frames_and_wait_for_it(recorder):
     recorder.gate.set()
-    assert through.wait(PATIENCE)
-    waiter.join()
-    assert recorder.seen == [{"front": "first"}]
+    recorder.worker.start()
+    assert recorder.worker.in_turn(lambda: threading.current_thread().name) == "synseg-engine"
+    with pytest.raises(KeyError, match="cannot"):
+        recorder.worker.in_turn(lambda: {}["cannot"])
+    assert recorder.errors == []
+    recorder.worker.stop()
+    with pytest.raises(RuntimeError, match="has ended"):
+        recorder.worker.in_turn(dict)
+
+
+def test_frames_that_wait_come_before_the_next_of_such_tasks(recorder):
+    order, begun, go_on = [], threading.Event(), threading.Event()
+
+    def first():
+        begun.set()
+        go_on.wait(PATIENCE)
+        order.append("first task")
+
+    recorder.gate.set()
+    recorder.worker.start()
+    waiter = threading.Thread(target=recorder.worker.in_turn, args=[first])
+    waiter.start()
+    assert begun.wait(PATIENCE)
+    recorder.worker.offer("front", "frame")
+    recorder.worker.between_frames(lambda: order.append((*recorder.seen, "second task")))
+    go_on.set()
+    waiter.join(PATIENCE)
+    settle(recorder)
+    assert order == ["first task", ({"front": "frame"}, "second task")]
+
+
+def test_the_worker_says_how_long_the_last_frames_took(recorder):
+    recorder.hold()
+    recorder.gate.set()
+    settle(recorder)
+    assert 0 < recorder.worker.round_seconds < PATIENCE
