@@ -11,12 +11,14 @@ from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import Image
 
 from synseg_model.frames import image_to_rgb
+from synseg_model.memory import keep_freed_memory
 from synseg_ros.conversions import image_from_array
 from synseg_ros.qos import OUTPUT
 
 
 def main() -> None:
     """Echo /camera/image_raw on synseg/camera/echo until interrupted."""
+    keep_freed_memory()
     rclpy.init()
     node = Node("echo")
     publisher = node.create_publisher(Image, "synseg/camera/echo", OUTPUT)

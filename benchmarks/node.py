@@ -3,7 +3,8 @@
 All in one run, with real processes over the middleware in use:
 
 * latency: from a camera's publishing to the masks' arrival, at 30 Hz with an engine that does nothing, beside bare
-  `Segmenter` calls on the same pictures and beside a node that only decodes and publishes again.
+  `Segmenter` calls on the same pictures and beside a node that only decodes and publishes again. Camera and listener
+  deal in serialised messages, as those in C++ do.
 * cameras: four of them, with the same engine; how even are their rates?
 * age: four of them and an engine slower than they are; how old is a frame when its results come, inference apart?
 * vocabulary: how long is the longest gap between frames while 50 unknown labels are taken over, with a real model?
@@ -105,7 +106,8 @@ def cameras(config: NodeBenchmarkConfig) -> dict:
 
 def age(config: NodeBenchmarkConfig) -> dict:
     """Measure how old frames are when their results come, without inference, where that is the bottleneck."""
-    with Robot(["front", "left", "rear", "right"], config.width, config.height, config.rate) as robot:
+    four = ["front", "left", "rear", "right"]
+    with Robot(four, config.width, config.height, config.rate, infos=True) as robot:
         robot.start_node(engine=f"null:{config.slow:g}", labels=list(LABELS))
         _play(robot, config)
         ages = _of_all(robot, robot.ages)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -12,26 +13,40 @@ import numpy as np
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import qos_profile_sensor_data
+from rclpy.serialization import serialize_message
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from synseg_ros.msg import ClassMasks, FrameInfo, Vocabulary, VocabularyStatus
 
+from synseg_model.memory import keep_freed_memory
 from synseg_ros.conversions import image_from_array
 from synseg_ros.demo.plan import ros_arguments
 from synseg_ros.demo.processes import Child, private_domain
 from synseg_ros.qos import EVERY_MESSAGE, LATCHED
 
 PATIENCE = 120.0
+STAMP, STAMP_AT = struct.Struct("<iI"), 4  # of a header, behind four bytes that say how the message is serialised
 
 
 class Robot:
     """Publish frames of noise from several cameras and note when what comes back arrives; for use in a `with`.
 
-    sent and arrived: monotonic seconds by camera and stamp, inference: milliseconds, as the node says.
+    Frames and answers are serialised messages: turning them into Python objects would be work of this process, which
+    cameras and consumers in C++ do not have.
+    sent and arrived: monotonic seconds by camera and stamp, inference: milliseconds, as the node says, where asked for.
     """
 
-    def __init__(self, cameras: Sequence[str], width: int, height: int, rate: float, answer: type = ClassMasks) -> None:
-        self.cameras, self.rate, self._answer = tuple(cameras), rate, answer
+    def __init__(
+        self,
+        cameras: Sequence[str],
+        width: int,
+        height: int,
+        rate: float,
+        answer: type = ClassMasks,
+        infos: bool = False,
+    ) -> None:
+        keep_freed_memory()
+        self.cameras, self.rate, self._answer, self._infos = tuple(cameras), rate, answer, infos
         self.sent: dict[str, dict[int, float]] = {camera: {} for camera in cameras}
         self.arrived: dict[str, dict[int, float]] = {camera: {} for camera in cameras}
         self.inference: dict[str, dict[int, float]] = {camera: {} for camera in cameras}
@@ -53,9 +68,9 @@ class Robot:
             self._publishers[camera] = node.create_publisher(Image, f"/{camera}/image_raw", qos_profile_sensor_data)
             output = "masks" if self._answer is ClassMasks else "echo"
             node.create_subscription(
-                self._answer, f"synseg/{camera}/{output}", self._noting(self.arrived[camera]), EVERY_MESSAGE
+                self._answer, f"synseg/{camera}/{output}", self._noting(self.arrived[camera]), EVERY_MESSAGE, raw=True
             )
-            if self._answer is ClassMasks:
+            if self._infos:
                 node.create_subscription(
                     FrameInfo, f"synseg/{camera}/info", self._noting_inference(self.inference[camera]), EVERY_MESSAGE
                 )
@@ -131,20 +146,30 @@ class Robot:
         return 1e3 * np.diff([moment for moment in self.arrived[camera].values() if moment >= begin])
 
     def _play(self, camera: str, shift: float) -> None:
-        message = image_from_array(self._pixels, "rgb8", Header(frame_id=camera))
+        message = bytearray(serialize_message(image_from_array(self._pixels, "rgb8", Header(frame_id=camera))))
         period = 1 / self.rate
         due = time.monotonic() + shift
         while not self._stopping.wait(max(0.0, due - time.monotonic())):
-            message.header.stamp = self._node.get_clock().now().to_msg()
-            self.sent[camera][_stamp(message)] = time.monotonic()
-            self._publishers[camera].publish(message)
+            now = self._node.get_clock().now().nanoseconds
+            STAMP.pack_into(message, STAMP_AT, *divmod(now, 10**9))
+            serialized = bytes(message)
+            self.sent[camera][now] = time.monotonic()
+            self._publishers[camera].publish(serialized)
             due = max(due, time.monotonic() - period) + period
 
-    def _noting(self, arrived: dict[int, float]) -> Callable[[ClassMasks | Image], None]:
-        return lambda message: arrived.setdefault(_stamp(message), time.monotonic())
+    def _noting(self, arrived: dict[int, float]) -> Callable[[bytes], None]:
+        def note(message: bytes) -> None:
+            seconds, nanoseconds = STAMP.unpack_from(message, STAMP_AT)
+            arrived.setdefault(seconds * 10**9 + nanoseconds, time.monotonic())
+
+        return note
 
     def _noting_inference(self, inference: dict[int, float]) -> Callable[[FrameInfo], None]:
-        return lambda message: inference.setdefault(_stamp(message), message.inference_ms)
+        def note(message: FrameInfo) -> None:
+            stamp = message.header.stamp
+            inference.setdefault(stamp.sec * 10**9 + stamp.nanosec, message.inference_ms)
+
+        return note
 
     def _take_status(self, message: VocabularyStatus) -> None:
         self.status = message
@@ -159,7 +184,3 @@ def percentiles(values: np.ndarray) -> dict[str, float]:
     """Return count, p50 and p99."""
     p50, p99 = np.percentile(values, (50, 99)) if len(values) else (float("nan"), float("nan"))
     return {"count": len(values), "p50": round(float(p50), 2), "p99": round(float(p99), 2)}
-
-
-def _stamp(message: Image | ClassMasks | FrameInfo) -> int:
-    return message.header.stamp.sec * 10**9 + message.header.stamp.nanosec

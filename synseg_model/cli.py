@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from synseg_model import __version__
+from synseg_model.memory import keep_freed_memory
 
 INTERRUPTED = 130  # what shells expect after Ctrl-C
 
@@ -114,6 +115,7 @@ examples:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns 0, 1 for inputs that failed, 2 for errors, 130 for Ctrl-C."""
     parsed = make_parser().parse_args(arguments)
+    keep_freed_memory()
     # Our own lines say what cannot be read; the libraries behind OpenCV would add theirs in their own words.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")

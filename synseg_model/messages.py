@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from synseg_model.frames import image_fields
-from synseg_model.result import Result
+from synseg_model.result import Cutout, Result
 from synseg_model.visualize import colors_of, overlay
 from synseg_model.vocabulary import Vocabulary
 
@@ -64,20 +64,19 @@ class MessageMaker:
             width=width,
             labels=list(result.labels),
             ids=self._ids(result.vocabulary),
-            masks=[self.class_mask(result, index, header) for index in result.present],
+            masks=[self.class_mask(result, cutout, header) for cutout in result.cutouts()],
         )
 
-    def class_mask(self, result: Result, index: int, header: Any) -> Any:
-        """Make the ClassMask of the label at a 0-based index, which must have at least one pixel."""
-        x, y, width, height = result.roi(index)
-        mask = result.mask(index)[y : y + height, x : x + width]
+    def class_mask(self, result: Result, cutout: Cutout, header: Any) -> Any:
+        """Make the ClassMask of one of a Result's cutouts."""
+        x, y, width, height = cutout.roi
         return self._types["ClassMask"](
-            id=result.vocabulary.ids[index],
-            label=result.labels[index],
-            score=result.score(index),
-            area=result.area(index),
+            id=result.vocabulary.ids[cutout.index],
+            label=result.labels[cutout.index],
+            score=cutout.score,
+            area=cutout.area,
             roi=self._types["RegionOfInterest"](x_offset=x, y_offset=y, width=width, height=height, do_rectify=False),
-            mask=self.image(mask.view(np.uint8) * np.uint8(255), "mono8", header),
+            mask=self.image(cutout.mask, "mono8", header),
         )
 
     def label_map(self, result: Result, header: Any) -> Any:

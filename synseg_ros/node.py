@@ -20,6 +20,7 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
 from synseg_model import Segmenter
+from synseg_model.memory import keep_freed_memory
 from synseg_ros.cameras import Camera
 from synseg_ros.conversions import MAKER
 from synseg_ros.diagnostics import memory, pairs, worst
@@ -277,6 +278,7 @@ def spin(node: SynSegNode) -> None:
 
 def main(args: list[str] | None = None) -> int:
     """Run the node until it is interrupted; return 0, or 2 for a model or parameter that cannot work."""
+    keep_freed_memory()
     rclpy.init(args=args)
     node, status = None, 0
     try:

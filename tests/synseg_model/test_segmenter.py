@@ -77,6 +77,22 @@ def test_statistics_describe_the_masks(thresholds):
             assert (result.score(index), result.roi(index)) == (0.0, (0, 0, 0, 0))
 
 
+@pytest.mark.parametrize("thresholds", THRESHOLDS)
+@pytest.mark.parametrize("shape", [(97, 131), (8, 8), (5, 300)])
+def test_cutouts_are_masks_in_their_boxes_with_their_statistics(thresholds, shape):
+    result = Result(make_result(random_maps(), thresholds).vocabulary, random_maps(), shape)
+    fresh = Result(result.vocabulary, result.maps, shape)
+    cutouts = list(fresh.cutouts())
+    assert tuple(cutout.index for cutout in cutouts) == result.present
+    for cutout in cutouts:
+        x, y, w, h = result.roi(cutout.index)
+        np.testing.assert_array_equal(cutout.mask, result.masks[cutout.index][y : y + h, x : x + w] * np.uint8(255))
+        assert (cutout.area, cutout.roi) == (result.masks[cutout.index].sum(), (x, y, w, h))
+        assert cutout.score == pytest.approx(
+            result.activations[cutout.index][result.masks[cutout.index]].mean(), abs=1e-6
+        )
+
+
 def test_outputs_have_the_promised_types_and_ranges():
     result = make_result(random_maps())
     assert result.activations.dtype == result.confidence.dtype == np.float32

@@ -1,0 +1,24 @@
+"""Memory of a process that works on one picture after another."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
+_LARGEST_BLOCK, _KEPT = 2**25, 2**29  # bytes; glibc allows no larger block
+
+
+def keep_freed_memory() -> bool:
+    """Let the C library keep freed memory for the next picture; return True where it does.
+
+    glibc maps blocks of the size of a picture anew each time and gives them back when they are freed. Touching new
+    memory page by page then takes longer than the work on it: a third of the way of a picture of 0.9 MB through rclpy.
+    Other C libraries are left alone.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None:
+        return False
+    return bool(mallopt(_MMAP_THRESHOLD, _LARGEST_BLOCK) and mallopt(_TRIM_THRESHOLD, _KEPT))
