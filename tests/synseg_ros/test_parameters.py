@@ -144,3 +144,8 @@ def test_a_launch_argument_of_another_type_is_refused_by_name(name, text):
     (field,) = (field for field in dataclasses.fields(NodeSettings) if field.name == name)
     with pytest.raises(ValueError, match=f"{name}:={text}"):
         from_text(field, text)
+
+
+def test_only_options_that_are_set_go_to_the_engine():
+    assert NodeSettings().engine_options() == {}
+    assert NodeSettings(precision="bf16", keep_labels=5).engine_options() == {"precision": "bf16", "keep_labels": 5}
