@@ -1,4 +1,4 @@
-"""Vocabulary requests: received from every kind of publisher exactly once, encoded beside the running one."""
+"""Vocabulary requests: received from every kind of publisher exactly once, prepared while the running one serves."""
 
 from __future__ import annotations
 
