@@ -6,7 +6,7 @@ from synseg_model import Result, Vocabulary
 from synseg_model.checkpoints import save_model
 from synseg_model.engines import load_engine
 from synseg_model.engines.torch_engine import choose_device
-from training.datasets.scenes import NOUNS, STUFF, make_scene
+from training.datasets.scenes import BASE_NOUNS, NOUNS, STUFF, make_scene
 
 
 @pytest.fixture
@@ -134,14 +134,17 @@ def test_a_coarse_look_at_tokens_that_are_alike_is_the_full_one(small_network):
     )
 
 
-def test_labels_that_are_in_a_picture_are_kept():
-    scene = make_scene(2_000_000_001, (240, 320))
-    labels = [*NOUNS, *STUFF]
-    shown = {labels.index(segment.noun) for segment, area in zip(scene.segments, scene.areas, strict=True) if area}
-    engine = load_engine("synseg-tiny", "torch", "cpu", keep_labels=15)
-    maps = engine.activations([scene.image], engine.encode_text([f"a {label}" for label in labels]))[0]
-    kept = {index for index, plane in enumerate(maps) if plane.max() > 1e-6}
-    assert shown and shown <= kept
+def test_most_labels_that_are_in_a_picture_are_kept():
+    labels = [*BASE_NOUNS, *STUFF]
+    engine = load_engine("synseg-tiny", "torch", "cpu", keep_labels=12)
+    text = engine.encode_text([f"a {label}" for label in labels])
+    found = []
+    for seed in range(6):
+        scene = make_scene(2_000_000_000 + seed, (240, 320), "base", (1, 5))
+        kept = np.flatnonzero(engine.activations([scene.image], text)[0].max(axis=(1, 2)) > 1e-6)
+        shown = [s.noun for s, area in zip(scene.segments, scene.areas, strict=True) if area > 100]
+        found += [labels.index(noun) in kept for noun in shown]
+    assert len(found) > 15 and np.mean(found) > 0.85
 
 
 def test_no_more_labels_than_are_kept_are_all_decoded(small_model, frames):
