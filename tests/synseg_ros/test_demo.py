@@ -230,3 +230,8 @@ def test_the_shipped_model_finds_most_of_a_scene_before_and_after_the_change(tmp
     (row,) = (line for line in ended.stdout.splitlines() if line.startswith("mIoU"))
     before, after = (float(value) for value in row.split()[-2:])
     assert before >= 55 and after >= 55
+
+
+def test_a_contact_sheet_that_is_no_picture_is_refused_before_anything_starts(tmp_path, capsys):
+    assert main(["--output", str(tmp_path / "sheet")]) == 2
+    assert "sheet: expected a name that ends in .png" in capsys.readouterr().err
