@@ -79,7 +79,7 @@ def export_model(model: str | Path, output: str | Path, precision: str = "fp32")
         (folder / EXPORT_FILE).write_text(export.to_json(), encoding="utf-8")
         export.parity.update(measure_parity(reference, OnnxEngine(folder, "cpu")))
         exact = TorchEngine(model, "cpu", "fp64")
-        export.parity["fp32_rounding"] = measure_parity(exact, reference)["max_difference"]
+        export.parity["fp32_rounding"] = measure_parity(exact, reference)["rms_difference"]
         check_parity(export.parity, precision)
         (folder / EXPORT_FILE).write_text(export.to_json(), encoding="utf-8")
         if output.exists():

@@ -13,13 +13,17 @@ LABELS = ("ball", "red ball", "grass", "sky", "car", "person", "the wall of a ho
 # fp32 differs in the order of its sums alone. fp16 has three decimals: what counts is that masks stay what they are.
 LARGEST_DIFFERENCE = {"fp32": 1e-4, "fp16": 0.2}
 SMALLEST_IOU = {"fp32": 0.999, "fp16": 0.99}
+# A model with steep edges turns the seventh decimal of its features into the fourth of an activation, for torch as for
+# every engine. Which pixel it meets is chance, its root mean square is not: engines lay up to 4 times torch's apart.
+STEEP_DIFFERENCE, STEEP_RATIO = 1e-3, 10
 
 
 def measure_parity(reference: Engine, engine: Engine) -> dict[str, float]:
     """Compare two engines of one model on drawn pictures of three sizes, among them an odd one and a small one.
 
-    Returns the largest and the mean difference of activations, in [0, 1]; the IoU of all masks at the model's
-    threshold, 1 where both have none; and the largest difference of text embeddings, relative to the largest value.
+    Returns the largest, the mean and the root mean square difference of activations, in [0, 1]; the IoU of all masks
+    at the model's threshold, 1 where both have none; and the largest difference of text embeddings, relative to the
+    largest value.
     """
     texts = [_embed(each) for each in (reference, engine)]
     frames = [draw_picture(seed, *size) for seed, size in enumerate([(480, 640), (480, 640), (251, 333), (61, 97)])]
@@ -31,25 +35,27 @@ def measure_parity(reference: Engine, engine: Engine) -> dict[str, float]:
     return {
         "max_difference": float(differences.max()),
         "mean_difference": float(differences.mean()),
+        "rms_difference": float(np.sqrt(np.mean(np.square(differences, dtype=np.float64)))),
         "mask_iou": both / either if either else 1.0,
         "text_difference": float(np.abs(texts[0] - texts[1]).max() / np.abs(texts[0]).max()),
     }
 
 
-def largest_difference(precision: str, rounding: float) -> float:
+def largest_difference(precision: str, rms_difference: float, rounding: float) -> float:
     """Bound the difference of activations in "fp32" or "fp16".
 
-    rounding: how far float32 in torch is from float64 on the same pictures. Two ways of summing in float32 lie up to
-    twice as far from each other: a model with steep edges turns the seventh decimal of its features into the fourth of
-    an activation.
+    rms_difference: root mean square of the differences. rounding: that of float32 from float64, in torch and on the
+    same pictures. fp32 may differ more at single pixels where all pixels together say that it is rounding.
     """
-    return max(LARGEST_DIFFERENCE[precision], 2 * rounding)
+    if precision == "fp32" and rms_difference <= STEEP_RATIO * rounding:
+        return STEEP_DIFFERENCE
+    return LARGEST_DIFFERENCE[precision]
 
 
 def check_parity(parity: dict[str, float], precision: str) -> None:
     """Raise ModelError where a parity report is worse than its precision, "fp32" or "fp16", allows."""
     bounds = {
-        "max_difference": largest_difference(precision, parity["fp32_rounding"]),
+        "max_difference": largest_difference(precision, parity["rms_difference"], parity["fp32_rounding"]),
         "text_difference": LARGEST_DIFFERENCE["fp32"],
     }
     problems = [
