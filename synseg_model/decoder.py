@@ -46,7 +46,7 @@ class DecoderBlock(nn.Module):
         q, k, v = self.qkv(x).view(batch, tokens, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
         attended = attend(q, k, v).transpose(1, 2).reshape(batch, tokens, width)
         x = self.norm1(x + self.out(attended))
-        return self.norm2(x + self.down(F.relu(self.up(x))))
+        return self.norm2(x + self.down(F.relu(self.up(x), inplace=True)))
 
 
 class PatchTransposed(nn.ConvTranspose2d):
