@@ -16,8 +16,9 @@ export SYNSEG_DEMO_LABELS := $(value LABELS)
 help:  ## List the targets
 	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
 	@echo
-	@echo 'PYTHON=python3.12 uses another Python; SYNSEG_VENV=FOLDER puts the environment elsewhere than .venv;'
-	@echo 'SYNSEG_ROS_DISTRO=jazzy installs Jazzy instead of Kilted where no ROS 2 is sourced.'
+	@echo 'PYTHON=python3.12 uses another Python; SYNSEG_VENV=FOLDER makes an environment beside .venv;'
+	@echo 'SYNSEG_ROS_DISTRO=jazzy installs Jazzy instead of Kilted where no ROS 2 is sourced;'
+	@echo 'SYNSEG_EXTRAS=onnx installs only what a robot needs that runs an exported model: no torch.'
 
 env:  ## Create the environment (.venv) and build the messages
 	@$(BOOTSTRAP)
@@ -27,9 +28,9 @@ demo: env  ## Camera, node and masks; INPUT=video.mp4|folder|/dev/video0 LABELS=
 	  $${SYNSEG_DEMO_INPUT:+--input "$$SYNSEG_DEMO_INPUT"} \
 	  $${SYNSEG_DEMO_LABELS:+--labels "$$SYNSEG_DEMO_LABELS"}
 
-test: env  ## Lint and run all tests
+test: env  ## Lint and run all tests; TESTS="tests/synseg_ros -k faults" for some
 	@$(WITH_ENV) ruff check .
-	@$(WITH_ENV) python -m pytest
+	@$(WITH_ENV) python -m pytest $(TESTS)
 
 clean:  ## Remove what was built, keep the environment
 	rm -rf build install log dist *.egg-info .pytest_cache .ruff_cache

@@ -13,6 +13,8 @@ ROOT = Path(__file__).resolve().parents[2]
 VENV = ROOT / Path(os.environ.get("SYNSEG_VENV") or ".venv").expanduser()
 PYTHON = VENV / "bin" / "python"
 STAMPS = VENV / "synseg-stamps"
+# Where colcon builds, as `scripts/with_env` has it: an environment beside the usual one has messages of its own.
+WORKSPACE = ROOT if VENV == ROOT / ".venv" else VENV / "workspace"
 LOGS = ROOT / "log"
 
 # Signs in pip's output that the network failed rather than the request.

@@ -18,9 +18,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from machine import IDENTITY, identity, stamped_identity
-from process import LOGS, PYTHON, ROOT, STAMPS, VENV, environment, run, run_pip
+from process import LOGS, PYTHON, ROOT, STAMPS, VENV, WORKSPACE, environment, run, run_pip
 
 CONSTRAINTS = ROOT / "scripts" / "constraints.txt"
+EXTRAS = os.environ.get("SYNSEG_EXTRAS") or "dev"  # of pyproject.toml; "onnx" is what a robot needs, without torch
 BUILD_TOOLS = ("colcon-common-extensions", "cmake", "empy", "catkin-pkg")
 
 
@@ -62,16 +63,18 @@ def plan(ros: dict[str, str]) -> list[Step]:
         venv.key,
         _read(CONSTRAINTS, *wheels),
     )
+    everything = "Install torch, open_clip and the other libraries (2 to 5 minutes, 6 GB)"
     libraries = Step(
-        "Install torch, open_clip and the other libraries (2 to 5 minutes, 6 GB)",
+        everything if EXTRAS == "dev" else f"Install the libraries of {EXTRAS}",
         STAMPS / "libraries",
-        lambda: run_pip("libraries", "--no-build-isolation", "--editable", ".[dev]"),
+        lambda: run_pip("libraries", "--no-build-isolation", "--editable", f".[{EXTRAS}]"),
         tools.key,
+        EXTRAS,
         _read(ROOT / "pyproject.toml", ROOT / "setup.py"),
     )
     messages = Step(
         "Build the messages with colcon (about 15 s)",
-        ROOT / "install" / "synseg-stamp",
+        WORKSPACE / "install" / "synseg-stamp",
         lambda: build_messages(venv.key),
         libraries.key,
         _read(ROOT / "CMakeLists.txt", ROOT / "package.xml", *sorted((ROOT / "msg").glob("*.msg"))),
@@ -125,14 +128,16 @@ def fix_include_paths() -> None:
 
 
 def build_messages(venv_key: str) -> None:
-    """Build msg/ with colcon into install/, and try what was built."""
-    made_for = ROOT / "build" / "synseg-made-for"
+    """Build msg/ with colcon into the workspace's install/, and try what was built."""
+    build, install = WORKSPACE / "build", WORKSPACE / "install"
+    made_for = build / "synseg-made-for"
     if not made_for.is_file() or made_for.read_text() != venv_key:
-        for folder in ("build", "install"):  # CMake's cache names the environment it was configured with
-            shutil.rmtree(ROOT / folder, ignore_errors=True)
-        made_for.parent.mkdir()
+        for folder in (build, install):  # CMake's cache names the environment it was configured with
+            shutil.rmtree(folder, ignore_errors=True)
+        build.mkdir(parents=True)
         made_for.write_text(venv_key)
     command = [PYTHON, "-m", "colcon", "--log-base", LOGS, "build", "--base-paths", ROOT, "--symlink-install"]
+    command += ["--build-base", build, "--install-base", install]
     command += ["--event-handlers", "console_direct+", "--packages-select", "synseg_ros"]
     command += ["--cmake-args", "-DBUILD_TESTING=OFF", f"-DPython3_EXECUTABLE={PYTHON}"]
     prefixes = {
@@ -140,8 +145,9 @@ def build_messages(venv_key: str) -> None:
         for name in ("CMAKE_PREFIX_PATH", "AMENT_PREFIX_PATH")
     }
     run("messages", command, **prefixes)
-    attempt = "import cv2, open_clip, rclpy, torch; from synseg_ros.msg import ClassMasks; ClassMasks()"
-    run("check", [ROOT / "scripts" / "with_env", "python", "-c", attempt])
+    attempt = "import cv2, rclpy; from synseg_ros.msg import ClassMasks; ClassMasks()"
+    network = "; import open_clip, torch" if EXTRAS == "dev" else ""
+    run("check", [ROOT / "scripts" / "with_env", "python", "-c", attempt + network])
 
 
 def _installed_files() -> list[str]:

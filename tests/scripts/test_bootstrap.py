@@ -113,6 +113,21 @@ def test_sourced_ros_keeps_its_numpy(module, tmp_path):
     assert any(line.startswith("torch==") for line in lines)
 
 
+def test_an_environment_beside_the_usual_one_has_messages_of_its_own(module, tmp_path, monkeypatch):
+    steps = module("steps").plan({"distro": "jazzy", "from": "wheels", "prefix": ""})
+    assert {step.stamp.relative_to(tmp_path / "venv").parts[0] for step in steps} == {"synseg-stamps", "workspace"}
+
+
+def test_extras_choose_the_libraries_and_nothing_before_them(module, monkeypatch):
+    steps = module("steps")
+    ros = {"distro": "kilted", "from": "wheels", "prefix": ""}
+    everything = [step.key for step in steps.plan(ros)]
+    monkeypatch.setattr(steps, "EXTRAS", "onnx")
+    assert [a == b for a, b in zip(everything, (step.key for step in steps.plan(ros)), strict=True)] == [
+        True, True, False, False,
+    ]  # fmt: skip
+
+
 def test_failed_command_is_reported_with_its_reason_and_last_lines(module, tmp_path, monkeypatch):
     process = module("process")
     monkeypatch.setattr(process, "LOGS", tmp_path)

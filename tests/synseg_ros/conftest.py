@@ -113,7 +113,7 @@ def troubled(stripe_engine):
 @pytest.fixture(scope="session")
 def random_model(tmp_path_factory):
     """A folder with a small model of random weights, which finds everything a little everywhere."""
-    import torch
+    torch = pytest.importorskip("torch")
 
     from synseg_model.checkpoints import save_model
     from synseg_model.config import DecoderConfig, EncoderConfig, ImageConfig, ModelConfig
