@@ -30,6 +30,8 @@ CONTENDERS = {
     "torch, half, CUDA graph": ("torch", "graph"),
     "onnxruntime": ("onnxruntime", "fp32"),
     "onnxruntime, fp16": ("onnxruntime", "fp16"),
+    "openvino": ("openvino", "fp32"),
+    "openvino, bf16": ("openvino", "bf16"),
     "tensorrt, fp16": ("tensorrt", "fp16"),
 }
 
@@ -85,6 +87,8 @@ class Ours:
             half = "bf16" if device == "cpu" else "fp16"
             options = {"precision": "fp32" if precision == "fp32" else half, "cuda_graphs": precision == "graph"}
             self._engine = load_engine(folder / "model", engine, device, **options)
+        elif engine == "openvino":
+            self._engine = load_engine(folder / "fp32", engine, device, precision=precision)
         else:
             self._engine = load_engine(folder / precision, engine, device)
         self._segmenter = Segmenter(self._engine)

@@ -37,6 +37,7 @@ def main(model: str, engine: str, device: str, labels: int) -> dict:
         modules = {
             "torch": "torch_engine",
             "onnxruntime": "onnx_engine",
+            "openvino": "openvino_engine",
             "tensorrt": "tensorrt_engine",
         }
         __import__(f"synseg_model.engines.{modules[engine]}")
@@ -53,7 +54,7 @@ def main(model: str, engine: str, device: str, labels: int) -> dict:
         # What happens between two frames, as the node prepares vocabularies on another thread.
         result["swap_s"] = min(timed(lambda: segmenter.use(vocabulary)) for _ in range(5))
         result["peak_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        result["imports"] = [name for name in ("torch", "open_clip", "onnxruntime", "tensorrt") if name in sys.modules]
+        result["imports"] = [name for name in ("torch", "open_clip", *modules) if name in sys.modules]
         return result
 
 

@@ -45,7 +45,7 @@ class EnginesBenchmark:
     """
 
     device: str = "cpu"
-    engines: tuple[str, ...] = ("torch", "onnxruntime", "tensorrt")
+    engines: tuple[str, ...] = ("torch", "onnxruntime", "openvino", "tensorrt")
     model: str = "ViT-B-16-quickgelu@352"
     labels: int = 20
     many: tuple[int, ...] = (171, 1203)

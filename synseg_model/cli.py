@@ -288,12 +288,15 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="a shipped model, a model folder, an exported folder, or a CLIPSeg id (default: %(default)s)",
     )
-    parser.add_argument("--engine", default="auto", help="auto, torch, onnxruntime or tensorrt (default: %(default)s)")
+    parser.add_argument(
+        "--engine", default="auto", help="auto, torch, onnxruntime, openvino or tensorrt (default: %(default)s)"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
     parser.add_argument(
         "--precision",
         choices=("fp32", "bf16", "fp16"),
-        help="of the torch engine (default: fp16 on a GPU, fp32 on the CPU; bf16 is faster on CPUs that have it)",
+        help="of the engines torch and openvino (default: fp16 on a GPU, fp32 on the CPU; bf16 is faster on CPUs that "
+        "have it)",
     )
     parser.add_argument(
         "--keep-labels",
@@ -337,6 +340,8 @@ def _remedy(module: str) -> str:
         return "exporting needs: pip install 'synseg[export]'"
     if module in ("tensorrt", "tensorrt_rtx", "filelock") or module.startswith("pycuda"):
         return "the tensorrt engine needs: pip install 'synseg[tensorrt]'"
+    if module == "openvino":
+        return "the openvino engine needs: pip install 'synseg[openvino]'"
     if module in ("onnxruntime", "tokenizers", "ftfy"):
         return "the onnxruntime engine needs: pip install 'synseg[onnx]'"
     if module.partition(".")[0] == "rosbags":

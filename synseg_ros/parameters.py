@@ -54,8 +54,8 @@ class NodeSettings:
     device: str = option("auto", "Where the network is run: 'auto', 'cpu' or 'cuda:0'.")
     precision: str = option(
         "auto",
-        "Numbers that the engine torch computes with; 'auto': fp16 on a GPU, fp32 on the CPU. 'bf16' is nearly twice "
-        "as fast on CPUs that have it (AVX512-BF16, AMX).",
+        "Numbers that the engines torch and openvino compute with; 'auto': fp16 on a GPU, fp32 on the CPU. 'bf16' is "
+        "nearly twice as fast on CPUs that have it (AVX512-BF16, AMX).",
         choices=("auto", "fp32", "bf16", "fp16"),
     )
     keep_labels: int = option(

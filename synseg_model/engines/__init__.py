@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import sys
 from collections.abc import Sequence
@@ -18,14 +19,16 @@ from synseg_model.result import DeviceMaps
 
 logger = logging.getLogger(__name__)
 
-ENGINES = ("auto", "torch", "onnxruntime", "tensorrt")
+ENGINES = ("auto", "torch", "onnxruntime", "openvino", "tensorrt")
+# Options of load_engine that are the engine's own; torch takes all of them.
+OPTIONS = {"onnxruntime": {"keep_labels"}, "openvino": {"keep_labels", "precision"}, "tensorrt": set()}
 
 
 class Engine(Protocol):
     """What the Segmenter asks of an engine.
 
-    name: "torch", "onnxruntime" or "tensorrt". device: "cpu" or "cuda:0". fingerprint: hex digest of the weights, part
-    of cache keys.
+    name: one of ENGINES but "auto". device: "cpu" or "cuda:0". fingerprint: hex digest of the weights, part of cache
+    keys.
     """
 
     name: str
@@ -61,12 +64,13 @@ def load_engine(
 ) -> Engine:
     """Load a model into the engine asked for.
 
-    engine: "auto" (the best that is there for this model), "torch" for a model's weights, "onnxruntime" and "tensorrt"
-    for an exported folder; "null" or "null:MILLISECONDS" for no network, whatever the model (see null_engine.py).
+    engine: "auto" (the best that is there for this model), "torch" for a model's weights, "onnxruntime", "openvino" and
+    "tensorrt" for an exported folder; "null" or "null:MILLISECONDS" for no network, whatever the model (see
+    null_engine.py).
     device: "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:N".
     build_beside: where TensorRT's engines are still to be built, do not wait for that: return an `UpgradingEngine`
     that runs on onnxruntime meanwhile, to be started and stopped by whoever asked for it.
-    options: keep_labels, of torch and onnxruntime; precision and cuda_graphs, of torch. See `TorchEngine`.
+    options: keep_labels, not of tensorrt; precision, of torch and openvino; cuda_graphs, of torch. See `TorchEngine`.
     Raise ValueError for an unknown engine, device or option, ModelError for a model that cannot be loaded.
     """
     if engine.partition(":")[0] == "null":
@@ -83,7 +87,7 @@ def load_engine(
         if exported:
             raise ModelError(
                 f"model {str(model)!r} is an exported folder, which has no weights for torch: choose engine auto, "
-                "onnxruntime or tensorrt, or name the model that it was exported from"
+                "onnxruntime, openvino or tensorrt, or name the model that it was exported from"
             )
         from synseg_model.engines.torch_engine import TorchEngine
 
@@ -92,11 +96,15 @@ def load_engine(
         raise ModelError(
             f"model {str(model)!r} is not exported, as {engine} needs it: synseg export {model} --output DIR"
         )
-    foreign = sorted(set(options) - ({"keep_labels"} if engine == "onnxruntime" else set()))
+    foreign = sorted(set(options) - OPTIONS[engine])
     if foreign:
         raise ValueError(f"{', '.join(foreign)}: the engine {engine} has no such option, the engine torch has")
     if engine == "tensorrt":
         return _load_tensorrt(model, device, build_beside)
+    if engine == "openvino":
+        from synseg_model.engines.openvino_engine import OpenVinoEngine
+
+        return OpenVinoEngine(model, device, **options)
     from synseg_model.engines.onnx_engine import OnnxEngine
 
     return OnnxEngine(model, device, **options)
@@ -126,7 +134,7 @@ def _load_tensorrt(folder: str | Path, device: str, build_beside: bool) -> Engin
 def _load_best(
     model: str | Path, exported: bool, device: str, build_beside: bool, options: dict[str, object]
 ) -> Engine:
-    """Load a model into torch; an exported folder into TensorRT, or into onnxruntime where that cannot run it."""
+    """Load a model into torch; an exported folder into TensorRT, or into what is the fastest without it."""
     if not exported:
         logger.info("engine torch, because %s is not exported", model)
         return load_engine(model, "torch", device, **options)
@@ -139,5 +147,22 @@ def _load_best(
         else:
             logger.info("engine tensorrt, because %s is an exported folder and TensorRT is here", model)
             return engine
-    logger.info("engine onnxruntime, because %s is an exported folder and, for tensorrt, %s", model, lacks)
-    return load_engine(model, "onnxruntime", device, **options)
+    # On a CPU, OpenVINO takes half the time of onnxruntime.
+    name = "openvino" if _has_openvino() and not _onnxruntime_takes_gpu(device) else "onnxruntime"
+    logger.info("engine %s, because %s is an exported folder and, for tensorrt, %s", name, model, lacks)
+    return load_engine(model, name, device, **options)
+
+
+def _has_openvino() -> bool:
+    return importlib.util.find_spec("openvino") is not None
+
+
+def _onnxruntime_takes_gpu(device: str) -> bool:
+    """Tell whether onnxruntime would run on a GPU; where one is named it must, or say what it lacks."""
+    if device != "auto":
+        return device != "cpu"
+    if not importlib.util.find_spec("onnxruntime"):
+        return False
+    from synseg_model.engines.onnx_engine import choose_device
+
+    return choose_device(device) != "cpu"

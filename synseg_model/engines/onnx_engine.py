@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +13,8 @@ import onnxruntime as ort
 
 from synseg_model.config import DECODER_MEMORY, ModelError
 from synseg_model.engines.exported_engine import ExportedEngine
-from synseg_model.exported import GPU_GRAPHS, TEXT_ENCODER, TOKENIZER, Export
-from synseg_model.tokenizer import Tokenizer
+from synseg_model.engines.text_encoder import TextEncoder
+from synseg_model.exported import GPU_GRAPHS, TEXT_ENCODER, Export
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +47,7 @@ class OnnxEngine(ExportedEngine[OnnxArray]):
                     raise ValueError(f"device {device!r}: onnxruntime cannot use it (CUDA or cuDNN is missing)")
                 logger.warning("onnxruntime cannot use the GPU (CUDA or cuDNN is missing): running on the CPU")
                 self.device = "cpu"
-        self._text = TextEncoder(folder, self._export, self.config.context_length, self.device)
+        self._text = make_text_encoder(folder, self._export, self.config.context_length, self.device)
 
     def run(self, graph: str, inputs: dict[str, np.ndarray | OnnxArray]) -> dict[str, OnnxArray]:
         session, place = self._sessions[graph], _place(self.device)
@@ -80,22 +79,10 @@ class OnnxEngine(ExportedEngine[OnnxArray]):
         return OnnxArray(array.value, (1, stop - start, height, width), (row * labels + start) * height * width)
 
 
-class TextEncoder:
-    """An exported folder's tokenizer and text tower; the same for every engine that runs such folders."""
-
-    def __init__(self, folder: Path, export: Export, context_length: int, device: str = "cpu") -> None:
-        self._tokenizer = Tokenizer(export.check_file(folder, TOKENIZER).read_bytes(), context_length)
-        self._session = _session(export.check_file(folder, TEXT_ENCODER), device)
-
-    def count_tokens(self, text: str) -> int:
-        return self._tokenizer.count_tokens(text)
-
-    def encode_text(self, prompts: Sequence[str]) -> np.ndarray:
-        parts = [
-            self._session.run(None, {"tokens": self._tokenizer.tokenize(prompts[start : start + 64])})[0]
-            for start in range(0, len(prompts), 64)
-        ]
-        return np.concatenate(parts)
+def make_text_encoder(folder: Path, export: Export, context_length: int, device: str = "cpu") -> TextEncoder:
+    """Have onnxruntime run an exported folder's text tower."""
+    session = _session(export.check_file(folder, TEXT_ENCODER), device)
+    return TextEncoder(folder, export, context_length, lambda tokens: session.run(None, {"tokens": tokens})[0])
 
 
 def choose_device(device: str) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 from synseg_model.config import ModelError
 from synseg_model.engines.engine_cache import EngineCache
 from synseg_model.engines.exported_engine import ExportedEngine
-from synseg_model.engines.onnx_engine import TextEncoder
+from synseg_model.engines.onnx_engine import make_text_encoder
 from synseg_model.engines.tensorrt_build import Plans, Profile
 from synseg_model.engines.tensorrt_flavour import device_index, load_flavour
 from synseg_model.engines.tensorrt_runner import CudaDevice, DeviceArray, Runner
@@ -53,7 +53,7 @@ class TensorRtEngine(ExportedEngine[DeviceArray]):
         super().__init__(folder, decoder_memory)
         self._profile = profile or Profile()
         self.most_frames, self.most_labels = self._profile.cameras, self._profile.labels
-        self._text = TextEncoder(self.folder, self._export, self.config.context_length)
+        self._text = make_text_encoder(self.folder, self._export, self.config.context_length)
         index = device_index(device)
         self.device = f"cuda:{index}"
         self._lock = threading.Lock()  # an execution context serves one thread at a time

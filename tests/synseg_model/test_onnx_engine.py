@@ -34,7 +34,7 @@ def test_a_picture_is_segmented_without_torch(exported_small):
 import sys
 import numpy as np
 from synseg_model import Segmenter
-segmenter = Segmenter.load({str(exported_small)!r}, device="cpu")
+segmenter = Segmenter.load({str(exported_small)!r}, "onnxruntime", "cpu")
 segmenter.set_vocabulary(["red ball", "grass"])
 assert segmenter.segment(np.zeros((48, 64, 3), np.uint8)).label_map.shape == (48, 64)
 print(*sys.modules)
@@ -47,12 +47,12 @@ print(*sys.modules)
 
 def test_a_segmenter_gives_the_label_map_that_torch_gives(tmp_path, exported_small, small_model):
     picture, label_maps = draw_picture(0, 131, 77), []
-    for model in (small_model, exported_small):
-        segmenter = Segmenter.load(model, device="cpu", cache_dir=tmp_path / "cache")
+    for model, name in ((small_model, "torch"), (exported_small, "onnxruntime"), (exported_small, "openvino")):
+        segmenter = Segmenter.load(model, name, "cpu", cache_dir=tmp_path / "cache")
         segmenter.set_vocabulary(["red ball", "grass"], [0.0, 0.0])
         label_maps.append(segmenter.segment(picture).label_map)
-    assert (label_maps[0] == label_maps[1]).mean() > 0.999
-    assert len(list((tmp_path / "cache" / "text").iterdir())) == 2, "both engines share their text embeddings"
+    assert all((label_maps[0] == other).mean() > 0.999 for other in label_maps[1:])
+    assert len(list((tmp_path / "cache" / "text").iterdir())) == 2, "engines share their text embeddings"
 
 
 def test_batch_of_mixed_sizes_equals_single_calls_in_order(engine):
@@ -83,8 +83,9 @@ def test_1203_labels_are_decoded_in_chunks_within_the_memory_budget(exported_sma
     np.testing.assert_allclose(maps[1], whole[1], atol=1e-5)
 
 
-def test_auto_takes_what_is_there_and_says_why(exported_small, small_model, caplog):
+def test_auto_takes_what_is_there_and_says_why(exported_small, small_model, monkeypatch, caplog):
     caplog.set_level(logging.INFO, "synseg_model")
+    monkeypatch.setattr("synseg_model.engines._has_openvino", lambda: False)
     assert load_engine(exported_small, "auto", "cpu").name == "onnxruntime"
     assert load_engine(small_model, "auto", "cpu").name == "torch"
     said = [record.getMessage() for record in caplog.records if "because" in record.getMessage()]
@@ -129,16 +130,17 @@ def test_a_single_wrong_byte_is_found(damaged, name):
     data[len(data) // 2] ^= 1
     (damaged / name).write_bytes(data)
     with pytest.raises(ModelError, match=f"{name} is damaged or of another export"):
-        load_engine(damaged, device="cpu")
+        load_engine(damaged, "onnxruntime", "cpu")
 
 
-def test_a_graph_that_onnxruntime_cannot_read_is_named_in_one_line(damaged):
+@pytest.mark.parametrize(("engine", "title"), [("onnxruntime", "onnxruntime"), ("openvino", "OpenVINO")])
+def test_a_graph_that_cannot_be_read_is_named_in_one_line(damaged, engine, title):
     (damaged / IMAGE_ENCODER).write_bytes(b"no graph")
     export = json.loads((damaged / "export.json").read_text())
     export["files"][IMAGE_ENCODER] = [8, hashlib.sha256(b"no graph").hexdigest()]
     (damaged / "export.json").write_text(json.dumps(export))
-    with pytest.raises(ModelError, match=f"cannot run .*{IMAGE_ENCODER}") as caught:
-        load_engine(damaged, device="cpu")
+    with pytest.raises(ModelError, match=f"{title} .* cannot run .*{IMAGE_ENCODER}") as caught:
+        load_engine(damaged, engine, "cpu")
     assert "\n" not in str(caught.value)
 
 

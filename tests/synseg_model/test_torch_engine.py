@@ -14,7 +14,7 @@ def engine(tmp_path, small_network, small_config):
     return load_engine(save_model(tmp_path / "model", small_network, small_config), "torch", "cpu")
 
 
-@pytest.fixture(params=["torch", "onnxruntime"])
+@pytest.fixture(params=["torch", "onnxruntime", "openvino"])
 def engines_of(request, small_model, exported_small):
     model = small_model if request.param == "torch" else exported_small
     return lambda kept: load_engine(model, request.param, "cpu", keep_labels=kept)
@@ -105,18 +105,21 @@ def test_labels_that_are_not_kept_are_skipped_and_the_others_unchanged(engines_o
 def test_all_engines_keep_the_labels_that_are_most_active_at_a_quarter_of_the_tokens(
     small_model, exported_small, frames, small_network
 ):
-    engines = [load_engine(model, "auto", "cpu", keep_labels=3) for model in (small_model, exported_small)]
-    assert [engine.name for engine in engines] == ["torch", "onnxruntime"]
+    names = ("torch", "onnxruntime", "openvino")
+    models = (small_model, exported_small, exported_small)
+    engines = [load_engine(model, name, "cpu", keep_labels=3) for name, model in zip(names, models, strict=True)]
     text = engines[0].encode_text([f"thing {i}" for i in range(12)])
     size = engines[0].config.image.input_size(*frames[1].shape[:2], small_network.encoder.patch)
     grid = tuple(side // small_network.encoder.patch for side in size)
     assert any(side % 2 for side in grid)
     for frame in frames:
         maps = [engine.activations([frame], text)[0] for engine in engines]
-        np.testing.assert_allclose(*maps, atol=1e-4)
+        for other in maps[1:]:
+            np.testing.assert_allclose(maps[0], other, atol=1e-4)
         assert (maps[0].max(axis=(1, 2)) > 1e-6).sum() == 3
-    together = engines[1].activations(frames, text)
-    np.testing.assert_allclose(together[1], engines[1].activations(frames[1:2], text)[0], atol=1e-5)
+    for engine in engines[1:]:
+        together = engine.activations(frames, text)
+        np.testing.assert_allclose(together[1], engine.activations(frames[1:2], text)[0], atol=1e-5)
 
 
 @torch.no_grad()
@@ -155,8 +158,10 @@ def test_no_more_labels_than_are_kept_are_all_decoded(small_model, frames):
 
 
 def test_options_that_an_engine_does_not_have_are_refused(small_model, exported_small):
-    with pytest.raises(ValueError, match="cuda_graphs: the engine onnxruntime has no such option"):
-        load_engine(exported_small, "auto", "cpu", keep_labels=3, cuda_graphs=True)
+    with pytest.raises(ValueError, match="cuda_graphs, precision: the engine onnxruntime has no such option"):
+        load_engine(exported_small, "onnxruntime", "cpu", keep_labels=3, cuda_graphs=True, precision="bf16")
+    with pytest.raises(ValueError, match="cuda_graphs: the engine openvino has no such option"):
+        load_engine(exported_small, "openvino", "cpu", keep_labels=3, cuda_graphs=True, precision="fp32")
     with pytest.raises(ValueError, match="keep_labels: the engine tensorrt has no such option"):
         load_engine(exported_small, "tensorrt", "cpu", keep_labels=3)
     for model in (small_model, exported_small):

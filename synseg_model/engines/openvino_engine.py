@@ -1,0 +1,128 @@
+"""The network run by OpenVINO from an exported folder, on a CPU, where it is the fastest. Needs no torch."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import openvino
+
+from synseg_model.config import DECODER_MEMORY, ModelError
+from synseg_model.engines.exported_engine import ExportedEngine
+from synseg_model.engines.preprocess import resize_frame
+from synseg_model.engines.text_encoder import TextEncoder
+from synseg_model.exported import DECODER, IMAGE_ENCODER, TEXT_ENCODER
+
+PRECISIONS = {"auto": "f32", "fp32": "f32", "bf16": "bf16"}
+
+
+class OpenVinoEngine(ExportedEngine[np.ndarray]):
+    """Run an exported folder's graphs with OpenVINO.
+
+    precision: of matrix products, "fp32", "bf16", or "auto" for fp32: masks should not depend on the CPU. Text is
+    embedded in fp32 always.
+    Raise ValueError for another device than a CPU, and for a precision that it does not have or the CPU has not.
+    """
+
+    name, device = "openvino", "cpu"
+
+    def __init__(
+        self,
+        folder: str | Path,
+        device: str = "auto",
+        precision: str = "auto",
+        keep_labels: int = 0,
+        decoder_memory: int = DECODER_MEMORY,
+    ) -> None:
+        if device not in ("auto", "cpu"):
+            raise ValueError(f"device {device!r}: the openvino engine runs on the CPU; choose auto or cpu")
+        super().__init__(folder, decoder_memory, keep_labels)
+        image = self.config.image
+        self._mean, self._std = (255 * np.array(v, np.float32)[:, None, None] for v in (image.mean, image.std))
+        core = openvino.Core()
+        chosen = choose_precision(precision, core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
+        self._graphs = {
+            IMAGE_ENCODER: _Graph(core, _behind_resizing(self._read(core, IMAGE_ENCODER)), chosen),
+            DECODER: _Graph(core, self._read(core, DECODER), chosen),
+        }
+        text = _Graph(core, self._read(core, TEXT_ENCODER), "f32")
+        self._text = TextEncoder(
+            self.folder,
+            self._export,
+            self.config.context_length,
+            lambda tokens: text.run({"tokens": tokens})["embeddings"],
+        )
+
+    def run(self, graph: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return self._graphs[graph].run(inputs)
+
+    def keep(self, array: np.ndarray) -> np.ndarray:
+        return array
+
+    def download(self, array: np.ndarray) -> np.ndarray:
+        return array
+
+    def part(self, array: np.ndarray, row: int, start: int, stop: int) -> np.ndarray:
+        return array[row : row + 1, start:stop]
+
+    def _encode(self, frames: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+        patch = self._export.patch
+        pixels = np.stack([resize_frame(frame, self.config.image, patch).transpose(2, 0, 1) for frame in frames])
+        pixels -= self._mean
+        pixels /= self._std
+        positions = self._positions_of(pixels.shape[2] // patch, pixels.shape[3] // patch)
+        return self.run(IMAGE_ENCODER, {"pixels": pixels, "positions": positions})
+
+    def _read(self, core: openvino.Core, name: str) -> openvino.Model:
+        path = self._export.check_file(self.folder, name)
+        try:
+            return core.read_model(str(path))
+        except RuntimeError as error:
+            reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+            raise ModelError(f"OpenVINO {openvino.__version__} cannot run {path}: {reason}") from None
+
+
+class _Graph:
+    """A compiled graph and its one request, which keeps what it has prepared for the sizes that it met."""
+
+    def __init__(self, core: openvino.Core, model: openvino.Model, precision: str) -> None:
+        settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision}
+        self._request = core.compile_model(model, "CPU", settings).create_infer_request()
+        self._lock = threading.Lock()
+
+    def run(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Return copies of the outputs; threads take turns."""
+        with self._lock:
+            found = self._request.infer(inputs, share_inputs=True)
+        return {port.any_name: array for port, array in found.items()}
+
+
+def choose_precision(precision: str, capabilities: Sequence[str]) -> str:
+    """Turn "auto", "fp32" or "bf16" into what OpenVINO calls it; raise ValueError for all else.
+
+    capabilities: those that OpenVINO sees in the CPU.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision {precision!r}: the openvino engine has {', '.join(PRECISIONS)}")
+    if precision == "bf16" and "BF16" not in capabilities:
+        raise ValueError("precision 'bf16': this CPU has neither AVX512-BF16 nor AMX; choose fp32 or auto")
+    return PRECISIONS[precision]
+
+
+def _behind_resizing(encoder: openvino.Model) -> openvino.Model:
+    """Cut what resizes and normalises frames off an image encoder; "pixels" (B,3,H,W) take the place of "frames".
+
+    In bf16, OpenVINO would weigh pixels by places in the picture that have eight bits.
+    """
+    patches = next(node for node in encoder.get_ordered_ops() if node.get_type_name() == "Convolution")
+    pixels = openvino.opset13.parameter([-1, 3, -1, -1], np.float32, name="pixels")
+    pixels.output(0).set_names({"pixels"})
+    typed = openvino.opset13.convert(pixels, patches.input(0).get_element_type().to_string())  # f16 in a half graph
+    patches.input(0).replace_source_output(typed.output(0))
+    for reader in encoder.input("frames").get_target_inputs():
+        if reader.get_node().get_type_name() == "ShapeOf":  # whose only use behind resizing is the batch
+            reader.replace_source_output(pixels.output(0))
+    positions = encoder.input("positions").get_node()
+    return openvino.Model(encoder.get_results(), [pixels, positions], "image_encoder")
