@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
-from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, Shutdown
+from launch import LaunchContext, LaunchDescription
+from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, RegisterEventHandler, Shutdown
+from launch.event_handlers import OnProcessExit
+from launch.events.process import ProcessExited
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
@@ -47,10 +49,14 @@ def generate_launch_description() -> LaunchDescription:
         additional_env={"FASTDDS_BUILTIN_TRANSPORTS": LaunchConfiguration("transports")},
         output="screen",
         emulate_tty=True,
-        on_exit=Shutdown(reason="the camera has ended"),
     )
     node = IncludeLaunchDescription(
         PythonLaunchDescriptionSource(str(LAUNCH / "segment.launch.py")),
         launch_arguments=[(name, LaunchConfiguration(name)) for name in ("camera", "labels")],
     )
-    return LaunchDescription([*arguments, node, camera])
+    return LaunchDescription([*arguments, RegisterEventHandler(OnProcessExit(on_exit=end_all)), node, camera])
+
+
+def end_all(event: ProcessExited, context: LaunchContext) -> list[Shutdown]:
+    """End the demo with the camera or the node, whichever ends first; a second shutdown would be an error."""
+    return [] if context.is_shutdown else [Shutdown(reason=f"{event.process_name} has ended")]

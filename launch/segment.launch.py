@@ -13,8 +13,8 @@ from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import EnvironmentVariable, LaunchConfiguration
 from launch_ros.actions import LifecycleNode, LoadComposableNodes
 from launch_ros.descriptions import ComposableNode
-from launch_ros.parameter_descriptions import ParameterValue
 
+from synseg_ros.parameter_files import write_parameters
 from synseg_ros.parameters import NodeSettings, checked, from_text
 
 CONFIG = Path(get_package_share_directory("synseg_ros"), "config", "synseg.yaml")
@@ -54,20 +54,20 @@ def generate_launch_description() -> LaunchDescription:
 
 def start_node(context: LaunchContext) -> list[LifecycleNode | LoadComposableNodes]:
     """Return the node, with the parameter file and on top of it the arguments that were given."""
-    given, parameters = {}, {}
+    given = {}
     for field in dataclasses.fields(NodeSettings):
         text = LaunchConfiguration(field.name).perform(context).strip()
         if text:
-            # The type is named, or launch would read the label "no" or the model "2024" as YAML.
-            kind = list[str] if isinstance(field.default, tuple) else type(field.default)
             given[field.name] = from_text(field, text)
-            parameters[field.name] = ParameterValue(given[field.name], value_type=kind)
+    params_file = LaunchConfiguration("params_file").perform(context)
+    if not Path(params_file).is_file():
+        raise ValueError(f"params_file:={params_file}: there is no such file")
     container = LaunchConfiguration("container").perform(context).strip()
     beside = []
     if container:
         namespace = LaunchConfiguration("namespace").perform(context)
         beside.append(compress_in(container, given, LaunchConfiguration("name").perform(context), namespace))
-        parameters["transport"] = "compressed"
+        given["transport"] = "compressed"
     return [
         *beside,
         LifecycleNode(
@@ -75,7 +75,7 @@ def start_node(context: LaunchContext) -> list[LifecycleNode | LoadComposableNod
             executable="segment_node",
             name=LaunchConfiguration("name"),
             namespace=LaunchConfiguration("namespace"),
-            parameters=[LaunchConfiguration("params_file"), parameters],
+            parameters=[params_file, *([write_parameters(given)] if given else [])],
             remappings=remappings(LaunchConfiguration("remap").perform(context)),
             arguments=["--ros-args", "--log-level", LaunchConfiguration("log_level")],
             additional_env={"FASTDDS_BUILTIN_TRANSPORTS": LaunchConfiguration("transports")},

@@ -71,7 +71,7 @@ exit status: 0 done; 1 some of the recording could not be read or copied; 2 noth
 reason given; 130 interrupted
 """
 _EXPORT_HELP = """\
-Write a model as ONNX graphs, which run without torch: on a robot, or anywhere that has onnxruntime.
+Write a model as ONNX graphs, which run without torch: on a robot, or anywhere that has onnxruntime or OpenVINO.
 
 The output folder is a model like any other: name it to `synseg segment --model`, `synseg info`, or the
 node. It holds

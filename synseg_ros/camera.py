@@ -26,8 +26,8 @@ from synseg_ros.msg import FrameInfo
 from synseg_ros.parameter_server import declare
 from synseg_ros.parameters import CameraSettings
 from synseg_ros.qos import EVERY_MESSAGE, EVERY_MESSAGE_SO_FAR, LATCHED
+from synseg_ros.start import WRONG_START, begin
 
-WRONG_START = 2
 ANSWER_SECONDS = 5.0  # until a frame that was not answered is sent again
 ATTEMPTS = 4
 # Before the first answer, whoever answers may still be starting: ask more often, and for longer.
@@ -145,7 +145,8 @@ def main(args: list[str] | None = None) -> int:
 
     Returns 0, 1 when the source failed underway, or 2 when it or a parameter cannot be used at all.
     """
-    rclpy.init(args=args)
+    if not begin("camera", args):
+        return WRONG_START
     player = None
     try:
         player = CameraPlayer()

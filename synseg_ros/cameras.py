@@ -16,7 +16,7 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from synseg_model.frames import FrameError, check_image, compressed_to_rgb, image_to_rgb
 from synseg_model.result import Result
-from synseg_ros.diagnostics import CameraStatistics, RateLimit
+from synseg_ros.diagnostics import MANY_LOST, CameraStatistics, RateLimit
 from synseg_ros.parameters import NodeSettings
 from synseg_ros.pipeline import Frame, Timing
 from synseg_ros.publications import CameraOutputs
@@ -24,6 +24,7 @@ from synseg_ros.qos import NEWEST_FRAME, OVERRIDABLE, subscriber_events
 
 DECODERS = {Image: image_to_rgb, CompressedImage: compressed_to_rgb}
 TYPES = {"sensor_msgs/msg/Image": Image, "sensor_msgs/msg/CompressedImage": CompressedImage}
+LOSS_WARNING_SECONDS = 60.0  # from one warning to the next
 COMPRESSED = "/compressed"  # where image_transport puts a topic's compressed frames
 
 
@@ -48,13 +49,15 @@ class Camera:
         self.statistics = CameraStatistics()
         self.outputs = CameraOutputs(node, name, settings)
         self._node, self._settings, self._offer, self._ready = node, settings, offer, ready
-        self._warnings = RateLimit()
+        self._warnings, self._loss_warnings = RateLimit(), RateLimit(LOSS_WARNING_SECONDS)
+        self._silent = False
         self._subscription: Subscription | None = None
         self._due = 0.0  # when the next frame may be taken, under a rate limit
 
     def listen(self) -> None:
         """Subscribe to the camera."""
         self.statistics.listen()
+        self._silent = False
         self._subscribe(*self._source())
 
     def follow(self) -> None:
@@ -64,6 +67,21 @@ class Camera:
             self._node.get_logger().info(f"{topic} has {kind.__name__} messages: subscribing to those")
             self.ignore()
             self._subscribe(kind, topic)
+
+    def watch(self) -> None:
+        """Log when the camera falls silent, when it is back, and while many of its frames are lost."""
+        logger, limit = self._node.get_logger(), self._settings().stale_seconds
+        was_silent, self._silent = self._silent, self.statistics.silence() > limit
+        if self._silent and not was_silent:
+            logger.warning(f"no frame from {self.topic} for {limit:g} s")
+        if was_silent and not self._silent:
+            logger.info(f"frames from {self.topic} again")
+        lost = self.statistics.share_lost
+        if lost > MANY_LOST and self._loss_warnings.admit() is not None:
+            logger.warning(
+                f"{lost:.0%} of the frames of {self.topic} are lost on the way; with Fast DDS, start the camera's "
+                'driver with FASTDDS_BUILTIN_TRANSPORTS="DEFAULT?sockets_size=8MB"'
+            )
 
     def ignore(self) -> None:
         """End the subscription."""

@@ -53,11 +53,12 @@ class CameraStatistics:
     clock: Callable[[], float] = time.monotonic
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
     last_error: str = ""
+    share_lost: float = 0.0  # of the camera's frames, in the seconds before the last status
     _error_time: float = -float("inf")
     _recent: deque[tuple[float, ...]] = field(default_factory=deque)  # time, latency ms, ms of each stage
     _newest: tuple[Any, int] = (None, 0)  # publisher and number of the newest message
     _heard: float = float("inf")  # when the newest message came, or listening began
-    _reported: tuple[int, int] = (0, 0)  # received and lost at the last status
+    _reported: deque[tuple[float, int, int]] = field(default_factory=deque)  # time, received and lost of statuses
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def listen(self) -> None:
@@ -128,7 +129,7 @@ class CameraStatistics:
                 self._recent.popleft()
             recent, counts = list(self._recent), dict(self.counts)
             error, fresh = self.last_error, now - self._error_time < WINDOW_SECONDS
-            lost = self._share_lost()
+            self.share_lost = lost = self._share_lost()
         rows = {f"frames {kind}": str(count) for kind, count in counts.items()}
         rows["frames per second"] = f"{len(recent) / WINDOW_SECONDS:.1f}"
         slowest = 0.0
@@ -158,10 +159,18 @@ class CameraStatistics:
         return DiagnosticStatus(name=name, level=level, message=message, values=pairs({**values, **rows}))
 
     def _share_lost(self) -> float:
-        """Return which share of the frames since the last status was lost; the lock is held."""
-        now = self.counts["received"], self.counts["lost"]
-        received, lost = np.subtract(now, self._reported)
-        self._reported = now
+        """Return which share of the last seconds' frames was lost; the lock is held.
+
+        What was lost shows when the next frame arrives, which may be seconds later.
+        """
+        now = self.clock()
+        while len(self._reported) > 1 and self._reported[1][0] <= now - WINDOW_SECONDS:
+            self._reported.popleft()
+        received, lost = self.counts["received"], self.counts["lost"]
+        self._reported.append((now, received, lost))
+        began, received_before, lost_before = self._reported[0]
+        if began <= now - WINDOW_SECONDS:
+            received, lost = received - received_before, lost - lost_before
         return lost / max(1, received + lost)
 
 

@@ -30,11 +30,11 @@ from synseg_ros.parameters import NodeSettings
 from synseg_ros.pipeline import ActiveVocabulary, Pipeline
 from synseg_ros.qos import LATCHED
 from synseg_ros.shutdown import ending_with_ros
+from synseg_ros.start import WRONG_START, begin
 from synseg_ros.vocabulary_input import Request, VocabularySubscription
 
 LABELS_SHOWN = 20
 CLEANUP_SECONDS = 10.0  # to wait for the frame and the vocabulary at hand
-WRONG_START = 2  # exit status for a model or parameter that cannot work
 DONE, REFUSED = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
 
@@ -191,6 +191,9 @@ class SynSegNode(LifecycleNode):
             )
             for name, camera in self._cameras.items()
         ]
+        if self._state == "active":
+            for camera in self._cameras.values():
+                camera.watch()
         message = DiagnosticArray()
         message.header.stamp = self.get_clock().now().to_msg()
         message.status = [*statuses, self._own_status(statuses, active)]
@@ -279,7 +282,8 @@ def spin(node: SynSegNode) -> None:
 def main(args: list[str] | None = None) -> int:
     """Run the node until it is interrupted; return 0, or 2 for a model or parameter that cannot work."""
     keep_freed_memory()
-    rclpy.init(args=args)
+    if not begin("synseg", args):
+        return WRONG_START
     node, status = None, 0
     try:
         node = SynSegNode()

@@ -1,4 +1,5 @@
-"""The parameter table as config/synseg.yaml and as a table in docs/interfaces.md: python -m synseg_ros.parameter_files.
+"""The parameter table as config/synseg.yaml and in docs/interfaces.md (python -m synseg_ros.parameter_files), and files
+of single values.
 
 Run it after a change to the table; tests compare what it would write with what is there.
 """
@@ -7,9 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import tempfile
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from synseg_ros.parameters import NodeSettings
 
@@ -47,12 +50,23 @@ def with_table(text: str) -> str:
     return f"{before}{BEGIN}\n{markdown_table()}{END}{after}"
 
 
+def write_parameters(given: Mapping[str, Any]) -> str:
+    """Write values by name as a parameter file in the system's folder for such; returns its path.
+
+    launch's own would leave texts without quotes, and ROS would read the label 1e3 as a number and y as true. JSON is
+    YAML with quotes around every text.
+    """
+    values = {name: value or [""] if isinstance(value, list) else value for name, value in given.items()}
+    with tempfile.NamedTemporaryFile("w", prefix="synseg_", suffix=".yaml", delete=False, encoding="utf-8") as file:
+        json.dump({"/**": {"ros__parameters": values}}, file, ensure_ascii=False)
+    return file.name
+
+
 def _entry(field: dataclasses.Field) -> str:
     comment = " ".join(_sentences(field)) + (" (live)" if field.metadata["live"] else "")
     lines = [f"    # {line}" for line in textwrap.wrap(comment, 112)]
-    if field.default == ():  # YAML cannot tell ROS of which type an empty list is
-        return "\n".join([*lines, f"    # {field.name}: [...]", ""])
-    return "\n".join([*lines, f"    {field.name}: {json.dumps(field.default)}", ""])
+    default = [""] if field.default == () else field.default  # ROS could not tell the type of []
+    return "\n".join([*lines, f"    {field.name}: {json.dumps(default)}", ""])
 
 
 def _sentences(field: dataclasses.Field) -> Iterator[str]:

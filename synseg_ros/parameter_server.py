@@ -23,11 +23,10 @@ def declare(node: Node, table: type[Settings]) -> Settings:
     """
     values = {}
     for field in dataclasses.fields(table):
-        if field.default == ():  # ROS cannot tell the type of an empty list: give the type alone
-            node.declare_parameter(field.name, Parameter.Type.STRING_ARRAY, _descriptor(field))
-            values[field.name] = tuple(node.get_parameter_or(field.name, Parameter(field.name)).value or ())
-        else:
-            values[field.name] = node.declare_parameter(field.name, field.default, _descriptor(field)).value
+        # ROS cannot tell the type of an empty list, and asked for several parameters of which one was never set, such
+        # as by `ros2 param dump`, rclpy answers for none.
+        default = [""] if field.default == () else field.default
+        values[field.name] = node.declare_parameter(field.name, default, _descriptor(field)).value
     try:
         return checked(table, values)
     except ValueError as error:

@@ -112,7 +112,11 @@ class NodeSettings:
         live=True,
     )
     stale_seconds: float = option(
-        3.0, "A camera that is silent for so long is named in a warning.", minimum=0.1, maximum=3600.0, live=True
+        3.0,
+        "A camera that is silent for so long is named in a warning, in the log and in the diagnostics.",
+        minimum=0.1,
+        maximum=3600.0,
+        live=True,
     )
     slow_ms: float = option(
         0.0,
@@ -128,8 +132,8 @@ class NodeSettings:
 
     def cameras(self) -> dict[str, str]:
         """Return the topics by the camera's name, in the order given."""
-        topics = tuple(filter(None, self.camera_topics)) or (self.camera,)
-        names = tuple(filter(None, self.camera_names))
+        topics = self.camera_topics or (self.camera,)
+        names = self.camera_names
         if names and len(names) != len(topics):
             raise ValueError(f"camera_names has {len(names)} names for {len(topics)} topics: give one each, or none")
         for name in names:
@@ -148,7 +152,7 @@ class NodeSettings:
     def thresholds_by_label(self) -> dict[str, float]:
         """Return label_thresholds by label in small letters."""
         thresholds = {}
-        for text in filter(None, self.label_thresholds):
+        for text in self.label_thresholds:
             label, equals, number = text.rpartition("=")
             try:
                 value = float(number)
@@ -190,29 +194,44 @@ class CameraSettings:
 
 
 def from_text(field: dataclasses.Field, text: str) -> Any:
-    """Read a parameter's value as it stands on a command line; lists are separated by commas. Raise ValueError."""
+    """Read a parameter's value as it stands on a command line; raise ValueError for one that is not accepted.
+
+    Lists are separated by commas; [..] around them, and quotes around their parts then, are ROS's way to write them.
+    """
     if isinstance(field.default, tuple):
-        return [part.strip() for part in text.split(",") if part.strip()]
+        bracketed = text.startswith("[") and text.endswith("]")
+        parts = (part.strip() for part in (text[1:-1] if bracketed else text).split(","))
+        return [part.strip("'\"") if bracketed else part for part in parts if part]
     if isinstance(field.default, bool):
         if text.lower() not in ("true", "false"):
             raise ValueError(f"{field.name}:={text}: expected true or false")
         return text.lower() == "true"
     try:
-        return type(field.default)(text)
+        value = type(field.default)(text)
     except ValueError:
         raise ValueError(f"{field.name}:={text}: expected a number, such as {field.name}:={field.default}") from None
+    check(field, value)
+    return value
+
+
+def check(field: dataclasses.Field, value: Any) -> None:
+    """Raise ValueError for a value that is not among a field's choices or not in its range."""
+    choices, minimum, maximum = (field.metadata[key] for key in ("choices", "minimum", "maximum"))
+    if choices and value not in choices:
+        raise ValueError(f"{field.name} is {value!r}; accepted: {', '.join(choices)}")
+    if minimum is not None and not minimum <= value <= maximum:  # nan is in no order
+        raise ValueError(f"{field.name} is {value!r}; accepted: {minimum} to {maximum}")
 
 
 def checked(table: type, values: Mapping[str, Any]) -> Any:
-    """Make the settings of a table, with lists as tuples; raise ValueError for a value that is not accepted."""
+    """Make the settings of a table; raise ValueError for a value that is not accepted.
+
+    Lists become tuples without empty texts: [''] is how ROS writes a list of texts that is empty.
+    """
     given = {}
     for field in dataclasses.fields(table):
         value = values.get(field.name, field.default)
-        value = tuple(value) if isinstance(value, (list, tuple)) else value
-        choices, minimum, maximum = (field.metadata[key] for key in ("choices", "minimum", "maximum"))
-        if choices and value not in choices:
-            raise ValueError(f"{field.name} is {value!r}; accepted: {', '.join(choices)}")
-        if minimum is not None and not minimum <= value <= maximum:  # nan is in no order
-            raise ValueError(f"{field.name} is {value!r}; accepted: {minimum} to {maximum}")
+        value = tuple(filter(None, value)) if isinstance(value, (list, tuple)) else value
+        check(field, value)
         given[field.name] = value
     return table(**given)

@@ -49,6 +49,11 @@ def test_a_container_gets_the_cameras_compressors_before_the_node_starts(start, 
     assert isinstance(compressors, LoadComposableNodes)
 
 
+def test_a_parameter_file_that_is_not_there_is_refused_by_name(start):
+    with pytest.raises(ValueError, match="params_file:=/no/such: there is no such file"):
+        start(params_file="/no/such")
+
+
 @pytest.mark.parametrize("remap", ["synseg/vocab", "a:=", ":=b", "a:=b:=c"])
 def test_a_remapping_that_cannot_be_read_is_refused(start, remap):
     with pytest.raises(ValueError, match=f"remap: '{remap}' is not FROM:=TO"):

@@ -58,7 +58,7 @@ def test_compressed_frames_are_segmented_by_their_message_type(make_rig, bench, 
     assert (masks[0].height, masks[0].width, masks[0].header.frame_id) == (HEIGHT, WIDTH, "lens")
 
 
-def test_a_silent_camera_is_named_and_the_others_are_segmented(make_rig, bench):
+def test_a_silent_camera_is_named_and_the_others_are_segmented(make_rig, bench, capfd):
     rig = make_rig(camera_topics=["/camera/image_raw", "/rear/image_raw"], stale_seconds=0.5)
     masks = rig.listen(ClassMasks, "masks")
     diagnostics = bench.collect(DiagnosticArray, "/diagnostics", EVERY_MESSAGE)
@@ -74,6 +74,8 @@ def test_a_silent_camera_is_named_and_the_others_are_segmented(make_rig, bench):
     front, rear = diagnostics[-1].status[:2]
     assert (front.name, rear.name) == ("synseg: camera", "synseg: rear")
     assert "no frame for" in rear.message and "no frame for" not in front.message
+    said = [line for line in capfd.readouterr().err.splitlines() if "no frame from" in line]
+    assert len(said) == 1 and "no frame from /rear/image_raw for 0.5 s" in said[0]
 
 
 def test_cameras_that_wait_go_through_the_engine_together(make_rig, bench, troubled):

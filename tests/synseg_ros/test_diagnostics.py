@@ -93,6 +93,10 @@ def test_many_lost_frames_are_a_warning_while_they_last(clock):
     first = statistics.status("n", {}, ready=True)
     assert first.level == DiagnosticStatus.WARN
     assert "60% of the camera's frames are lost" in first.message
+    clock.now += 1.0
+    assert statistics.status("n", {}, ready=True).level == DiagnosticStatus.WARN, "what is lost next shows later"
+    clock.now += WINDOW_SECONDS + 1
+    statistics.status("n", {}, ready=True)
     statistics.received(numbered(6))
     assert statistics.status("n", {}, ready=True).level == DiagnosticStatus.OK
 

@@ -10,6 +10,7 @@ from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValu
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
+from synseg_ros.parameter_files import write_parameters
 from synseg_ros.parameter_server import LiveSettings, declare
 from synseg_ros.parameters import CameraSettings, NodeSettings, from_text
 
@@ -129,6 +130,8 @@ def test_a_change_that_is_not_accepted_changes_nothing(node_with, change):
         ("labels", " person, red ball ,", ["person", "red ball"]),
         ("labels", "no", ["no"]),
         ("model", "2024", "2024"),
+        ("labels", "[red ball, 'grass', \"no\"]", ["red ball", "grass", "no"]),
+        ("labels", "[a], b", ["[a]", "b"]),
         ("threshold", "0.5", 0.5),
         ("max_labels", "7", 7),
         ("autostart", "False", False),
@@ -144,6 +147,35 @@ def test_a_launch_argument_of_another_type_is_refused_by_name(name, text):
     (field,) = (field for field in dataclasses.fields(NodeSettings) if field.name == name)
     with pytest.raises(ValueError, match=f"{name}:={text}"):
         from_text(field, text)
+
+
+@pytest.mark.parametrize(("name", "text"), [("threshold", "1.4"), ("threshold", "nan"), ("max_labels", "0")])
+def test_a_launch_argument_out_of_range_is_refused_with_the_range(name, text):
+    (field,) = (field for field in dataclasses.fields(NodeSettings) if field.name == name)
+    with pytest.raises(ValueError, match=rf"{name} is .*; accepted: \d"):
+        from_text(field, text)
+
+
+@pytest.mark.parametrize("table", [NodeSettings, CameraSettings])
+def test_all_parameters_are_answered_when_they_are_asked_for_at_once(node_with, table):
+    node, names = node_with(), [field.name for field in dataclasses.fields(table)]
+    declare(node, table)
+    answers = node.get_parameters(names)
+    assert [answer.name for answer in answers if answer.type_ != Parameter.Type.NOT_SET] == names
+
+
+def test_texts_in_a_parameter_file_stay_texts_whatever_yaml_would_make_of_them(bench):
+    given = {"labels": ["no", "1e3", "nan", "Été 🍎", 'a "b": {c}'], "model": "1e3", "threshold": 0.5}
+    given["camera_names"] = []
+    arguments = ["--ros-args", "--params-file", write_parameters(given)]
+    node = Node("tested", context=bench.context, cli_args=arguments)
+    bench.closers.append(node.destroy_node)
+    assert declare(node, NodeSettings) == NodeSettings(labels=tuple(given["labels"]), model="1e3", threshold=0.5)
+
+
+def test_a_list_of_an_empty_text_is_an_empty_list(node_with):
+    settings = declare(node_with(labels=[""], camera_topics=["", "/a"], label_thresholds=[""]), NodeSettings)
+    assert (settings.labels, settings.camera_topics, settings.label_thresholds) == ((), ("/a",), ())
 
 
 def test_only_options_that_are_set_go_to_the_engine():

@@ -213,3 +213,13 @@ def test_a_parameter_that_cannot_work_ends_a_process_with_one_clear_line(module,
     lines = ended.stderr.strip().splitlines()
     assert len(lines) == 1
     assert reason in lines[0]
+
+
+@pytest.mark.parametrize("module", ["synseg_ros.node", "synseg_ros.camera"])
+def test_an_argument_that_ros_cannot_read_ends_a_process_with_its_reason(module):
+    command = [sys.executable, "-m", module, "--ros-args", "--params-file", "/no/such.yaml"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert ended.returncode == WRONG_START
+    *before, last = ended.stderr.strip().splitlines()
+    assert "/no/such.yaml" in last
+    assert all("[rcl]" in line for line in before)  # ROS's own word on it
