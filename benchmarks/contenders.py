@@ -21,11 +21,13 @@ from synseg_model.model_info import find_folder
 from synseg_model.network import SynSeg
 from synseg_model.vocabulary import Vocabulary
 
+KEPT = 20  # labels that one of ours decodes in full
 # Name of a contender: engine and precision of ours, or a way of using CLIPSeg.
 CONTENDERS = {
     "CLIPSeg, image repeated": ("clipseg", "usual"),
     "CLIPSeg, one encoding": ("clipseg", "once"),
     "torch": ("torch", "fp32"),
+    "torch, 20 labels kept": ("torch", "kept"),
     "torch, half": ("torch", "half"),
     "torch, half, CUDA graph": ("torch", "graph"),
     "onnxruntime": ("onnxruntime", "fp32"),
@@ -85,7 +87,8 @@ class Ours:
     def __init__(self, folder: Path, engine: str, precision: str, device: str) -> None:
         if engine == "torch":
             half = "bf16" if device == "cpu" else "fp16"
-            options = {"precision": "fp32" if precision == "fp32" else half, "cuda_graphs": precision == "graph"}
+            options = {"precision": "fp32" if precision in ("fp32", "kept") else half}
+            options |= {"cuda_graphs": precision == "graph", "keep_labels": KEPT if precision == "kept" else 0}
             self._engine = load_engine(folder / "model", engine, device, **options)
         elif engine == "openvino":
             self._engine = load_engine(folder / "fp32", engine, device, precision=precision)
