@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import logging
 import os
 import tempfile
@@ -43,6 +44,7 @@ from synseg_model.tokenizer import END, START
 
 OPSET = 18  # has LayerNormalization; read by TensorRT 10 and by onnxruntime 1.18
 PRECISIONS = ("fp32", "fp16")
+Graphs = dict[str, onnx.ModelProto]  # by their files' names
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -54,10 +56,12 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def export_model(model: str | Path, output: str | Path, precision: str = "fp32") -> Export:
+def export_model(
+    model: str | Path, output: str | Path, precision: str = "fp32", graphs: Graphs | None = None
+) -> Export:
     """Write a model as an exported folder, which runs without torch; an earlier export there is replaced.
 
-    precision: "fp32", or "fp16" for image encoder and decoder.
+    precision: "fp32", or "fp16" for image encoder and decoder. graphs: see `write_folder`.
     Raise ModelError, and leave nothing behind, for a model that cannot be loaded or exported, where the graphs disagree
     with torch, and where something else lies at `output`; ValueError for another precision.
     """
@@ -74,7 +78,7 @@ def export_model(model: str | Path, output: str | Path, precision: str = "fp32")
     with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as room:
         folder = Path(room, "export")
         folder.mkdir()
-        write_folder(network, folder, precision)
+        write_folder(network, folder, precision, graphs)
         export = Export(precision, reference.fingerprint, network.encoder.patch, seal(folder))
         (folder / EXPORT_FILE).write_text(export.to_json(), encoding="utf-8")
         export.parity.update(measure_parity(reference, OnnxEngine(folder, "cpu")))
@@ -89,10 +93,13 @@ def export_model(model: str | Path, output: str | Path, precision: str = "fp32")
 
 
 @torch.no_grad()
-def write_folder(network: SynSeg, folder: Path, precision: str) -> None:
-    """Write all files but `export.json` of an exported folder."""
+def write_folder(network: SynSeg, folder: Path, precision: str, graphs: Graphs | None = None) -> None:
+    """Write all files but `export.json` of an exported folder.
+
+    graphs: of the network in fp32, by file name, where another precision has made them already: that takes longest.
+    """
     config, encoder = network.config, network.encoder
-    for name, graph in make_graphs(network).items():
+    for name, graph in (graphs or make_graphs(network)).items():
         # A text is encoded once and its embedding kept, for every engine under the same key: it has one precision.
         half = precision == "fp16" and name in (IMAGE_ENCODER, DECODER)
         onnx.save(to_half(graph) if half else graph, folder / name)
@@ -103,7 +110,8 @@ def write_folder(network: SynSeg, folder: Path, precision: str) -> None:
     (folder / CONFIG_FILE).write_text(config.to_json(), encoding="utf-8")
 
 
-def make_graphs(network: SynSeg) -> dict[str, onnx.ModelProto]:
+@torch.no_grad()
+def make_graphs(network: SynSeg) -> Graphs:
     """Turn a network in float32 on the CPU into its graphs; raise ModelError for a text tower unlike CLIP's."""
     encoder, depth = network.encoder, len(network.config.decoder.layers) - network.config.decoder.conditional_layer
     if not encoder.reads_to_the_end_mark:
@@ -137,8 +145,9 @@ def make_graphs(network: SynSeg) -> dict[str, onnx.ModelProto]:
     return {IMAGE_ENCODER: image_encoder, DECODER: decoder, TEXT_ENCODER: text_encoder, **_make_answer_graphs()}
 
 
-def _make_answer_graphs() -> dict[str, onnx.ModelProto]:
-    """Make what turns activations of one frame into what Results ask for; no weights are in it."""
+@functools.cache
+def _make_answer_graphs() -> Graphs:
+    """Make what turns activations of one frame into what Results ask for: no weights are in it, so it is made once."""
     labels, height, width = Dim("labels"), Dim("height"), Dim("width")
     given = {"activations": torch.zeros(1, 5, 16, 32), "thresholds": torch.zeros(5)}
     shapes = {"activations": {1: labels, 2: Dim("map_height"), 3: Dim("map_width")}, "thresholds": {0: labels}}

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import signal
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from synseg_model.config import EncoderConfig, ModelConfig
+from synseg_model.config import DecoderConfig, EncoderConfig, ImageConfig, ModelConfig
 
 # A shell that starts the tests in the background has them ignore SIGINT, and every process they start inherits that:
 # those that a test interrupts would never hear of it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+SMALL_CLIP = {
+    "embed_dim": 48,
+    "vision_cfg": {"image_size": 64, "patch_size": 16, "width": 64, "layers": 4, "head_width": 32},
+    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2},
+}
 
 
 class NullEngine:
@@ -64,6 +72,41 @@ def null_engine() -> NullEngine:
 def make_null_engine() -> type[NullEngine]:
     """Make null engines with other fingerprints or configs."""
     return NullEngine
+
+
+@pytest.fixture(scope="session")
+def small_config() -> ModelConfig:
+    """A config whose encoder is tiny and carried by the folder."""
+    return ModelConfig(
+        name="small",
+        encoder=EncoderConfig(SMALL_CLIP, included=True),
+        decoder=DecoderConfig(layers=(0, 1, 3), width=16, heads=2, ffn=32, head="refined"),
+        image=ImageConfig(size=64, resize="area"),
+    )
+
+
+@pytest.fixture(scope="session")
+def small_model(tmp_path_factory, small_config) -> Path:
+    """A model folder with random weights, its decoder unlike the shipped one: plain head, a block before FiLM."""
+    torch = pytest.importorskip("torch")
+
+    from synseg_model.checkpoints import save_model
+    from synseg_model.network import SynSeg
+
+    decoder = dataclasses.replace(small_config.decoder, head="plain", conditional_layer=1)
+    config = dataclasses.replace(small_config, decoder=decoder, normalize_text=True)
+    torch.manual_seed(0)
+    return save_model(tmp_path_factory.mktemp("small") / "model", SynSeg.from_config(config), config)
+
+
+@pytest.fixture(scope="session")
+def exported_small(tmp_path_factory, small_model) -> Path:
+    """The exported folder of `small_model`; tests that damage it copy it first."""
+    from synseg_model.export import export_model
+
+    folder = tmp_path_factory.mktemp("small") / "exported"
+    export_model(small_model, folder)
+    return folder
 
 
 @pytest.fixture

@@ -26,19 +26,10 @@ class BetterEngine(OnnxEngine):
     name = "better"
 
 
-@pytest.fixture(scope="module")
-def exported_model(tmp_path_factory, random_model):
-    from synseg_model.export import export_model
-
-    folder = tmp_path_factory.mktemp("models") / "exported"
-    export_model(random_model, folder)
-    return folder
-
-
 @pytest.fixture
-def build(tmp_path, make_rig, exported_model):
+def build(tmp_path, make_rig, exported_small):
     """A node whose better engine is being built, by a process that goes on when the pipe `end` is written to."""
-    return Build(tmp_path, make_rig, exported_model)
+    return Build(tmp_path, make_rig, exported_small)
 
 
 class Build:
