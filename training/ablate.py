@@ -27,7 +27,8 @@ from synseg_model.trainer import CollapseError, TrainerConfig
 from training.ablation import cost, report
 from training.ablation.pictures import PictureRows
 from training.ablation.rows import Row, chosen_rows
-from training.batches import BatchConfig, BatchSource, TextBank
+from training.augmentation import BatchConfig
+from training.batches import BatchSource, TextBank
 from training.datasets.pairs import Pairs
 from training.evaluation.scenes import HeldOut, held_out, measure_scenes
 from training.objective import Objective, ObjectiveConfig

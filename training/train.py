@@ -30,7 +30,8 @@ from synseg_model.model_info import find_folder
 from synseg_model.network import SynSeg
 from synseg_model.segmenter import Segmenter
 from synseg_model.trainer import CollapseError, Trainer, TrainerConfig, seed_step
-from training.batches import BatchConfig, BatchSource, TextBank
+from training.augmentation import BatchConfig
+from training.batches import BatchSource, TextBank
 from training.caption_masks import CaptionMaskConfig, caption_masks
 from training.datasets.masked_scenes import MaskedScenes, Rehearsed
 from training.datasets.pairs import Pairs

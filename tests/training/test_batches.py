@@ -8,24 +8,12 @@ import torch
 
 from synseg_model.config import ImageConfig
 from synseg_model.trainer import Share
-from training.batches import BatchConfig, BatchSource, add_absent
+from tests.training.numbered import Numbered
+from training.augmentation import BatchConfig
+from training.batches import BatchSource, add_absent
 from training.datasets.pairs import Damages, Pair, Pairs
 
 CPU = torch.device("cpu")
-
-
-class Numbered(Pairs):
-    """Pictures of one colour each, whose labels say which."""
-
-    def __init__(self, size: int = 24, damaged: int = 0):
-        super().__init__(seed=3)
-        self.size, self.damaged = size, damaged
-
-    def read(self, damages: Damages) -> Iterator[Pair]:
-        order = list(range(self.damaged, self.size))
-        self.rng().shuffle(order)
-        for number in self.share(order):
-            yield Pair(np.full((16, 24, 3), number, np.uint8), [f"thing{number}", f"ball{number}", f"car{number}"])
 
 
 def source(pairs=None, **values):
@@ -50,13 +38,18 @@ def test_an_epoch_shows_every_picture_once_and_the_next_another_order():
     assert first != second
 
 
+@pytest.fixture(scope="module", params=[0, 2])
+def unbroken(request):
+    """Settings with 0 or 2 workers, and what a run from the first step on sees with them."""
+    values = {"workers": request.param, "image_size": 8, "absent": 2, "flip": True}
+    return values, steps(source(**values), 11)
+
+
 @pytest.mark.parametrize("start", [1, 5, 6, 8])
-@pytest.mark.parametrize("workers", [0, 2])
-def test_a_run_that_starts_later_sees_what_an_unbroken_one_sees(start, workers):
-    values = {"workers": workers, "image_size": 8, "absent": 2, "flip": True}
-    whole = steps(source(**values), start + 3)[start:]
+def test_a_run_that_starts_later_sees_what_an_unbroken_one_sees(start, unbroken):
+    values, whole = unbroken
     later = steps(source(**values), 3, start)
-    for one, other in zip(whole, later, strict=True):
+    for one, other in zip(whole[start : start + 3], later, strict=True):
         assert torch.equal(one[0].images, other[0].images)
         assert torch.equal(one[0].text, other[0].text)
 

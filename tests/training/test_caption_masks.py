@@ -9,7 +9,8 @@ import torch
 from synseg_model.checkpoints import load_model
 from synseg_model.config import ImageConfig
 from synseg_model.trainer import Share
-from training.batches import BatchConfig, BatchSource, TextBank, draw_window, mask_of, shown_labels
+from training.augmentation import BatchConfig, draw_window, shown_labels
+from training.batches import BatchSource, TextBank, mask_of
 from training.caption_masks import CaptionMaskConfig, caption_masks, frequent_nouns, name_pixels, regions_of
 from training.datasets import region_pairs
 from training.datasets.masked_scenes import MaskedScenes, Rehearsed
