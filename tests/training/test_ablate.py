@@ -1,10 +1,14 @@
 """The comparison as its users start it, in small: two seeds, a few rows, real training runs."""
 
+import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
 
+from synseg_model.config import CONFIG_FILE, ModelConfig
+from synseg_model.model_info import find_folder
 from training.ablate import AblateConfig, run
 from training.ablation.cost import in_turn
 from training.ablation.report import difference, plot, tables
@@ -24,8 +28,12 @@ NPR = "+ NPR"
 
 @pytest.fixture(scope="module")
 def parts(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("ablate")
-    words = [*SMALL, f"--output={folder}", f"--train.data.cache={folder / 'cache'}"]
+    folder, model = tmp_path_factory.mktemp("ablate"), tmp_path_factory.mktemp("models") / "coarse"
+    shutil.copytree(find_folder("synseg-tiny"), model)
+    config = ModelConfig.read(model)
+    coarse = dataclasses.replace(config, image=dataclasses.replace(config.image, size=64))  # a ninth of the work
+    (model / CONFIG_FILE).write_text(coarse.to_json())
+    words = [*SMALL, f"--output={folder}", f"--train.data.cache={folder / 'cache'}", f"--train.model={model}"]
     assert run([*words, "--parts=npr,sgc"]) == 0
     return folder, words
 
