@@ -72,8 +72,7 @@ def test_a_killed_run_that_goes_on_ends_with_the_same_weights(cache, tmp_path):
 
 def test_two_processes_give_the_losses_of_one(cache, tmp_path):
     common = ["--trainer.steps=3", "--batches.absent=0"]
-    one = start(*arguments(cache, tmp_path / "one", *common))
-    assert one.wait() == 0, one.stderr.read()
+    assert run(arguments(cache, tmp_path / "one", *common)) == 0
     two = start(*arguments(cache, tmp_path / "two", *common, "--trainer.devices=2"))
     assert two.wait() == 0, two.stderr.read()
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-4)
