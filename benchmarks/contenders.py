@@ -15,7 +15,7 @@ from synseg_model import Segmenter
 from synseg_model.checkpoints import load_model, save_model
 from synseg_model.config import EncoderConfig, ImageConfig, ModelConfig
 from synseg_model.engines import load_engine
-from synseg_model.export import write_folder
+from synseg_model.export import make_graphs, write_folder
 from synseg_model.exported import EXPORT_FILE, Export, seal
 from synseg_model.model_info import find_folder
 from synseg_model.network import SynSeg
@@ -64,10 +64,11 @@ def write_models(folder: Path, model: str) -> None:
     else:
         network, _ = load_model(model)
         shutil.copytree(find_folder(model), folder / "model")
+    graphs = make_graphs(network)
     for precision in ("fp32", "fp16"):
         exported = folder / precision
         exported.mkdir()
-        write_folder(network, exported, precision)
+        write_folder(network, exported, precision, graphs)
         export = Export(precision, "00", network.encoder.patch, seal(exported))
         (exported / EXPORT_FILE).write_text(export.to_json())
 
