@@ -8,9 +8,12 @@ import pytest
 
 pytest.importorskip("openvino", reason="needs OpenVINO: pip install 'synseg[openvino]'")
 
+import openvino
+
 from synseg_model.engines import load_engine
 from synseg_model.engines.openvino_engine import choose_precision
 from synseg_model.parity import draw_picture
+from training.datasets.scenes import NOUNS, STUFF, make_scene
 
 
 @pytest.fixture
@@ -75,6 +78,19 @@ def test_results_stay_what_they_were_when_the_next_frame_comes(engine, frames):
     kept = first.copy()
     engine.activations(frames[2:3], text)
     np.testing.assert_array_equal(first, kept)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"), reason="this CPU has no bf16"
+)
+def test_masks_of_synseg_tiny_are_in_bf16_what_they_are_in_fp32(exported_tiny):
+    full, half = (load_engine(exported_tiny / "fp32", "openvino", precision=name) for name in ("fp32", "bf16"))
+    scenes = [make_scene(seed, (240, 320)).image for seed in range(4)]
+    text = full.encode_text([f"a {noun}" for noun in (*NOUNS, *STUFF)])
+    masks = [np.stack(engine.activations(scenes, text)) >= full.config.threshold for engine in (full, half)]
+    assert (masks[0] & masks[1]).sum() > 0.99 * (masks[0] | masks[1]).sum() > 1e5
+    assert not np.array_equal(*masks)  # another arithmetic
 
 
 def test_auto_takes_it_on_a_cpu_and_says_why(exported_small, caplog):
