@@ -21,7 +21,10 @@ from machine import IDENTITY, identity, stamped_identity
 from process import LOGS, PYTHON, ROOT, STAMPS, VENV, WORKSPACE, environment, run, run_pip
 
 CONSTRAINTS = ROOT / "scripts" / "constraints.txt"
-EXTRAS = os.environ.get("SYNSEG_EXTRAS") or "dev"  # of pyproject.toml; "onnx" is what a robot needs, without torch
+# Extras of pyproject.toml to install: those asked for, else those that the environment has, else all. "onnx" is what a
+# robot needs, without torch.
+CHOSEN = STAMPS / "extras"
+EXTRAS = os.environ.get("SYNSEG_EXTRAS") or (CHOSEN.read_text() if CHOSEN.is_file() else "dev")
 BUILD_TOOLS = ("colcon-common-extensions", "cmake", "empy", "catkin-pkg")
 
 
@@ -67,7 +70,7 @@ def plan(ros: dict[str, str]) -> list[Step]:
     libraries = Step(
         everything if EXTRAS == "dev" else f"Install the libraries of {EXTRAS}",
         STAMPS / "libraries",
-        lambda: run_pip("libraries", "--no-build-isolation", "--editable", f".[{EXTRAS}]"),
+        install_libraries,
         tools.key,
         EXTRAS,
         _read(ROOT / "pyproject.toml", ROOT / "setup.py"),
@@ -125,6 +128,12 @@ def fix_include_paths() -> None:
         fixed = re.sub(rf"{theirs}/lib/python3\.\d+/site-packages", lambda _: ours["purelib"], fixed)
         if fixed != text:
             path.write_text(fixed)
+
+
+def install_libraries() -> None:
+    """Install SynSeg with the chosen extras, and note which."""
+    run_pip("libraries", "--no-build-isolation", "--editable", f".[{EXTRAS}]")
+    CHOSEN.write_text(EXTRAS)
 
 
 def build_messages(venv_key: str) -> None:

@@ -16,6 +16,7 @@ BOOTSTRAP = Path(__file__).resolve().parents[2] / "scripts" / "bootstrap"
 def module(monkeypatch, tmp_path):
     """Import a module of the bootstrap, which is a program and no package, for an environment in tmp_path."""
     monkeypatch.setenv("SYNSEG_VENV", str(tmp_path / "venv"))
+    monkeypatch.delenv("SYNSEG_EXTRAS", raising=False)
     monkeypatch.syspath_prepend(str(BOOTSTRAP))
     yield importlib.import_module
     for name in ("machine", "process", "steps"):
@@ -126,6 +127,19 @@ def test_extras_choose_the_libraries_and_nothing_before_them(module, monkeypatch
     assert [a == b for a, b in zip(everything, (step.key for step in steps.plan(ros)), strict=True)] == [
         True, True, False, False,
     ]  # fmt: skip
+
+
+def test_an_environment_keeps_its_extras_until_others_are_asked_for(module, monkeypatch):
+    steps = module("steps")
+    assert steps.EXTRAS == "dev"
+    monkeypatch.setattr(steps, "run_pip", lambda *arguments: None)
+    monkeypatch.setattr(steps, "EXTRAS", "onnx")
+    steps.STAMPS.mkdir(parents=True)
+    steps.install_libraries()
+    monkeypatch.delenv("SYNSEG_EXTRAS", raising=False)
+    assert importlib.reload(steps).EXTRAS == "onnx"
+    monkeypatch.setenv("SYNSEG_EXTRAS", "dev")
+    assert importlib.reload(steps).EXTRAS == "dev"
 
 
 def test_failed_command_is_reported_with_its_reason_and_last_lines(module, tmp_path, monkeypatch):
