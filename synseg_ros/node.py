@@ -180,10 +180,10 @@ class SynSegNode(LifecycleNode):
         if self._state == "active":
             for camera in self._cameras.values():
                 camera.follow()
-        settings, active = self.settings, self._active()
+        settings, active, own = self.settings, self._active(), self._diagnosed_as()
         statuses = [
             camera.statistics.status(
-                f"{self.get_name()}: {name}",
+                f"{own}: {name}",
                 self._values(active) | {"topic": camera.topic, "queue age (ms)": self._queue_age(name)},
                 ready=active.version > 0,
                 stale_seconds=settings.stale_seconds if self._state == "active" else float("inf"),
@@ -213,7 +213,10 @@ class SynSegNode(LifecycleNode):
         values |= {"stale cameras": ", ".join(stale), "engine build": building, "last error": self._error}
         own = DiagnosticStatus.ERROR if self._error else DiagnosticStatus.WARN if failed else DiagnosticStatus.OK
         level = max(own, worst(cameras))
-        return DiagnosticStatus(name=self.get_name(), level=level, message=message, values=pairs(values))
+        return DiagnosticStatus(name=self._diagnosed_as(), level=level, message=message, values=pairs(values))
+
+    def _diagnosed_as(self) -> str:
+        return self.get_fully_qualified_name().lstrip("/")  # two robots' nodes have one name in two namespaces
 
     def _values(self, active: ActiveVocabulary) -> dict[str, str]:
         engine = self._pipeline.segmenter.engine if self._pipeline else None

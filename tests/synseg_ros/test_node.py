@@ -13,6 +13,7 @@ from sensor_msgs.msg import Image
 from synseg_ros.msg import ClassMasks, FrameInfo, Vocabulary
 
 from synseg_model.frames import image_to_array
+from synseg_ros.node import SynSegNode
 from synseg_ros.qos import EVERY_MESSAGE, LATCHED
 from tests.synseg_ros.rig import HEIGHT, TOPIC, WIDTH
 
@@ -187,6 +188,15 @@ def test_a_frame_in_the_engine_keeps_the_vocabulary_that_it_began_with(make_rig,
     rig.show_until(lambda: masks and masks[-1].vocabulary_version == 2, "masks of the next vocabulary")
     assert (masks[0].vocabulary_version, list(masks[0].labels)) == (1, ["ball", "cube"])
     assert {(mask.vocabulary_version, *mask.labels) for mask in masks[1:]} == {(2, "grass")}
+
+
+def test_diagnostics_tell_robots_apart(bench):
+    node = SynSegNode(context=bench.context, namespace="/robot1")
+    bench.closers += [node.destroy_node, node.close]
+    bench.executor.add_node(node)
+    diagnostics = bench.collect(DiagnosticArray, "/diagnostics", EVERY_MESSAGE)
+    bench.spin_until(lambda: diagnostics, what="diagnostics")
+    assert [status.name for status in diagnostics[0].status] == ["robot1/synseg"]
 
 
 def test_diagnostics_tell_engine_vocabulary_and_counts(make_rig):
