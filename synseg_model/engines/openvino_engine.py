@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,7 +42,7 @@ class OpenVinoEngine(ExportedEngine[np.ndarray]):
         super().__init__(folder, decoder_memory, keep_labels)
         image = self.config.image
         self._mean, self._std = (255 * np.array(v, np.float32)[:, None, None] for v in (image.mean, image.std))
-        core = openvino.Core()
+        core = _core()
         chosen = choose_precision(precision, core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
         self._graphs = {
             IMAGE_ENCODER: _Graph(core, _behind_resizing(self._read(core, IMAGE_ENCODER)), chosen),
@@ -82,6 +83,16 @@ class OpenVinoEngine(ExportedEngine[np.ndarray]):
         except RuntimeError as error:
             reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
             raise ModelError(f"OpenVINO {openvino.__version__} cannot run {path}: {reason}") from None
+
+
+@functools.cache
+def _core() -> openvino.Core:
+    """Return this process's one Core.
+
+    Each Core gives the thread an alternate signal stack and, when it goes, the one that it found: of two that go in the
+    order in which they came, the second leaves the first one's freed memory there, and the next signal is the end.
+    """
+    return openvino.Core()
 
 
 class _Graph:

@@ -72,6 +72,21 @@ def test_threads_that_call_at_once_get_what_each_asked_for(engine, frames):
             np.testing.assert_allclose(each, expected, atol=1e-6)
 
 
+def test_signals_do_no_harm_when_engines_have_come_and_gone(exported_small):
+    code = f"""
+import faulthandler, os, signal
+from synseg_model.engines import load_engine
+faulthandler.enable()  # as pytest does, on an alternate signal stack
+engines = [load_engine({str(exported_small)!r}, "openvino") for _ in range(2)]
+engines.pop(0)
+engines.pop()
+signal.signal(signal.SIGINT, lambda *_: print("heard"))
+os.kill(os.getpid(), signal.SIGINT)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "heard\n"), done.stderr
+
+
 def test_results_stay_what_they_were_when_the_next_frame_comes(engine, frames):
     text = engine.encode_text(["ball"])
     (first,) = engine.activations(frames[:1], text)
