@@ -14,8 +14,7 @@ from launch.substitutions import EnvironmentVariable, LaunchConfiguration
 from launch_ros.actions import LifecycleNode, LoadComposableNodes
 from launch_ros.descriptions import ComposableNode
 
-from synseg_ros.parameter_files import write_parameters
-from synseg_ros.parameters import NodeSettings, checked, from_text
+from synseg_ros.parameters import NodeSettings, checked, from_text, ros_arguments
 
 CONFIG = Path(get_package_share_directory("synseg_ros"), "config", "synseg.yaml")
 
@@ -62,6 +61,7 @@ def start_node(context: LaunchContext) -> list[LifecycleNode | LoadComposableNod
     params_file = LaunchConfiguration("params_file").perform(context)
     if not Path(params_file).is_file():
         raise ValueError(f"params_file:={params_file}: there is no such file")
+    log_level = LaunchConfiguration("log_level").perform(context)
     container = LaunchConfiguration("container").perform(context).strip()
     beside = []
     if container:
@@ -75,9 +75,9 @@ def start_node(context: LaunchContext) -> list[LifecycleNode | LoadComposableNod
             executable="segment_node",
             name=LaunchConfiguration("name"),
             namespace=LaunchConfiguration("namespace"),
-            parameters=[params_file, *([write_parameters(given)] if given else [])],
             remappings=remappings(LaunchConfiguration("remap").perform(context)),
-            arguments=["--ros-args", "--log-level", LaunchConfiguration("log_level")],
+            # Not as `parameters`: launch leaves texts without quotes, and ROS would read the label 1e3 as a number.
+            arguments=["--ros-args", "--log-level", log_level, "--params-file", params_file, *ros_arguments(given)],
             additional_env={"FASTDDS_BUILTIN_TRANSPORTS": LaunchConfiguration("transports")},
             output="screen",
             emulate_tty=True,

@@ -1,5 +1,4 @@
-"""The parameter table as config/synseg.yaml and in docs/interfaces.md (python -m synseg_ros.parameter_files), and files
-of single values.
+"""The parameter table as config/synseg.yaml and as a table in docs/interfaces.md: python -m synseg_ros.parameter_files.
 
 Run it after a change to the table; tests compare what it would write with what is there.
 """
@@ -8,11 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import tempfile
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from synseg_ros.parameters import NodeSettings
 
@@ -48,18 +45,6 @@ def with_table(text: str) -> str:
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
     return f"{before}{BEGIN}\n{markdown_table()}{END}{after}"
-
-
-def write_parameters(given: Mapping[str, Any]) -> str:
-    """Write values by name as a parameter file in the system's folder for such; returns its path.
-
-    launch's own would leave texts without quotes, and ROS would read the label 1e3 as a number and y as true. JSON is
-    YAML with quotes around every text.
-    """
-    values = {name: value or [""] if isinstance(value, list) else value for name, value in given.items()}
-    with tempfile.NamedTemporaryFile("w", prefix="synseg_", suffix=".yaml", delete=False, encoding="utf-8") as file:
-        json.dump({"/**": {"ros__parameters": values}}, file, ensure_ascii=False)
-    return file.name
 
 
 def _entry(field: dataclasses.Field) -> str:

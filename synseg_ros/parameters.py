@@ -6,6 +6,7 @@ No library is imported here, so that launch files and tests read the tables with
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -212,6 +213,16 @@ def from_text(field: dataclasses.Field, text: str) -> Any:
         raise ValueError(f"{field.name}:={text}: expected a number, such as {field.name}:={field.default}") from None
     check(field, value)
     return value
+
+
+def ros_arguments(values: Mapping[str, Any]) -> list[str]:
+    """Write values by name as command line arguments for a ROS process."""
+    arguments = ["--ros-args"]
+    for name, value in values.items():
+        # ROS reads values as YAML, of which JSON is a part: texts keep whatever is in them. [] would have no type.
+        written = json.dumps([""] if value == [] else value, ensure_ascii=False)
+        arguments += ["-p", f"{name}:={written}"]
+    return arguments
 
 
 def check(field: dataclasses.Field, value: Any) -> None:

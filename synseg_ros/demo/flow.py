@@ -13,10 +13,11 @@ from rclpy.executors import SingleThreadedExecutor
 from tqdm import tqdm
 
 from synseg_ros.demo.listener import HEARD, Listener
-from synseg_ros.demo.plan import Plan, camera_arguments, ros_arguments
+from synseg_ros.demo.plan import Plan, camera_arguments
 from synseg_ros.demo.processes import Child, private_domain, stop_all
 from synseg_ros.demo.report import TITLES, per_label, table, write_contact_sheet
 from synseg_ros.diagnostics import KINDS
+from synseg_ros.parameters import ros_arguments
 
 NODE_MODULE, ENGINE = "synseg_ros.node", "auto"
 TOPIC, CAMERA = "/camera/image_raw", "camera"

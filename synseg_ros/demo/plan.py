@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from synseg_model.media import open_source
 from synseg_ros.demo.truth import TruthSegments
+from synseg_ros.parameters import ros_arguments
 
 SCENES, SCENE_SEED = "scenes", 7
 STREET = ("person", "car", "road", "tree", "building", "sky")
@@ -79,12 +79,3 @@ def camera_arguments(plan: Plan, topic: str, answers: str) -> Sequence[str]:
     if plan.every:
         values["wait_for"] = answers
     return ros_arguments(values)
-
-
-def ros_arguments(parameters: dict[str, object]) -> list[str]:
-    """Write parameters as command line arguments for a ROS process."""
-    arguments = ["--ros-args"]
-    for name, value in parameters.items():
-        # ROS reads values as YAML, of which JSON is a part: texts keep whatever is in them.
-        arguments += ["-p", f"{name}:={json.dumps(value, ensure_ascii=False)}"]
-    return arguments

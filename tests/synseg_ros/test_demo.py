@@ -16,12 +16,12 @@ pytest.importorskip("synseg_ros.msg", reason="needs ROS 2 and the built messages
 import synseg_model
 from synseg_ros.demo import flow
 from synseg_ros.demo.__main__ import main
-from synseg_ros.demo.plan import STREET, camera_arguments, make_plan, ros_arguments
+from synseg_ros.demo.plan import STREET, camera_arguments, make_plan
 from synseg_ros.demo.processes import private_domain
 from synseg_ros.demo.report import per_label, table
 from synseg_ros.demo.truth import IntersectionOverUnion, TruthSegments
 from synseg_ros.parameter_server import declare
-from synseg_ros.parameters import CameraSettings
+from synseg_ros.parameters import CameraSettings, ros_arguments
 
 pytestmark = pytest.mark.ros
 

@@ -23,8 +23,8 @@ from synseg_ros.msg import ClassMasks, Vocabulary, VocabularyStatus
 
 from synseg_model.frames import FORMATS
 from synseg_ros.conversions import image_from_array
-from synseg_ros.demo.plan import ros_arguments
 from synseg_ros.demo.processes import Child
+from synseg_ros.parameters import ros_arguments
 from synseg_ros.qos import EVERY_MESSAGE, LATCHED
 
 pytestmark = pytest.mark.ros

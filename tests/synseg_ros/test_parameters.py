@@ -10,9 +10,8 @@ from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValu
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from synseg_ros.parameter_files import write_parameters
 from synseg_ros.parameter_server import LiveSettings, declare
-from synseg_ros.parameters import CameraSettings, NodeSettings, from_text
+from synseg_ros.parameters import CameraSettings, NodeSettings, from_text, ros_arguments
 
 pytestmark = pytest.mark.ros
 
@@ -164,11 +163,10 @@ def test_all_parameters_are_answered_when_they_are_asked_for_at_once(node_with, 
     assert [answer.name for answer in answers if answer.type_ != Parameter.Type.NOT_SET] == names
 
 
-def test_texts_in_a_parameter_file_stay_texts_whatever_yaml_would_make_of_them(bench):
+def test_texts_on_a_command_line_stay_texts_whatever_yaml_would_make_of_them(bench):
     given = {"labels": ["no", "1e3", "nan", "Été 🍎", 'a "b": {c}'], "model": "1e3", "threshold": 0.5}
     given["camera_names"] = []
-    arguments = ["--ros-args", "--params-file", write_parameters(given)]
-    node = Node("tested", context=bench.context, cli_args=arguments)
+    node = Node("tested", context=bench.context, cli_args=ros_arguments(given))
     bench.closers.append(node.destroy_node)
     assert declare(node, NodeSettings) == NodeSettings(labels=tuple(given["labels"]), model="1e3", threshold=0.5)
 

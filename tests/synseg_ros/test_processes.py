@@ -16,8 +16,8 @@ from synseg_ros.msg import ClassMasks, FrameInfo, Vocabulary, VocabularyStatus
 
 from synseg_model import Segmenter
 from synseg_model.frames import image_to_array
-from synseg_ros.demo.plan import ros_arguments
 from synseg_ros.demo.processes import Child
+from synseg_ros.parameters import ros_arguments
 from synseg_ros.qos import EVERY_MESSAGE, EVERY_MESSAGE_SO_FAR, LATCHED
 
 pytestmark = pytest.mark.ros
