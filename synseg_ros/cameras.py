@@ -68,12 +68,17 @@ class Camera:
             self.ignore()
             self._subscribe(kind, topic)
 
+    @property
+    def silent(self) -> bool:
+        """Whether no frame has come for `stale_seconds`; False while none is expected."""
+        return self.statistics.silence() > self._settings().stale_seconds
+
     def watch(self) -> None:
         """Log when the camera falls silent, when it is back, and while many of its frames are lost."""
-        logger, limit = self._node.get_logger(), self._settings().stale_seconds
-        was_silent, self._silent = self._silent, self.statistics.silence() > limit
+        logger = self._node.get_logger()
+        was_silent, self._silent = self._silent, self.silent
         if self._silent and not was_silent:
-            logger.warning(f"no frame from {self.topic} for {limit:g} s")
+            logger.warning(f"no frame from {self.topic} for {self._settings().stale_seconds:g} s")
         if was_silent and not self._silent:
             logger.info(f"frames from {self.topic} again")
         lost = self.statistics.share_lost

@@ -203,7 +203,7 @@ class SynSegNode(LifecycleNode):
         stale = [
             f"{name} ({camera.topic})"
             for name, camera in self._cameras.items()
-            if self._state == "active" and camera.statistics.silence() > self.settings.stale_seconds
+            if self._state == "active" and camera.silent
         ]
         upgrade = self._pipeline.upgrade if self._pipeline else None
         building, failed = (upgrade.progress, upgrade.failure) if upgrade else ("", "")
