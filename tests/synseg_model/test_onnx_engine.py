@@ -29,20 +29,21 @@ def damaged(tmp_path, exported_small):
     return shutil.copytree(exported_small, tmp_path / "exported")
 
 
-def test_a_picture_is_segmented_without_torch(exported_small):
+@pytest.mark.parametrize(("engine", "others"), [("onnxruntime", {"openvino"}), ("openvino", {"onnxruntime"})])
+def test_a_picture_is_segmented_without_torch(exported_small, engine, others):
     code = f"""
 import sys
 import numpy as np
 from synseg_model import Segmenter
-segmenter = Segmenter.load({str(exported_small)!r}, "onnxruntime", "cpu")
+segmenter = Segmenter.load({str(exported_small)!r}, {engine!r}, "cpu")
 segmenter.set_vocabulary(["red ball", "grass"])
 assert segmenter.segment(np.zeros((48, 64, 3), np.uint8)).label_map.shape == (48, 64)
 print(*sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
-    assert "onnxruntime" in loaded
-    assert not loaded & {"torch", "open_clip", "torchvision", "onnx", "onnxscript", "safetensors.torch"}
+    assert engine in loaded
+    assert not loaded & {"torch", "open_clip", "torchvision", "onnx", "onnxscript", "safetensors.torch", *others}
 
 
 def test_a_segmenter_gives_the_label_map_that_torch_gives(tmp_path, exported_small, small_model):

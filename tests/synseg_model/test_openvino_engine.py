@@ -26,22 +26,6 @@ def frames():
     return [draw_picture(seed, *size) for seed, size in enumerate([(131, 77), (48, 64), (131, 77), (21, 300)])]
 
 
-def test_a_picture_is_segmented_with_neither_torch_nor_onnxruntime(exported_small):
-    code = f"""
-import sys
-import numpy as np
-from synseg_model import Segmenter
-segmenter = Segmenter.load({str(exported_small)!r}, "openvino")
-segmenter.set_vocabulary(["red ball", "grass"])
-assert segmenter.segment(np.zeros((48, 64, 3), np.uint8)).label_map.shape == (48, 64)
-print(*sys.modules)
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    loaded = set(done.stdout.split())
-    assert "openvino" in loaded
-    assert not loaded & {"torch", "open_clip", "torchvision", "onnx", "onnxruntime"}
-
-
 @pytest.mark.parametrize("labels", [1, 7])
 def test_activations_and_text_are_torchs(engine, small_model, frames, labels):
     prompts = [f"a thing of kind {i}" for i in range(labels)]

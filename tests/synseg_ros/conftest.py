@@ -1,5 +1,6 @@
 """A ROS domain of their own for these tests, a bench to wait on, an engine and a model without training."""
 
+import dataclasses
 import os
 import time
 
@@ -111,24 +112,15 @@ def troubled(stripe_engine):
 
 
 @pytest.fixture(scope="session")
-def random_model(tmp_path_factory):
+def random_model(tmp_path_factory, small_config):
     """A folder with a small model of random weights, which finds everything a little everywhere."""
     torch = pytest.importorskip("torch")
 
     from synseg_model.checkpoints import save_model
-    from synseg_model.config import DecoderConfig, EncoderConfig, ImageConfig, ModelConfig
+    from synseg_model.config import ImageConfig
     from synseg_model.network import SynSeg
 
-    clip = {
-        "embed_dim": 48,
-        "vision_cfg": {"image_size": 64, "patch_size": 16, "width": 64, "layers": 4, "head_width": 32},
-        "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2},
-    }
-    config = ModelConfig(
-        name="random",
-        encoder=EncoderConfig(clip, included=True),
-        decoder=DecoderConfig(layers=(0, 1, 3), width=16, heads=2, ffn=32),
-        image=ImageConfig(size=64),
-    )
+    decoder = dataclasses.replace(small_config.decoder, head="plain")
+    config = dataclasses.replace(small_config, name="random", decoder=decoder, image=ImageConfig(size=64))
     torch.manual_seed(0)
     return save_model(tmp_path_factory.mktemp("models") / "random", SynSeg.from_config(config).eval(), config)
