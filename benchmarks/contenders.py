@@ -16,7 +16,6 @@ from synseg_model.checkpoints import load_model, save_model
 from synseg_model.config import EncoderConfig, ImageConfig, ModelConfig
 from synseg_model.engines import load_engine
 from synseg_model.export import make_graphs, write_folder
-from synseg_model.exported import EXPORT_FILE, Export, seal
 from synseg_model.model_info import find_folder
 from synseg_model.network import SynSeg
 from synseg_model.vocabulary import Vocabulary
@@ -68,9 +67,7 @@ def write_models(folder: Path, model: str) -> None:
     for precision in ("fp32", "fp16"):
         exported = folder / precision
         exported.mkdir()
-        write_folder(network, exported, precision, graphs)
-        export = Export(precision, "00", network.encoder.patch, seal(exported))
-        (exported / EXPORT_FILE).write_text(export.to_json())
+        write_folder(network, exported, precision, "00", graphs)
 
 
 def make_contender(name: str, folder: Path, device: str) -> Contender:

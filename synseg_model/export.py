@@ -78,9 +78,7 @@ def export_model(
     with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as room:
         folder = Path(room, "export")
         folder.mkdir()
-        write_folder(network, folder, precision, graphs)
-        export = Export(precision, reference.fingerprint, network.encoder.patch, seal(folder))
-        (folder / EXPORT_FILE).write_text(export.to_json(), encoding="utf-8")
+        export = write_folder(network, folder, precision, reference.fingerprint, graphs)
         export.parity.update(measure_parity(reference, OnnxEngine(folder, "cpu")))
         exact = TorchEngine(model, "cpu", "fp64")
         export.parity["fp32_rounding"] = measure_parity(exact, reference)["rms_difference"]
@@ -93,10 +91,13 @@ def export_model(
 
 
 @torch.no_grad()
-def write_folder(network: SynSeg, folder: Path, precision: str, graphs: Graphs | None = None) -> None:
-    """Write all files but `export.json` of an exported folder.
+def write_folder(
+    network: SynSeg, folder: Path, precision: str, fingerprint: str, graphs: Graphs | None = None
+) -> Export:
+    """Write an exported folder, which is to be compared yet; returns what its `export.json` says.
 
-    graphs: of the network in fp32, by file name, where another precision has made them already: that takes longest.
+    fingerprint: of the model. graphs: of the network in fp32, by file name, where another precision has made them
+    already: that takes longest.
     """
     config, encoder = network.config, network.encoder
     for name, graph in (graphs or make_graphs(network)).items():
@@ -108,6 +109,9 @@ def write_folder(network: SynSeg, folder: Path, precision: str, graphs: Graphs |
     np.save(folder / POSITIONS, np.ascontiguousarray(positions.reshape(*grid, -1)), allow_pickle=False)
     (folder / TOKENIZER).write_text(tokenizer_json(encoder.tokenizer), encoding="utf-8")
     (folder / CONFIG_FILE).write_text(config.to_json(), encoding="utf-8")
+    export = Export(precision, fingerprint, encoder.patch, seal(folder))
+    (folder / EXPORT_FILE).write_text(export.to_json(), encoding="utf-8")
+    return export
 
 
 @torch.no_grad()

@@ -15,10 +15,10 @@ from synseg_model.config import EncoderConfig, ImageConfig, ModelConfig
 from synseg_model.engines import load_engine, torch_engine
 from synseg_model.engines.preprocess import resize_frame, resize_positions
 from synseg_model.export import export_model
-from synseg_model.exported import DECODER, EXPORT_FILE, IMAGE_ENCODER, TEXT_ENCODER, Export, seal
+from synseg_model.exported import DECODER, IMAGE_ENCODER, TEXT_ENCODER, Export
 from synseg_model.half_graph import to_half
 from synseg_model.network import SynSeg
-from synseg_model.parity import LARGEST_DIFFERENCE, STEEP_DIFFERENCE, check_parity, draw_picture
+from synseg_model.parity import LARGEST_DIFFERENCE, check_parity, draw_picture
 from synseg_model.vocabulary import prompt
 from training.datasets.scenes import make_scene
 
@@ -43,9 +43,7 @@ def vit_b16(tmp_path_factory):
     for precision in export.PRECISIONS:  # without the parity report, as the tests compare themselves
         exported = folder / precision
         exported.mkdir()
-        export.write_folder(network, exported, precision, graphs)
-        report = Export(precision, fingerprint, network.encoder.patch, seal(exported))
-        (exported / EXPORT_FILE).write_text(report.to_json())
+        export.write_folder(network, exported, precision, fingerprint, graphs)
     return load_both(folder / "model", folder)
 
 
@@ -68,7 +66,7 @@ def assert_parity(engines, frames, labels, largest=LARGEST_DIFFERENCE["fp32"]):
         difference = np.abs(found - maps)
         if Export.read(engine.folder).precision == "fp32":
             assert difference.max() < largest and np.sqrt(np.mean(np.square(difference))) < 1e-5
-            assert np.quantile(difference, 0.999) < 1e-4
+            assert np.quantile(difference, 0.9999) < 1e-4
         both, either = (
             np.count_nonzero(f(found >= threshold, maps >= threshold)) for f in (np.logical_and, np.logical_or)
         )
@@ -84,7 +82,7 @@ def test_synseg_tiny_agrees_with_torch(tiny, size, batch, labels):
     scenes = [make_scene(seed, size) for seed in range(batch)]
     present = [label for scene in scenes for label in scene.labels]  # masks of a few pixels would say little
     chosen = list(dict.fromkeys([*present, *FIFTY]))[:labels]
-    assert_parity(tiny, [scene.image for scene in scenes], chosen, STEEP_DIFFERENCE)
+    assert_parity(tiny, [scene.image for scene in scenes], chosen, 5e-4)  # on steep edges
 
 
 @pytest.mark.slow

@@ -251,7 +251,8 @@ def test_rtx_serves_some_gpus_and_tensorrt_needs_one(flavour):
 
 def test_auto_says_why_it_does_not_take_tensorrt(exported_small, monkeypatch, caplog):
     caplog.set_level(logging.INFO, "synseg_model")
-    assert load_engine(exported_small, "auto", "cpu").name != "tensorrt"
+    monkeypatch.setattr("synseg_model.engines._has_openvino", lambda: False)
+    assert load_engine(exported_small, "auto", "cpu").name == "onnxruntime"
     assert "for tensorrt, the device is cpu" in caplog.text
     monkeypatch.setattr(tensorrt_flavour, "FLAVOURS", ("no_such_tensorrt",))
     assert missing() == "neither tensorrt nor tensorrt_rtx is installed"
