@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from synseg_model.attention import attend
 from synseg_model.config import EncoderConfig, ModelError
-from synseg_model.tokenizer import without_marks
+from synseg_model.text_tower import ReadsText, load_tokenizer
 
 
 def interpolate_position_embedding(embedding: Tensor, source: tuple[int, int], target: tuple[int, int]) -> Tensor:
@@ -45,7 +45,7 @@ def _project(block: nn.Module, x: Tensor) -> Tensor:
     return projected.unflatten(2, (3, block.attn.num_heads, -1)).permute(2, 0, 3, 1, 4)
 
 
-class ClipEncoder(nn.Module):
+class ClipEncoder(ReadsText, nn.Module):
     """Both towers of an open_clip ViT, frozen and always in eval mode."""
 
     def __init__(self, clip: nn.Module, tokenizer: open_clip.SimpleTokenizer | None = None):
@@ -61,6 +61,11 @@ class ClipEncoder(nn.Module):
         self.width: int = visual.conv1.out_channels
         self.depth: int = len(visual.transformer.resblocks)
         self.text_width: int = visual.output_dim
+
+    @property
+    def text(self) -> nn.Module:
+        """The text tower, which open_clip's CLIP is itself."""
+        return self.clip
 
     def train(self, mode: bool = True) -> ClipEncoder:
         return super().train(False)  # frozen: dropout and the like never wake up
@@ -158,37 +163,6 @@ class ClipEncoder(nn.Module):
         x = x[:, 1:]
         return x if visual.proj is None else x @ visual.proj
 
-    def count_tokens(self, text: str) -> int:
-        """Count a text's tokens with its start and end marks, without truncation."""
-        return len(self.tokenizer.encode(without_marks(text, self.tokenizer.clean_fn))) + 2
-
-    def tokenize(self, texts: Sequence[str]) -> Tensor:
-        """Turn texts into token ids (N, context_length), padded with 0."""
-        safe = [without_marks(text, self.tokenizer.clean_fn) for text in texts]
-        return self.tokenizer(safe, context_length=self.clip.context_length)
-
-    @property
-    def reads_to_the_end_mark(self) -> bool:
-        """Tell whether a text's embedding depends on nothing behind its end mark, as with CLIP's causal text tower."""
-        clip = self.clip
-        return isinstance(clip, open_clip.CLIP) and clip.text_pool_type == "argmax" and clip.attn_mask is not None
-
-    def encode_text(self, tokens: Tensor) -> Tensor:
-        """Embed token ids (N, context_length) into the joint space (N, D), not normalised."""
-        if not self.reads_to_the_end_mark:
-            return self.clip.encode_text(tokens)
-        # Leaving out the padding behind the longest text makes short labels several times faster than open_clip's own
-        # pass over all 77 positions.
-        return self.encode_cut_text(tokens[:, : int(tokens.argmax(dim=-1).max()) + 1])
-
-    def encode_cut_text(self, tokens: Tensor) -> Tensor:
-        """Embed token ids (N, L) of a tower that `reads_to_the_end_mark`, cut behind the longest text: (N, D)."""
-        clip, length = self.clip, tokens.shape[1]
-        x = clip.token_embedding(tokens) + clip.positional_embedding[:length]
-        x = clip.transformer(x, attn_mask=clip.attn_mask[:length, :length])
-        x = clip.ln_final(x)[torch.arange(x.shape[0], device=x.device), tokens.argmax(dim=-1)]
-        return clip.text_projection(x) if isinstance(clip.text_projection, nn.Linear) else x @ clip.text_projection
-
 
 def open_clip_config(model: str | dict) -> dict:
     """Look up an open_clip architecture by name, or return a config given whole."""
@@ -207,7 +181,7 @@ def build_encoder(config: EncoderConfig, folder: Path | None = None, download: b
     to be filled from the model folder's `weights.safetensors`. Raise ModelError where neither is to be had.
     """
     clip = _bare_clip(config.model) if config.included or not download else _public_clip(config)
-    tokenizer = _tokenizer(config, folder, clip)
+    tokenizer = load_tokenizer(config, folder, clip.context_length, clip.vocab_size)
     return ClipEncoder(clip, tokenizer)
 
 
@@ -236,19 +210,3 @@ def _public_clip(config: EncoderConfig) -> nn.Module:
             f"{str(error).splitlines()[0] if str(error) else 'no details'}); they need a network once. "
             "Without one, choose the model 'synseg-tiny', which ships with the package"
         ) from None
-
-
-def _tokenizer(config: EncoderConfig, folder: Path | None, clip: nn.Module) -> open_clip.SimpleTokenizer:
-    if config.merges is None:
-        tokenizer = open_clip.SimpleTokenizer(context_length=clip.context_length)
-    else:
-        path = Path(folder or ".") / config.merges
-        if path.parent != Path(folder or "."):
-            raise ModelError(f"merges file {config.merges!r} lies outside the model folder")
-        try:
-            tokenizer = open_clip.SimpleTokenizer(bpe_path=str(path), context_length=clip.context_length)
-        except (OSError, EOFError, UnicodeDecodeError) as error:
-            raise ModelError(f"cannot read the tokenizer's merges {path}: {error}") from None
-    if tokenizer.vocab_size != clip.vocab_size:
-        raise ModelError(f"the tokenizer has {tokenizer.vocab_size} tokens, the text tower {clip.vocab_size}")
-    return tokenizer

@@ -23,18 +23,32 @@ class ModelError(ValueError):
 
 @dataclass(frozen=True)
 class EncoderConfig:
-    """Name the frozen CLIP.
+    """Name the frozen encoders of images and of text: both towers of a CLIP, or a backbone of timm beside a text tower.
 
-    model: an open_clip architecture name ("ViT-B-16-quickgelu") or a whole open_clip model config.
+    model: an open_clip architecture name ("ViT-B-16-quickgelu") or a whole open_clip model config. With a backbone it
+        is {"text_cfg": {...}}, the arguments of open_clip's TextTransformer.
     pretrained: the public open_clip weights tag ("openai"); None where the folder carries the encoder.
-    included: True where `weights.safetensors` holds both CLIP towers.
+    included: True where `weights.safetensors` holds both towers.
     merges: file in the model folder with the BPE merges of a tokenizer smaller than CLIP's own.
+    backbone: the timm name of a convolutional image encoder ("tf_efficientnet_lite0"); None for a CLIP's image tower.
+    levels: the backbone's feature levels that the decoder reads, as timm numbers them, finest first.
     """
 
     model: str | dict
     pretrained: str | None = None
     included: bool = False
     merges: str | None = None
+    backbone: str | None = None
+    levels: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.backbone is None and self.levels:
+            raise ModelError(f"encoder levels {list(self.levels)}: only a backbone has them, and none is named")
+        if self.backbone is not None:
+            if not isinstance(self.model, dict) or set(self.model) != {"text_cfg"}:
+                raise ModelError('encoder model: a backbone needs {"text_cfg": {...}}, the text tower beside it')
+            if not self.included:
+                raise ModelError(f"encoder backbone {self.backbone!r}: its weights must be included in the folder")
 
 
 @dataclass(frozen=True)
@@ -43,6 +57,13 @@ class DecoderConfig:
 
     layers: encoder blocks whose outputs it reads, ascending; it has one block of its own for each, deepest first.
     conditional_layer: number of its blocks before FiLM. No label changes what they compute, so they run once per image.
+
+    The rest is for encoders with feature levels (`EncoderConfig.backbone`), see `skip_decoder.py`:
+
+    skips: channels at strides 8 and 4 of what one label adds to the skip connections; empty for none, as CLIPSeg.
+    context_width: width of the blocks before FiLM, which all labels share.
+    dense: whether the cosine of projected tokens and the text is added to the logits.
+    presence: whether a score for the whole image lowers the logits of labels that are not in it.
     """
 
     layers: tuple[int, ...] = (3, 6, 9)
@@ -51,12 +72,17 @@ class DecoderConfig:
     ffn: int = 2048
     head: str = "plain"
     conditional_layer: int = 0
+    skips: tuple[int, ...] = ()
+    context_width: int = 0
+    dense: bool = False
+    presence: bool = False
 
     def __post_init__(self) -> None:
         if not self.layers or list(self.layers) != sorted(set(self.layers)) or self.layers[0] < 0:
             raise ModelError(f"decoder layers {list(self.layers)}: give distinct block indices in ascending order")
-        if self.width < 1 or self.heads < 1 or self.width % self.heads:
-            raise ModelError(f"decoder width {self.width} is not a multiple of its {self.heads} heads")
+        attending = self.context_width or self.width
+        if self.width < 1 or self.heads < 1 or attending < 1 or attending % self.heads:
+            raise ModelError(f"decoder width {attending} is not a multiple of its {self.heads} heads")
         if self.head not in ("plain", "refined"):
             raise ModelError(f"decoder head {self.head!r}: expected 'plain' or 'refined'")
         if not 0 <= self.conditional_layer < len(self.layers):
@@ -65,8 +91,21 @@ class DecoderConfig:
                 "one of the decoder's blocks"
             )
 
+        if self.skips and (len(self.skips) != 2 or min(self.skips) < 1 or self.context_width < 1):
+            raise ModelError(
+                f"decoder skips {list(self.skips)}, context_width {self.context_width}: expected two numbers of "
+                "channels, for strides 8 and 4, and a width of 1 or more"
+            )
+        if not self.skips and (self.context_width or self.dense or self.presence):
+            raise ModelError("decoder context_width, dense and presence need skips: a decoder without has none of them")
+
     def bytes_per_label(self, tokens: int, patch: int, element_size: int = 4) -> int:
-        """Estimate the memory one more label takes while it is decoded, from the largest live tensors."""
+        """Estimate the memory one more label takes while it is decoded, from the largest live tensors.
+
+        tokens: of the grid that FiLM modulates, a class token included.
+        """
+        if self.skips:
+            return element_size * tokens * (4 * self.width + 4 * 4 * self.skips[0] + 3 * 16 * self.skips[1])
         attention = self.heads * tokens * tokens
         head = 3 * self.width // 2 * patch**2 // 16 * tokens if self.head == "refined" else 0
         output = 2 * patch**2 * tokens
@@ -137,6 +176,14 @@ class ModelConfig:
             raise ModelError(f"templates {list(self.templates)}: each needs exactly one '{{}}' for the label")
         if not 0.0 <= self.threshold <= 1.0:
             raise ModelError(f"threshold {self.threshold}: expected a number from 0 to 1")
+        levels, layers = self.encoder.levels, self.decoder.layers
+        if self.encoder.backbone is not None and (levels != layers or len(levels) != 4 or not self.decoder.skips):
+            raise ModelError(
+                f"encoder levels {list(levels)}, decoder layers {list(layers)}, skips {list(self.decoder.skips)}: with "
+                "a backbone, levels and layers are the same four, of strides 4, 8, 16 and 32, and the decoder has skips"
+            )
+        if self.encoder.backbone is None and self.decoder.skips:
+            raise ModelError(f"decoder skips {list(self.decoder.skips)}: they need an encoder with a backbone")
 
     @property
     def image_size(self) -> int:
@@ -167,9 +214,10 @@ class ModelConfig:
 
 
 _NESTED = {"encoder": EncoderConfig, "decoder": DecoderConfig, "image": ImageConfig}
-_SEQUENCES = {"layers": int, "mean": float, "std": float, "templates": str}
+_SEQUENCES = {"layers": int, "levels": int, "skips": int, "mean": float, "std": float, "templates": str}
 _SCALARS = {
     "name": str, "pretrained": (str, type(None)), "included": bool, "merges": (str, type(None)), "model": (str, dict),
+    "backbone": (str, type(None)), "context_width": int, "dense": bool, "presence": bool,
     "width": int, "heads": int, "ffn": int, "head": str, "conditional_layer": int, "size": int, "resize": str,
     "normalize_text": bool, "threshold": (int, float), "context_length": int, "training": dict, "results": dict,
     "format": int,

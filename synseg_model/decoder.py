@@ -130,6 +130,10 @@ class ActivationDecoder(nn.Module):
         logits = self.head(picture.permute(0, 3, 1, 2))
         return logits.reshape(batch, labels, grid[0] * self.patch, grid[1] * self.patch)
 
-    def bytes_per_label(self, tokens: int, element_size: int = 4) -> int:
-        """Estimate the memory one more label takes while it is decoded; `tokens` count the class token."""
-        return self.config.bytes_per_label(tokens, self.patch, element_size)
+    def bytes_per_label(self, grid: tuple[int, int], element_size: int = 4) -> int:
+        """Estimate the memory one more label takes while it is decoded."""
+        return self.config.bytes_per_label(1 + grid[0] * grid[1], self.patch, element_size)
+
+    def output_size(self, grid: tuple[int, int]) -> tuple[int, int]:
+        """Return rows and columns of the logits of an input of `grid` patches."""
+        return grid[0] * self.patch, grid[1] * self.patch

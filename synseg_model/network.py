@@ -10,7 +10,9 @@ from torch.nn import functional as F
 
 from synseg_model.clip_encoder import ClipEncoder, build_encoder
 from synseg_model.config import DECODER_MEMORY, ModelConfig
+from synseg_model.conv_encoder import ConvEncoder, build_conv_encoder
 from synseg_model.decoder import ActivationDecoder
+from synseg_model.skip_decoder import SkipDecoder
 
 
 class SynSeg(nn.Module):
@@ -20,41 +22,49 @@ class SynSeg(nn.Module):
     within `decoder_memory` bytes, so 1,203 labels cost time and no more memory than their own maps.
     """
 
-    def __init__(self, encoder: ClipEncoder, config: ModelConfig, decoder_memory: int = DECODER_MEMORY):
+    def __init__(self, encoder: ClipEncoder | ConvEncoder, config: ModelConfig, decoder_memory: int = DECODER_MEMORY):
         super().__init__()
         self.config = config
         self.decoder_memory = decoder_memory
         self.encoder = encoder
-        self.decoder = ActivationDecoder(config.decoder, encoder.width, encoder.text_width, encoder.patch)
+        self.decoder = build_decoder(config, encoder)
 
     @classmethod
     def from_config(cls, config: ModelConfig, folder: Path | None = None, download: bool = True) -> SynSeg:
         """Build the network; its decoder (and an included encoder) has random weights until they are loaded."""
+        if config.encoder.backbone:
+            return cls(build_conv_encoder(config.encoder, folder), config)
         return cls(build_encoder(config.encoder, folder, download), config)
 
     def encode_image(self, images: Tensor) -> list[Tensor]:
-        """Encode normalised images (B,3,H,W) once; returns reduced hidden states (B,1+P,D), deepest first."""
-        with torch.no_grad():  # the encoder is frozen
-            states = self.encoder.hidden_states(images, self.config.decoder.layers)
-        return self.decoder.reduce(states)
+        """Encode normalised images (B,3,H,W) once; returns what the decoder's `reduce` makes of them."""
+        return self.decoder.reduce(self.encoder.hidden_states(images, self.config.decoder.layers))
+
+    def grid(self, images: Tensor) -> tuple[int, int]:
+        """Return the patches in rows and columns of images (B,3,H,W)."""
+        return images.shape[2] // self.encoder.patch, images.shape[3] // self.encoder.patch
 
     def decode(self, reduced: list[Tensor], text: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Decode text embeddings (K,C) or (B,K,C) against encoded images; returns logits (B,K,H,W)."""
-        batch, tokens = reduced[0].shape[:2]
+        """Decode text embeddings (K,C) or (B,K,C) against encoded images; returns logits (B,K,h,w).
+
+        h and w are the decoder's own: the input's rows and columns, or a quarter of them with skip connections.
+        """
+        batch = reduced[0].shape[0]
         width = self.encoder.text_width
         if text.ndim == 2:
             text = text.expand(batch, -1, -1)
         if text.ndim != 3 or text.shape[0] != batch or text.shape[1] < 1 or text.shape[2] != width:
             raise ValueError(f"text of shape {tuple(text.shape)}: expected (K,{width}) or ({batch},K,{width}), K >= 1")
-        per_label = batch * self.decoder.bytes_per_label(tokens, reduced[0].element_size())
+        per_label = batch * self.decoder.bytes_per_label(grid, reduced[0].element_size())
         chunk = max(1, self.decoder_memory // per_label)
         if chunk >= text.shape[1] or torch.is_grad_enabled():  # under autograd chunks would save nothing
             return self.decoder(reduced, text, grid)
-        patch = self.encoder.patch
-        logits = reduced[0].new_empty(batch, text.shape[1], grid[0] * patch, grid[1] * patch)
+        logits = None
         for start in range(0, text.shape[1], chunk):
-            part = text[:, start : start + chunk]
-            logits[:, start : start + chunk] = self.decoder(reduced, part, grid)
+            part = self.decoder(reduced, text[:, start : start + chunk], grid)
+            if logits is None:
+                logits = part.new_empty(batch, text.shape[1], *part.shape[2:])
+            logits[:, start : start + chunk] = part
         return logits
 
     def peaks(self, reduced: list[Tensor], text: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -62,7 +72,10 @@ class SynSeg(nn.Module):
 
         Arguments as `decode` takes them. A fifth of the work, and nearly the same labels come first as in full.
         """
-        coarse = [self._average_pairs(tokens, grid) for tokens in reduced]
+        if isinstance(self.decoder, SkipDecoder):  # whose decoding is cheap already: at half the strides it still holds
+            coarse = [halve(part, channels_last=place < 2) for place, part in enumerate(reduced)]
+        else:
+            coarse = [self._average_pairs(tokens, grid) for tokens in reduced]
         return self.decode(coarse, text, tuple(-(-side // 2) for side in grid)).amax(dim=(2, 3))
 
     def _average_pairs(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -78,5 +91,25 @@ class SynSeg(nn.Module):
         text: (K,C) for all images or (B,K,C) for each; embeddings as the model's config asks for.
         Returns logits (B,K,H,W); sigmoid makes activations in [0, 1].
         """
-        grid = (images.shape[2] // self.encoder.patch, images.shape[3] // self.encoder.patch)
-        return self.decode(self.encode_image(images), text, grid)
+        logits = self.maps(images, text)
+        if logits.shape[2:] == images.shape[2:]:
+            return logits
+        return F.interpolate(logits, size=tuple(images.shape[2:]), mode="bilinear", align_corners=False)
+
+    def maps(self, images: Tensor, text: Tensor) -> Tensor:
+        """Segment as `forward` does; returns logits (B,K,h,w) at the decoder's own resolution, as engines use them."""
+        return self.decode(self.encode_image(images), text, self.grid(images))
+
+
+def build_decoder(config: ModelConfig, encoder: ClipEncoder | ConvEncoder) -> ActivationDecoder | SkipDecoder:
+    """Build the decoder that fits an encoder, with random weights."""
+    if isinstance(encoder, ConvEncoder):
+        return SkipDecoder(config.decoder, encoder.widths, encoder.text_width, encoder.patch)
+    return ActivationDecoder(config.decoder, encoder.width, encoder.text_width, encoder.patch)
+
+
+def halve(x: Tensor, channels_last: bool) -> Tensor:
+    """Average images (B,h,w,C) or (B,C,h,w) in blocks of 2x2, smaller ones at odd ends."""
+    planes = x.permute(0, 3, 1, 2) if channels_last else x
+    planes = F.avg_pool2d(planes, 2, ceil_mode=True)
+    return planes.permute(0, 2, 3, 1) if channels_last else planes
