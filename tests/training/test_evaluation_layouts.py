@@ -189,7 +189,7 @@ def test_parts_of_coco_mini_share_no_picture():
 
 @pytest.mark.skipif(not SHARED.exists(), reason="needs ../shared/data")
 def test_drawn_instances_have_the_areas_that_coco_says():
-    from training.evaluation.coco_json import instance_mask
+    from training.datasets.coco_masks import instance_mask
 
     content = json.loads((SHARED / "coco-mini/annotations/instances_train2017.json").read_text())
     sizes = {row["id"]: (row["height"], row["width"]) for row in content["images"]}
