@@ -6,7 +6,7 @@ from pathlib import Path
 
 from training.datasets.photos.label_maps import LabelMapSet, class_meaning, pair_files
 from training.datasets.photos.names import clean_name
-from training.datasets.photos.photo import missing, one_split
+from training.datasets.photos.photo import UNLABELLED, missing, one_split
 
 NAMES = (
     "sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car", "pedestrian", "bicyclist",
@@ -25,4 +25,5 @@ def open_camvid(root: Path, split: str) -> LabelMapSet:
     images, labels = root / split, root / f"{split}annot"
     if not images.is_dir() or not labels.is_dir():
         raise missing(f"CamVid ({split})", root, TREE)
-    return LabelMapSet("camvid", pair_files(images, labels), class_meaning(NAMES), [clean_name(name) for name in NAMES])
+    meaning = class_meaning(NAMES, void=(11, UNLABELLED))
+    return LabelMapSet("camvid", pair_files(images, labels), meaning, [clean_name(name) for name in NAMES])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import cv2
@@ -25,8 +25,8 @@ from training.datasets.photos.photo import (
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 _PALETTE = 3  # the colour type in a PNG header, byte 25
 
-# What the values of label images mean: the names of a region, or None where nothing is known of the pixels.
-Meaning = Sequence[tuple[str, ...] | None]
+# What each value of a label image means: the names of a region, or None where nothing is known of the pixels.
+Meaning = Mapping[int, tuple[str, ...] | None]
 
 
 def read_labels(path: Path) -> np.ndarray:
@@ -57,11 +57,14 @@ def regions_of(labels: np.ndarray, meaning: Meaning, path: Path) -> tuple[tuple[
         PhotoError: the labels hold a value without a meaning, or too many regions for an index map.
     """
     present = np.flatnonzero(np.bincount(labels.ravel()))
-    if len(present) and present[-1] >= len(meaning):
-        raise PhotoError(f"labels {path} hold the value {present[-1]}: expected 0 to {len(meaning) - 1}")
-    table = np.full(len(meaning), UNLABELLED, np.uint8)
+    table = np.full(max(present, default=0) + 1, UNLABELLED, np.uint8)
     regions: dict[tuple[str, ...], int] = {}
     for value in present.tolist():
+        if value not in meaning:
+            raise PhotoError(
+                f"labels {path} hold the value {value}: expected the set's {len(meaning)} values from "
+                f"{min(meaning)} to {max(meaning)}. Is it another data set's?"
+            )
         names = meaning[value]
         if names is not None:
             index = regions.setdefault(names, len(regions))
@@ -103,20 +106,19 @@ class LabelMapSet(PhotoSet):
         return read_labels(path)
 
 
-def class_meaning(names: Sequence[str], first: int = 0, none: Sequence[int] = ()) -> list[tuple[str, ...] | None]:
-    """Give the values of 8-bit labels their meaning.
+def class_meaning(
+    names: Sequence[str], first: int = 0, none: Sequence[int] = (), void: Sequence[int] = ()
+) -> dict[int, tuple[str, ...] | None]:
+    """Give the values of class labels their meaning.
 
     Args:
         names: as the data set writes them, of the values `first`, `first` + 1, ...; an unusable name is unlabelled.
         first: value of the first name.
         none: values that are none of the names.
+        void: further values of which nothing is known.
     """
-    meaning: list[tuple[str, ...] | None] = [None] * (UNLABELLED + 1)
-    for value, name in enumerate(names, first):
-        meaning[value] = true_names(name) or None
-    for value in none:
-        meaning[value] = ()
-    return meaning
+    named = {value: true_names(name) or None for value, name in enumerate(names, first)}
+    return named | dict.fromkeys(none, ()) | dict.fromkeys(void)
 
 
 def pair_files(images: Path, labels: Path, keys: Sequence[str] | None = None, ending: str = ".png") -> dict:

@@ -19,7 +19,7 @@ UNUSABLE = frozenset({
     "monarch", "ringlet", "isopod", "nipple", "slot", "switch", "hook", "knot", "pick", "plane", "rule", "reel", "nail",
     "wing", "paddle", "bow", "brass", "chest", "chime", "stole", "tick", "upright", "bubble", "velvet", "screen",
     "wreck", "mortar", "file", "organ", "muzzle", "capuchin", "titi", "eft", "patas", "indri", "redbone", "clumber",
-    "kelpie", "cornet", "sax", "vault", "throne", "maze", "menu", "home theater", "space bar", "ear", "drumstick",
+    "kelpie", "cornet", "sax", "vault", "maze", "menu", "home theater", "space bar", "ear", "drumstick",
     "book jacket", "packet", "grille", "coil", "brain", "hip", "bass", "stand", "bar", "stage", "crane", "boxer",
     "racer", "drake",
 })  # fmt: skip

@@ -49,9 +49,9 @@ def open_nyu(root: Path, split: str) -> PhotoSet:
     return NyuMat(mat)
 
 
-def raw_meaning(raw: list[str]) -> list[tuple[str, ...] | None]:
+def raw_meaning(raw: list[str]) -> dict[int, tuple[str, ...] | None]:
     """Give label values their names: 0 is unlabelled, i+1 is raw name i; an unusable name is none of the 37."""
-    return [None, *(_names(name) for name in raw)]
+    return {0: None} | {value: _names(name) for value, name in enumerate(raw, 1)}
 
 
 def _names(raw: str) -> tuple[str, ...]:

@@ -113,9 +113,7 @@ def open_photos(kind: str, root: str | Path, split: str = "train") -> PhotoSet:
     return getattr(module, KINDS[kind])(Path(root).expanduser(), split)
 
 
-def training_and_held_out(
-    kind: str, root: str | Path, share: float = 0.1, seed: int = 0
-) -> tuple[PhotoSet, PhotoSet]:
+def training_and_held_out(kind: str, root: str | Path, share: float = 0.1, seed: int = 0) -> tuple[PhotoSet, PhotoSet]:
     """Open a data set in two parts that share no photograph: one to train on and one to measure on.
 
     CamVid has a split of its own for that (val). Every other set is divided by `held_out`.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from training.datasets.photos.label_maps import LabelMapSet, class_meaning, pair_files
 from training.datasets.photos.names import clean_name
-from training.datasets.photos.photo import missing, one_split
+from training.datasets.photos.photo import UNLABELLED, missing, one_split
 
 NAMES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
@@ -32,6 +32,6 @@ def open_voc(root: Path, split: str) -> LabelMapSet:
                 continue
             keys = names.read_text(encoding="utf-8").split() if names.is_file() else None
             # VOC's 0 is none of the 20 classes, and 255 the void outline.
-            meaning = class_meaning(NAMES, first=1, none=(0,))
+            meaning = class_meaning(NAMES, first=1, none=(0,), void=(UNLABELLED,))
             return LabelMapSet("voc", pair_files(images, labels, keys), meaning, [clean_name(name) for name in NAMES])
     raise missing(f"VOC ({split})", root, TREE)
