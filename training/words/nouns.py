@@ -20,10 +20,11 @@ from synseg_model.files import write_whole
 
 NOUNS_FILE = Path(__file__).parents[1] / "data" / "nouns.txt.gz"
 KINDS = (
-    "tops act animal artifact attribute body cognition communication event feeling food group location motive object "
-    "person phenomenon plant possession process quantity relation shape state substance time"
-).split()  # WordNet's lexicographer files 03 to 28
-CONCRETE = frozenset("animal artifact body food location object person plant substance".split())
+    *("tops", "act", "animal", "artifact", "attribute", "body", "cognition", "communication", "event", "feeling"),
+    *("food", "group", "location", "motive", "object", "person", "phenomenon", "plant", "possession", "process"),
+    *("quantity", "relation", "shape", "state", "substance", "time"),
+)  # WordNet's lexicographer files 03 to 28
+CONCRETE = frozenset(("animal", "artifact", "body", "food", "location", "object", "person", "plant", "substance"))
 MOST_WORDS = 4
 SPELLED = re.compile(r"[a-z][a-z' -]*[a-z]")
 
