@@ -1,7 +1,7 @@
 """Train the small text encoder of synseg-everyday: `python -m training.pretrain_text --teacher FOLDER`.
 
-It learns to embed nouns and short phrases as a sentence encoder does, a teacher four times its size or more, with
-words for the same thing nearer to each other than the teacher has them. Phrases come from `training.words.phrases`.
+It learns to embed nouns and short phrases as a sentence encoder does, a teacher several times its size, with words for
+the same thing nearer to each other than the teacher has them. The phrases come from `training.words.phrases`.
 """
 
 from __future__ import annotations
@@ -9,8 +9,7 @@ from __future__ import annotations
 import json
 import math
 import time
-import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -26,12 +25,13 @@ from tqdm import tqdm
 from synseg_model.files import write_whole
 from training.schedule import autocast, parameter_groups
 from training.words import report, student, teacher
-from training.words.phrases import KINDS, PAIRS_FILE, Phrase, read_phrases
+from training.words.lesson import Lesson, choose_phrases, draw, prepare
+from training.words.merges import MERGES_FILE
+from training.words.phrases import MEASURED_FILE, Phrase, read_phrases
 
-CHECKPOINT_FILE, WEIGHTS_FILE, TEXT_FILE, MERGES_FILE = "last.pt", "text.safetensors", "text.json", "merges.txt.gz"
-SHARES = {"name": 0.15, "plural": 0.05, "noun": 0.35, "caption": 0.2, "adjective": 0.25}
+CHECKPOINT_FILE, WEIGHTS_FILE, TEXT_FILE = "last.pt", "text.safetensors", "text.json"
 PREFIXES = ("a", "the", "a photo of a")  # a phrase means the same behind them
-NAMES = 1000  # among which the nearest is looked for
+NAMES = 1000  # among which the nearest to an unseen phrase is looked for
 
 
 @dataclass
@@ -85,67 +85,42 @@ class PretrainTextConfig:
     resume: bool = False
 
 
-@dataclass(frozen=True)
-class Lesson:
-    """What is learned: token ids (N,L) and targets (N,D), rows to learn of each kind, and rows held out."""
-
-    tokens: Tensor
-    targets: Tensor
-    rows: dict[str, Tensor]
-    held_out: Tensor
-
-
-def choose_phrases(phrases: Sequence[Phrase], limit: int) -> list[Phrase]:
-    """Keep at most `limit` phrases of each kind, chosen by their spelling; 0 keeps all."""
-    if not limit:
-        return list(phrases)
-    kept = {kind: [phrase for phrase in phrases if phrase.kind == kind] for kind in KINDS}
-    return [phrase for listed in kept.values() for phrase in sorted(listed, key=_mixed)[:limit]]
+def check(config: PretrainTextConfig) -> None:
+    """Raise ValueError for a setting that no run can have."""
+    for name, least in (("steps", 1), ("batch", 8), ("width", 8), ("heads", 1), ("layers", 1), ("context_length", 4)):
+        if getattr(config, name) < least:
+            raise ValueError(f"--{name} is {getattr(config, name)}; it must be {least} or more.")
+    if config.width % config.heads:
+        raise ValueError(f"--width {config.width} is no multiple of --heads {config.heads}; choose one that is.")
+    if not 0 <= config.prefixes <= 1:
+        raise ValueError(f"--prefixes is {config.prefixes}; it is a share from 0 to 1.")
 
 
-def _mixed(phrase: Phrase) -> int:
-    """Give a phrase its place in an order that has nothing to do with its spelling and never changes."""
-    return zlib.crc32(phrase.text.encode("utf-8"))
-
-
-def prepare(
-    phrases: Sequence[Phrase], embedded: Tensor, row_of: dict[str, int], mean: Tensor, tokens: Tensor, alpha: float,
-    held_out: int,
-) -> Lesson:  # fmt: skip
-    """Set targets and keep some phrases out of training, never names."""
-    groups = [[row_of[text] for text in (phrase.text, *phrase.others)] for phrase in phrases]
-    device = embedded.device
-    free = sorted((i for i, p in enumerate(phrases) if p.kind not in ("name", "plural")), key=lambda i: _mixed(phrases[i]))
-    kept_out = set(free[: min(held_out, len(free) // 2)])
-    rows = {
-        kind: torch.tensor([i for i, p in enumerate(phrases) if p.kind == kind and i not in kept_out], device=device)
-        for kind in KINDS
-    }
-    return Lesson(
-        tokens.to(device),
-        teacher.targets(embedded, mean, groups, alpha),
-        {kind: listed for kind, listed in rows.items() if len(listed)},
-        torch.tensor(sorted(kept_out), device=device),
-    )
-
-
-def draw(lesson: Lesson, batch: int, generator: torch.Generator) -> Tensor:
-    """Draw the rows of a batch, of each kind its share."""
-    shares = {kind: SHARES[kind] for kind in lesson.rows}
-    scale = batch / sum(shares.values())
-    drawn = [
-        listed[torch.randint(len(listed), (max(1, round(shares[kind] * scale)),), generator=generator, device=listed.device)]
-        for kind, listed in lesson.rows.items()
-    ]
-    rows = torch.cat(drawn)
-    return rows[torch.randperm(len(rows), generator=generator, device=rows.device)]
+def choose_device(name: str) -> torch.device:
+    """Turn --device into a device of torch; raise ValueError where it is not there."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        why = str(error).splitlines()[0]
+        raise ValueError(f"--device {name} cannot be used ({why}); give auto, cpu, or cuda.") from None
 
 
 def loss_of(embedded: Tensor, target: Tensor, relational: float, related: int) -> tuple[Tensor, Tensor]:
-    """Return the loss and, for the log, the mean cosine of embeddings (B,D) with their targets (B,D).
+    """Compute the loss of a batch.
 
-    1 - cosine, plus `relational` times the mean squared difference of the similarities among the first `related`
-    phrases, the student's and the teacher's.
+    It is 1 - cosine, plus `relational` times the mean squared difference between the student's and the teacher's
+    similarities among the first `related` phrases.
+
+    Args:
+        embedded: (B,D) the student's embeddings, of any length.
+        target: (B,D) of length 1.
+        relational: weight of the second term.
+        related: phrases that the second term compares with each other.
+
+    Returns:
+        The loss, and the mean cosine of the embeddings with their targets.
     """
     embedded = F.normalize(embedded.float(), dim=-1)
     cosine = (embedded * target).sum(dim=-1).mean()
@@ -159,31 +134,11 @@ def rate(progress: float, step: int, warmup: int) -> float:
     return min(1.0, (step + 1) / max(1, warmup)) * max(0.01, 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))
 
 
-def choose_device(name: str) -> torch.device:
-    """Turn --device into a device of torch."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"--device {name} cannot be used ({str(error).splitlines()[0]}); give auto, cpu or cuda.") from None
-
-
-def check(config: PretrainTextConfig) -> None:
-    """Raise ValueError for a setting that no run can have."""
-    for name, least in (("steps", 1), ("batch", 8), ("width", 8), ("heads", 1), ("layers", 1), ("context_length", 4)):
-        if getattr(config, name) < least:
-            raise ValueError(f"--{name} is {getattr(config, name)}; it must be {least} or more.")
-    if config.width % config.heads:
-        raise ValueError(f"--width {config.width} is no multiple of --heads {config.heads}; choose one that is.")
-    if not 0 <= config.prefixes <= 1:
-        raise ValueError(f"--prefixes is {config.prefixes}; it is a share from 0 to 1.")
-
-
-def learn(config: PretrainTextConfig, tower: TextTransformer, lesson: Lesson, prefixes: list[Tensor]) -> dict[str, float]:
-    """Train the tower in place; returns how long it took."""
+def learn(config: PretrainTextConfig, tower: TextTransformer, lesson: Lesson, prefixes: list[Tensor]) -> dict:
+    """Train the tower in place; returns the number of steps and the seconds, those before a resumption included."""
     device = lesson.tokens.device
-    optimizer = torch.optim.AdamW(parameter_groups(tower, config.weight_decay), lr=config.learning_rate, betas=(0.9, 0.98))
+    groups = parameter_groups(tower, config.weight_decay)
+    optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98))
     path = Path(config.output) / CHECKPOINT_FILE
     step, before = 0, 0.0
     if config.resume and path.exists():
@@ -202,8 +157,7 @@ def learn(config: PretrainTextConfig, tower: TextTransformer, lesson: Lesson, pr
                 break
             for group in optimizer.param_groups:
                 group["lr"] = config.learning_rate * rate(progress, step, config.warmup)
-            generator = torch.Generator(device).manual_seed(1_000_003 * config.seed + step)
-            rows = draw(lesson, config.batch, generator)
+            rows = draw(lesson, config.batch, torch.Generator(device).manual_seed(1_000_003 * config.seed + step))
             tokens = lesson.tokens[rows]
             share = round(len(rows) * config.prefixes / max(1, len(prefixes)))
             for number, words in enumerate(prefixes):
@@ -218,7 +172,7 @@ def learn(config: PretrainTextConfig, tower: TextTransformer, lesson: Lesson, pr
             optimizer.step()
             step += 1
             bar.update()
-            if step % 20 == 0 or device.type == "cpu":  # reading a number waits for the GPU
+            if step % 20 == 0:  # reading a number waits for the GPU
                 bar.set_postfix(loss=f"{loss.item():.4f}", cosine=f"{cosine.item():.4f}", refresh=False)
                 if not math.isfinite(loss.item()):
                     raise FloatingPointError(f"the loss is {loss.item()} at step {step}: lower --learning_rate")
@@ -226,8 +180,8 @@ def learn(config: PretrainTextConfig, tower: TextTransformer, lesson: Lesson, pr
             seconds = before + now - started
             if now - saved > config.save_every:
                 saved = now
-                state = {"tower": tower.state_dict(), "optimizer": optimizer.state_dict(), "step": step, "seconds": seconds}
-                write_whole(path, partial(torch.save, state))
+                state = {"tower": tower.state_dict(), "optimizer": optimizer.state_dict()}
+                write_whole(path, partial(torch.save, {**state, "step": step, "seconds": seconds}))
     return {"steps": step, "seconds": round(seconds, 1)}
 
 
@@ -241,16 +195,15 @@ def train(config: PretrainTextConfig) -> Path:
     device = choose_device(config.device)
     output, data = Path(config.output), Path(config.data)
     phrases = choose_phrases(read_phrases(data), config.phrases)
-    pairs = json.loads((data / PAIRS_FILE).read_text(encoding="utf-8"))
+    measured = json.loads((data / MEASURED_FILE).read_text(encoding="utf-8"))
     tokenizer = student.load_tokenizer(data / MERGES_FILE, config.context_length)
     words = [text for phrase in phrases for text in (phrase.text, *phrase.others)]
-    words += [text for listed in pairs.values() for pair in listed for text in pair]
+    words += [*measured["names"], *(text for pairs in measured["pairs"].values() for pair in pairs for text in pair)]
     row_of = {text: row for row, text in enumerate(dict.fromkeys(words))}
     embedded = teacher.embed_once(Path(config.teacher), list(row_of), device, output)
-    names = [phrase.text for phrase in phrases if phrase.kind == "name"]
-    mean = embedded[[row_of[name] for name in names]].mean(dim=0)
+    mean = embedded[[row_of[name] for name in measured["names"]]].mean(dim=0)
     tokens = student.tokenize(tokenizer, [phrase.text for phrase in phrases])
-    lesson = prepare(phrases, embedded, row_of, mean, tokens, config.alpha, config.held_out)
+    lesson = prepare(phrases, tokens, embedded, row_of, mean, config.alpha, config.held_out)
 
     torch.manual_seed(config.seed)
     text_cfg = {
@@ -262,50 +215,56 @@ def train(config: PretrainTextConfig) -> Path:
         "output_dim": embedded.shape[1],
     }
     tower = TextTransformer(**text_cfg).to(device).train()
-    parameters = sum(parameter.numel() for parameter in tower.parameters())
+    size = sum(parameter.numel() for parameter in tower.parameters())
     learned = sum(len(rows) for rows in lesson.rows.values())
-    print(f"{learned:,} phrases to learn, {len(lesson.held_out):,} held out, {parameters / 1e6:.2f} M parameters, {device}")
-    prefixes = [torch.tensor(tokenizer.encode(words), device=device) for words in PREFIXES]
-    spent = learn(config, tower, lesson, prefixes)
+    print(f"{learned:,} phrases to learn, {len(lesson.held_out):,} held out, {size / 1e6:.2f} M parameters, {device}")
+    spent = learn(config, tower, lesson, [torch.tensor(tokenizer.encode(words), device=device) for words in PREFIXES])
 
     tower.half().float().eval()  # measured as it is shipped
-    results = measure(tower, tokenizer, phrases, lesson, pairs, (embedded, mean, row_of))
-    results |= {"phrases": learned, "parameters": parameters, **spent}
+    student_embed = partial(student.embed, tower, tokenizer)
+
+    def teacher_embed(texts: Sequence[str]) -> Tensor:
+        return F.normalize(embedded[[row_of[text] for text in texts]] - mean, dim=-1)
+
+    results = measure(student_embed, teacher_embed, phrases, lesson, measured)
     tensors = {name: tensor.half().cpu().contiguous() for name, tensor in tower.state_dict().items()}
     write_whole(output / WEIGHTS_FILE, lambda file: file.write(save(tensors, metadata={"format": "pt"})))
     write_whole(output / MERGES_FILE, lambda file: file.write((data / MERGES_FILE).read_bytes()))
-    made = {"text_cfg": text_cfg, "training": {**asdict(config), "teacher": Path(config.teacher).name}, "results": results}
+    settings = {**asdict(config), "teacher": Path(config.teacher).name}
+    made = {"text_cfg": text_cfg, "training": settings, "results": {"phrases": learned, **spent, **results}}
     write_whole(output / TEXT_FILE, lambda file: file.write(json.dumps(made, indent=1).encode("utf-8")))
     print(f"wrote {output}")
     return output
 
 
-@torch.no_grad()
-def measure(tower: TextTransformer, tokenizer, phrases: Sequence[Phrase], lesson: Lesson, pairs: dict, known: tuple) -> dict:
-    """Measure unseen phrases and pairs of synonyms, print and return the numbers."""
-    embedded, mean, row_of = known
-    embed = partial(student.embed, tower, tokenizer)
+def measure(
+    student_embed: Callable[[Sequence[str]], Tensor],
+    teacher_embed: Callable[[Sequence[str]], Tensor],
+    phrases: Sequence[Phrase],
+    lesson: Lesson,
+    measured: dict,
+) -> dict:
+    """Measure unseen phrases and pairs of synonyms; print the numbers and return them.
 
-    def as_teacher(texts: Sequence[str]) -> Tensor:
-        return F.normalize(embedded[[row_of[text] for text in texts]] - mean, dim=-1)
-
-    first = [i for i, phrase in enumerate(phrases) if phrase.kind == "name"][:NAMES]
-    names = [phrases[i].text for i in first]
-    unseen = [phrases[i] for i in lesson.held_out.tolist()]
-    results: dict = {"held_out": {}}
-    for kind in ("all", *sorted({phrase.kind for phrase in unseen})):
-        chosen = [k for k, phrase in enumerate(unseen) if kind in ("all", phrase.kind)]
-        rows = lesson.held_out[chosen]
-        results["held_out"][kind] = agreement = report.agreement(
-            embed([unseen[k].text for k in chosen]), lesson.targets[rows], embed(names), lesson.targets[first]
-        )
-        agreement["phrases"] = len(chosen)
-        print(f"unseen, {kind}: cosine {agreement['cosine']:.3f}, nearest name {agreement['nearest']:.1%} ({len(chosen):,})")
-    results["synonyms"] = report.pair_cosines(pairs, list(dict.fromkeys(names)), {"teacher": as_teacher, "student": embed})
-    for kind, entry in results["synonyms"].items():
-        numbers = ", ".join(f"{who} {entry[who]['cosine']:.3f}" for who in ("teacher", "student"))
-        print(f"synonyms, {kind}: cosine {numbers}")
-    return results
+    measured: the "names" and "pairs" of `training.words.phrases`.
+    """
+    row_of = {phrase.text: row for row, phrase in enumerate(phrases)}
+    names = [row_of[name] for name in measured["names"] if name in row_of][:NAMES]
+    bank = student_embed([phrases[row].text for row in names])
+    unseen = lesson.held_out.tolist()
+    held_out = {}
+    for kind in ("all", *sorted({phrases[row].kind for row in unseen})):
+        rows = [row for row in unseen if kind in ("all", phrases[row].kind)]
+        embedded = student_embed([phrases[row].text for row in rows])
+        found = report.agreement(embedded, lesson.targets[rows], bank, lesson.targets[names])
+        held_out[kind] = {**found, "phrases": len(rows)}
+        print(f"unseen, {kind}: cosine {found['cosine']:.3f}, nearest name {found['nearest']:.1%} of {len(rows):,}")
+    embedders = {"teacher": teacher_embed, "student": student_embed}
+    synonyms = report.pair_cosines(measured["pairs"], measured["names"], embedders)
+    for kind, entry in synonyms.items():
+        numbers = [f"{who} {entry[who]['cosine']:.3f} (found {entry[who]['found']:.0%})" for who in embedders]
+        print(f"synonyms, {kind}: cosine {', '.join(numbers)}")
+    return {"held_out": held_out, "synonyms": synonyms}
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ def learn_merges(weights: Mapping[str, int], tokens: int) -> list[tuple[str, str
 
 
 def write_merges(path: Path, merges: list[tuple[str, str]]) -> None:
-    """Write a merges file as SimpleTokenizer reads it: a version mark, then one pair per line, no newline at the end."""
+    """Write a merges file for SimpleTokenizer: a version mark, then one pair per line, no newline at the end."""
     text = "\n".join(["#version: 0.2", *(" ".join(pair) for pair in merges)])
     data = gzip.compress(text.encode("utf-8"), mtime=0)
     write_whole(path, lambda file: file.write(data))

@@ -1,7 +1,8 @@
 """Collect the phrases that the text encoder learns from: `python -m training.words.phrases`.
 
 Everything that training needs goes into one small folder, so that it can run on a machine without the project's data:
-`phrases.txt.gz` with one phrase per line, `pairs.json` with the synonyms that are measured, and the tokenizer's merges.
+`phrases.txt.gz` with one phrase per line, `measured.json` with names and pairs of synonyms that are measured, and the
+tokenizer's merges.
 A line holds the phrase's kind, the phrase, and other phrases for the same thing, separated by tabs.
 """
 
@@ -20,9 +21,9 @@ import jsonargparse
 from synseg_model.files import write_whole
 from training.words.merges import MERGES_FILE, learn_merges, write_merges
 from training.words.nouns import Noun, load_nouns
-from training.words.synonyms import Synonyms, load_synonyms, pulled_groups, test_pairs
+from training.words.synonyms import Synonyms, canonical_names, load_synonyms, measured_pairs, pulled_groups
 
-PHRASES_FILE, PAIRS_FILE = "phrases.txt.gz", "pairs.json"
+PHRASES_FILE, MEASURED_FILE = "phrases.txt.gz", "measured.json"
 KINDS = ("name", "plural", "noun", "caption", "adjective")
 ADJECTIVES = """
     red green blue yellow black white brown grey gray orange pink purple beige golden silver turquoise dark-red
@@ -170,7 +171,8 @@ def write(config: PhrasesConfig) -> Path:
     lines = ["\t".join([phrase.kind, phrase.text, *phrase.others]) + "\n" for phrase in phrases]
     data = gzip.compress("".join(lines).encode("utf-8"), mtime=0)
     write_whole(folder / PHRASES_FILE, lambda file: file.write(data))
-    write_whole(folder / PAIRS_FILE, lambda file: file.write(json.dumps(test_pairs(table)).encode("utf-8")))
+    measured = json.dumps({"names": canonical_names(table), "pairs": measured_pairs(table)}, indent=1)
+    write_whole(folder / MEASURED_FILE, lambda file: file.write(measured.encode("utf-8")))
     weights: Counter[str] = Counter()
     for phrase in phrases:
         for word in phrase.text.split():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -28,30 +27,27 @@ def agreement(student: Tensor, target: Tensor, student_names: Tensor, target_nam
 def pair_cosines(
     pairs: Mapping[str, Sequence[Sequence[str]]], names: Sequence[str], embedders: Mapping[str, Embed]
 ) -> dict[str, dict]:
-    """Measure how near synonyms lie to each other, pair by pair.
+    """Measure how near words for the same thing lie to each other.
 
     Args:
         pairs: kinds of pairs, such as "trained" and "held_out", each a list of (name, other word).
-        names: names among which the other word looks for its own.
+        names: one name for each thing; each other word looks for its own among them.
         embedders: such as "teacher" and "student".
 
     Returns:
-        For each kind: for each embedder the mean "cosine" and "found", the share of the other words whose nearest name
-        is their own; and "pairs", each pair's cosines.
+        For each kind: for each embedder the mean "cosine" of its pairs and "found", the share of the other words whose
+        nearest name is their own; and "pairs", each pair's cosines.
     """
     result = {}
     for kind, listed in pairs.items():
         entry: dict = {"pairs": {f"{name} - {word}": {} for name, word in listed}}
         for who, embed in embedders.items():
-            bank, words = embed(names), embed([word for _, word in listed])
-            own = embed([name for name, _ in listed])
+            own, words = embed([name for name, _ in listed]), embed([word for _, word in listed])
             cosines = (own * words).sum(dim=1)
-            best = (words @ bank.T).max(dim=1).values
-            entry[who] = {
-                "cosine": cosines.mean().item(),
-                "found": (cosines >= best - 1e-4).float().mean().item(),
-            }
-            for pair, cosine in zip(entry["pairs"].values(), torch.round(cosines, decimals=3).tolist(), strict=True):
+            nearest = (words @ embed(names).T).argmax(dim=1).tolist()
+            found = sum(names[i] == name for i, (name, _) in zip(nearest, listed, strict=True))
+            entry[who] = {"cosine": cosines.mean().item(), "found": found / len(listed)}
+            for pair, cosine in zip(entry["pairs"].values(), cosines.tolist(), strict=True):
                 pair[who] = round(cosine, 3)
         result[kind] = entry
     return result

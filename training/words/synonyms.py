@@ -54,9 +54,21 @@ def held_out_words(table: Mapping[str, Synonyms]) -> frozenset[str]:
     return frozenset(word for entry in table.values() for word in entry.held_out)
 
 
-def test_pairs(table: Mapping[str, Synonyms]) -> dict[str, list[tuple[str, str]]]:
+def canonical_names(table: Mapping[str, Synonyms]) -> list[str]:
+    """Return one name for each thing: of two names for the same, such as "couch" and "sofa", the first."""
+    names: list[str] = []
+    others: set[str] = set()
+    for name, entry in table.items():
+        if name not in others:
+            names.append(name)
+            others.update(entry.train)
+    return [name for name in names if name not in others]
+
+
+def measured_pairs(table: Mapping[str, Synonyms]) -> dict[str, list[tuple[str, str]]]:
     """Pair each name that has held-out words with one that was taught and one that was not: "trained", "held_out"."""
-    names = {name: entry for name, entry in table.items() if entry.held_out and entry.train}
+    names = {name: table[name] for name in canonical_names(table)}
+    names = {name: entry for name, entry in names.items() if entry.held_out and entry.train}
     return {
         "trained": [(name, entry.train[0]) for name, entry in names.items()],
         "held_out": [(name, entry.held_out[0]) for name, entry in names.items()],

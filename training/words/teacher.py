@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -71,12 +70,8 @@ def embed_once(folder: Path, texts: Sequence[str], device: torch.device, kept: P
             return tensors[key].to(device).float()
     embedded = embed(folder, texts, device)
     data = save({key: embedded.half().cpu()})
-    write_whole(path, partial(_write, data))
+    write_whole(path, lambda file: file.write(data))
     return embedded
-
-
-def _write(data: bytes, file) -> None:
-    file.write(data)
 
 
 def targets(embedded: Tensor, mean: Tensor, groups: Sequence[Sequence[int]], alpha: float) -> Tensor:
