@@ -33,8 +33,8 @@ class EvaluateConfig:
 
     Args:
         model: a shipped name or a model folder.
-        dataset: scenes, voc21, voc20, context60, context59, coco-object, coco-stuff, cityscapes, ade20k, camvid or
-            coco-mini.
+        dataset: scenes, voc21, voc20, context60, context59, coco-object, coco-stuff, cityscapes, ade20k, camvid, nyu40,
+            nyu13 or coco-mini.
         root: folder of the data set; scenes need none.
         split: which part is reported; empty for the protocol's own.
         images: measure on so many pictures only, spread over the split; 0 for all.
@@ -53,10 +53,12 @@ class EvaluateConfig:
         sweep: choose the threshold on pictures that are not reported.
         tune_split: where --sweep looks; empty for the protocol's own.
         tune_images: pictures for --sweep, spread over that split; 0 for all.
+        share: measure on the pictures that training with this share (and --seed) kept apart; 0 for all.
+        present: ask each picture for the classes that are in it, and no others.
         scenes: generated pictures for each of the runs on scenes.
         height: of generated pictures, in pixels.
         width: of generated pictures, in pixels.
-        seed: of generated pictures.
+        seed: of generated pictures, and of the choice by --share.
         device: auto takes a GPU where there is one.
         output: folder for `scenes.json` and `scenes.png`, or for a folder per data set with `report.md`,
             `results.json`, `confusion.csv` and figures; nothing is written where it is empty.
@@ -82,6 +84,8 @@ class EvaluateConfig:
     sweep: bool = False
     tune_split: str = ""
     tune_images: int = 200
+    share: float = 0.0
+    present: bool = False
     scenes: int = 200
     height: int = 240
     width: int = 320
@@ -133,6 +137,9 @@ def _on_dataset(config: EvaluateConfig) -> dict:
         sweep=config.sweep,
         tune_split=config.tune_split or None,
         tune_images=config.tune_images,
+        share=config.share,
+        share_seed=config.seed,
+        present=config.present,
         predict=PredictSettings(
             mode=chosen.mode if config.mode == "auto" else config.mode,
             short_side=config.short_side,

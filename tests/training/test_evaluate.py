@@ -218,3 +218,39 @@ def test_scenes_are_the_default_and_write_numbers_and_a_picture(model, tmp_path)
 def test_settings_of_the_segmenter_count_on_scenes_too(changed):
     small = {"scenes": 2, "height": 96, "width": 128, "device": "cpu", "output": ""}
     assert main(EvaluateConfig(**small)) != main(EvaluateConfig(**small, **changed))
+
+
+def test_only_the_held_out_share_is_measured_and_said_so(config, voc):
+    from training.datasets.photos import held_out
+
+    names = [f"val_{i}" for i in range(2)]
+    seed = next(seed for seed in range(100) if len(held_out(names, 0.5, seed)) == 1)
+    result = main(config(share=0.5, seed=seed))
+    assert result["images"] == 1 and not result["whole_split"]
+    assert result["held_out"] == {"share": 0.5, "seed": seed}
+    assert "--share 0.5" in result["command"]
+    seed = next(seed for seed in range(100) if not held_out(names, 0.5, seed))
+    with pytest.raises(ValueError, match=r"share 0\.5: none of 2 pictures is held out"):
+        main(config(share=0.5, seed=seed))
+
+
+def test_a_threshold_is_tuned_on_the_split_that_is_measured_only_where_a_share_is_apart(config):
+    from training.datasets.photos import held_out
+
+    names = [f"val_{i}" for i in range(2)]
+    seed = next(seed for seed in range(100) if len(held_out(names, 0.5, seed)) == 1)
+    result = main(config(share=0.5, seed=seed, sweep=True, tune_split="val"))
+    assert result["images"] == 1 and "tuned on 1 pictures" in result["threshold_from"]
+    with pytest.raises(ValueError, match="both tuned on and reported"):
+        main(config(sweep=True, tune_split="val"))
+
+
+def test_with_the_present_names_alone_no_other_class_is_predicted(config, tmp_path):
+    absent = {"settings": main(config())["settings"]}
+    result = main(config(present=True, output=str(tmp_path / "present")))
+    assert result["settings"]["present"] and "present" not in absent["settings"]
+    with open(tmp_path / "present/voc21/confusion.csv", newline="") as file:
+        header, *rows = csv.reader(file)
+    columns = dict(zip(header[1:], np.array([row[1:] for row in rows], int).sum(axis=0), strict=True))
+    assert {name for name, pixels in columns.items() if pixels} <= {"background", "aeroplane", "person"}
+    assert "present names" in (tmp_path / "present/voc21/report.md").read_text()

@@ -118,6 +118,44 @@ def test_camvid_ignores_void(tmp_path):
     assert truth_of("camvid", tmp_path, "test") == {"0016E5_00001": [0, 10, 255, 255]}
 
 
+def test_camvid_reads_jpeg_images(tmp_path):
+    picture(tmp_path / "train/0001TP_1.jpg")
+    labels(tmp_path / "trainannot/0001TP_1.png", [0, 10, 11, 11])
+    assert truth_of("camvid", tmp_path, "train") == {"0001TP_1": [0, 10, 255, 255]}
+
+
+def test_voc_with_the_masks_of_sbd(tmp_path):
+    picture(tmp_path / "JPEGImages/2007_1.jpg")
+    labels(tmp_path / "SegmentationClassAug/2007_1.png", [0, 1, 20, 255])
+    text(tmp_path / "ImageSets/Segmentation/train_aug.txt", "2007_1\n")
+    assert truth_of("voc21", tmp_path, "train") == {"2007_1": [0, 1, 20, 255]}
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_nyu_ignores_the_rest_classes_of_the_40_and_counts_them_among_the_13(tmp_path, suffix):
+    for name, values in (("0001", [0, 1, 37, 38]), ("0002", [24, 39, 40, 5])):
+        picture(tmp_path / f"images/{name}{suffix}")
+        labels(tmp_path / f"labels40/{name}.png", values)
+    assert truth_of("nyu40", tmp_path) == {"0001": [255, 0, 36, 255], "0002": [23, 255, 255, 4]}
+    names = (*protocol("nyu13").labels(), *["ignored"] * 243)
+    assert {name: [names[i] for i in row] for name, row in truth_of("nyu13", tmp_path).items()} == {
+        "0001": ["ignored", "wall", "objects", "objects"],
+        "0002": ["furniture", "furniture", "objects", "chair"],
+    }
+    text(tmp_path / "test.txt", "0002\n")
+    assert list(truth_of("nyu40", tmp_path, "test")) == ["0002"]
+
+
+def test_every_class_of_the_13_is_made_of_classes_of_the_40_that_say_the_same(tmp_path):
+    picture(tmp_path / "images/1.jpg")
+    fine, coarse = protocol("nyu40").labels(), protocol("nyu13").labels()
+    for value, name in enumerate(fine, 1):
+        labels(tmp_path / "labels40/1.png", [value] * 4)
+        made_of = coarse[truth_of("nyu13", tmp_path)["1"][0]]
+        own = {"television": "tv", "floor mat": "floor"}.get(name, name)
+        assert own not in coarse or made_of == own
+
+
 def test_sample_without_lists_is_read_whole_and_said_to_be_so(tmp_path):
     picture(tmp_path / "JPEGImages/2011_3.jpg")
     labels(tmp_path / "SegmentationClass/2011_3.png", [0, 0, 0, 0])
@@ -168,6 +206,8 @@ def test_labels_fit_the_truth(name):
         ("voc21", "voc2011-sample", 3),
         ("ade20k", "ade20k-sample", 3),
         ("camvid", "camvid", 101),
+        ("nyu40", "nyu-depth-v2", 795),
+        ("nyu13", "nyu-depth-v2", 795),
         ("coco-mini", "coco-mini", 80),
     ],
 )
@@ -189,7 +229,7 @@ def test_parts_of_coco_mini_share_no_picture():
 
 @pytest.mark.skipif(not SHARED.exists(), reason="needs ../shared/data")
 def test_drawn_instances_have_the_areas_that_coco_says():
-    from training.evaluation.coco_json import instance_mask
+    from training.datasets.coco_masks import instance_mask
 
     content = json.loads((SHARED / "coco-mini/annotations/instances_train2017.json").read_text())
     sizes = {row["id"]: (row["height"], row["width"]) for row in content["images"]}

@@ -15,19 +15,20 @@ class Oracle:
     """Predict what a picture's colours say: red is the class, green / 255 the largest score."""
 
     def __init__(self, stop_at=None):
-        self.calls, self.stop_at = 0, stop_at
+        self.calls, self.stop_at, self.given = 0, stop_at, []
 
     def background_score(self, threshold):
         return threshold
 
-    def best(self, image):
+    def best(self, image, given=None):
         self.calls += 1
+        self.given.append(given)
         return image[..., 1].astype(np.float32) / 255, image[..., 0].copy()
 
-    def classify(self, image, threshold=None):
+    def classify(self, image, threshold=None, given=None):
         if self.calls == self.stop_at:
             raise KeyboardInterrupt
-        largest, winner = self.best(image)
+        largest, winner = self.best(image, given)
         return winner if threshold is None else with_background(largest, winner, threshold)
 
 
@@ -66,6 +67,20 @@ def test_interrupt_keeps_what_was_counted(samples):
     assert not measured.complete
     assert [place for place, _, _ in measured.singles] == [0]
     assert measured.matrix.counts.sum() == 3
+
+
+def test_all_classes_are_given_unless_only_those_present_are_asked_for(samples):
+    for present, given in ((False, [None, None]), (True, [[0, 1], [0]])):
+        oracle = Oracle()
+        assert measure(oracle, samples, 2, None, present=present).present is present
+        assert oracle.given == given
+
+
+def test_background_is_no_class_that_is_given(samples):
+    measured, swept = Oracle(), Oracle()
+    measure(measured, samples, 3, 0.5, present=True)
+    sweep(swept, samples, 3, (0.5,), present=True)
+    assert measured.given == swept.given == [[0], []]
 
 
 def test_sweep_measures_every_threshold_in_one_pass(tmp_path):

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from training.evaluation.coco_json import instance_mask, instance_samples
+from training.datasets.coco_masks import instance_mask
+from training.evaluation.coco_json import instance_samples
 from training.evaluation.samples import LabelCodes, Sample, read_picture
 
 

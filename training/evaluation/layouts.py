@@ -22,7 +22,7 @@ class Folders:
     images, labels: folders. picture, label: how file names end; what stands before is the same for both.
     names: text file with one name per line, else every label file is used. deep: search the label folder's subfolders,
     as Cityscapes needs. without: what the end of a label file's name must not be.
-    codes: what the values of the label files mean.
+    codes: what the values of the label files mean. only: the splits that come in this layout, None for all.
     """
 
     images: str
@@ -33,12 +33,15 @@ class Folders:
     names: str | None = None
     deep: bool = False
     without: str | None = None
+    only: tuple[str, ...] | None = None
 
     def find(self, base: Path, split: str) -> list[Sample] | None:
         """List the samples below a folder, None where this layout is not there."""
         images, labels = base / self.images.format(split=split), base / self.labels.format(split=split)
-        if not images.is_dir() or not labels.is_dir():
+        if not images.is_dir() or not labels.is_dir() or (self.only is not None and split not in self.only):
             return None
+        if not any(images.glob(f"**/*{self.picture}" if self.deep else f"*{self.picture}")):
+            return None  # images of another format: another layout's
         if self.names is None:
             pattern = f"**/*{self.label}" if self.deep else f"*{self.label}"
             found = [path.relative_to(labels).as_posix() for path in labels.glob(pattern)]

@@ -22,7 +22,8 @@ class Measured:
 
     matrix: over all its pixels. singles: for each picture its place in the list of samples, its own mean IoU over the
     classes in its truth (percent) and how many classes those are. predictions: the first pictures' maps, by place.
-    complete: False where the run was interrupted. seconds: spent in the network and its pre- and postprocessing,
+    complete: False where the run was interrupted. present: whether each picture was asked for its own classes alone.
+    seconds: spent in the network and its pre- and postprocessing,
     reading files excluded.
     """
 
@@ -30,32 +31,46 @@ class Measured:
     singles: list[tuple[int, float, int]] = field(default_factory=list)
     predictions: dict[int, np.ndarray] = field(default_factory=dict)
     complete: bool = True
+    present: bool = False
     seconds: float = 0.0
 
 
+def classes_given(truth: np.ndarray, background: bool) -> list[int]:
+    """List the classes that a picture's truth (H,W) holds, as a predictor numbers them: background is none."""
+    present = np.setdiff1d(np.unique(truth), [IGNORE, 0] if background else [IGNORE]).astype(int)
+    return (present - background).tolist()
+
+
 def measure(
-    predictor: Predictor, samples: Sequence[Sample], classes: int, threshold: float | None, title: str = ""
+    predictor: Predictor,
+    samples: Sequence[Sample],
+    classes: int,
+    threshold: float | None,
+    title: str = "",
+    present: bool = False,
 ) -> Measured:
     """Classify all samples and count; an interrupt (Ctrl-C) ends the run early and keeps what was counted.
 
     classes: in the truth, background included. threshold: activation of the background channel, None without one.
+    present: ask for the classes that are in each picture's truth, and no others.
     """
-    measured, room = Measured(ConfusionMatrix(classes)), KEPT_BYTES
+    measured, room = Measured(ConfusionMatrix(classes), present=present), KEPT_BYTES
     try:
         with tqdm(samples, desc=title, unit="image", smoothing=0.05) as bar:
             for place, sample in enumerate(bar):
                 image, truth = sample.read()
+                given = classes_given(truth, threshold is not None) if present else None
                 start = time.perf_counter()
-                prediction = predictor.classify(image, threshold)
+                prediction = predictor.classify(image, threshold, given)
                 measured.seconds += time.perf_counter() - start
                 room -= prediction.nbytes
                 if room >= 0:
                     measured.predictions[place] = prediction
-                present = np.setdiff1d(np.unique(truth), [IGNORE])
+                occurring = np.setdiff1d(np.unique(truth), [IGNORE])
                 own = ConfusionMatrix(classes)
                 own.update(prediction, truth)
                 measured.matrix.counts += own.counts
-                measured.singles.append((place, own.mean_iou(present.tolist()), len(present)))
+                measured.singles.append((place, own.mean_iou(occurring.tolist()), len(occurring)))
                 bar.set_postfix(mIoU=f"{measured.matrix.mean_iou():.1f}", refresh=False)
     except KeyboardInterrupt:
         measured.complete = False

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from synseg_model.visualize import contact_sheet, overlay
 from training.evaluation.figures import label_thresholds
-from training.evaluation.measure import Measured
+from training.evaluation.measure import Measured, classes_given
 from training.evaluation.predict import Predictor
 from training.evaluation.samples import Sample
 from training.metrics import IGNORE
@@ -77,7 +77,8 @@ def prediction_grid(
         image, truth = samples[place].read()
         prediction, with_background = measured.predictions.get(place), threshold is not None
         if prediction is None:
-            prediction = predictor.classify(image, threshold)
+            given = classes_given(truth, with_background) if measured.present else None
+            prediction = predictor.classify(image, threshold, given)
         image, truth, prediction = (_shrunk(picture) for picture in (image, truth, prediction))
         images += [image, *(paint(image, classes, names, with_background) for classes in (truth, prediction))]
         captions += [samples[place].name, "truth", f"predicted; {kind}: mIoU {score:.1f} over its classes"]

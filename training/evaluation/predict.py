@@ -108,13 +108,18 @@ class Predictor:
         return math.log(threshold / (1 - threshold)) if 0 < threshold < 1 else math.copysign(math.inf, threshold - 0.5)
 
     @torch.inference_mode()
-    def best(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def best(self, image: np.ndarray, given: Sequence[int] | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Return every pixel's largest score (H,W) float32 and its class (H,W) uint8 at the picture's own size.
 
         Scores are resized bilinearly before the largest is taken; a few classes at a time, so that large pictures with
-        many classes fit into memory.
+        many classes fit into memory. given: the classes that may win, None for all; where there are none, the largest
+        score is -inf.
         """
         scores, size = self.scores(image), image.shape[:2]
+        if given is not None:
+            others = torch.ones(len(scores), dtype=torch.bool, device=scores.device)
+            others[list(given)] = False
+            scores = scores.masked_fill(others[:, None, None], -math.inf)
         chunk = max(1, _PIXELS_AT_ONCE // (size[0] * size[1]))
         largest = winner = None
         for start in range(0, len(scores), chunk):
@@ -127,9 +132,14 @@ class Predictor:
                 largest = torch.maximum(largest, values)
         return largest.cpu().numpy(), winner.to(torch.uint8).cpu().numpy()
 
-    def classify(self, image: np.ndarray, threshold: float | None = None) -> np.ndarray:
-        """Give every pixel a class (H,W) uint8; with a threshold, 0 is background and class i is i+1."""
-        largest, winner = self.best(image)
+    def classify(
+        self, image: np.ndarray, threshold: float | None = None, given: Sequence[int] | None = None
+    ) -> np.ndarray:
+        """Give every pixel a class (H,W) uint8; with a threshold, 0 is background and class i is i+1.
+
+        given: the classes that may win, None for all.
+        """
+        largest, winner = self.best(image, given)
         return winner if threshold is None else with_background(largest, winner, self.background_score(threshold))
 
 

@@ -69,12 +69,14 @@ or
 
 def _voc(codes: LabelCodes) -> Tree:
     lists = Folders("JPEGImages", "SegmentationClass", codes, names="ImageSets/Segmentation/{split}.txt")
+    sbd = Folders("JPEGImages", "SegmentationClassAug", codes, names="ImageSets/Segmentation/{split}_aug.txt")
     return Tree(
-        layouts=(lists,),
+        layouts=(lists, sbd),
         bare=(Folders("JPEGImages", "SegmentationClass", codes),),
         inside=("VOCdevkit/VOC2012", "VOC2012"),
         splits=("val", "train"),
-        expected=_VOC_TREE.format(inside="VOCdevkit/VOC2012", labels="SegmentationClass", sets="Segmentation"),
+        expected=_VOC_TREE.format(inside="VOCdevkit/VOC2012", labels="SegmentationClass", sets="Segmentation")
+        + "                      (or, with SBD's masks, SegmentationClassAug and {split}_aug.txt)\n",
     )
 
 
@@ -172,10 +174,43 @@ def _ade20k() -> Tree:
 def _camvid() -> Tree:
     codes = LabelCodes.of(11, ignored=(11, IGNORE))
     return Tree(
-        layouts=(Folders("{split}", "{split}annot", codes, picture=".png"),),
+        layouts=tuple(Folders("{split}", "{split}annot", codes, picture=picture) for picture in (".png", ".jpg")),
         splits=("train", "val", "test"),
-        expected="{root}/\n    {split}/*.png\n    {split}annot/*.png      (12 classes, 11 is void)\n",
+        expected="""\
+{root}/
+    {split}/*.png           (or *.jpg)
+    {split}annot/*.png      (12 classes, 11 is void)
+""",
     )
+
+
+def _nyu(codes: LabelCodes) -> Tree:
+    formats = (".jpg", ".png")
+    lists = tuple(Folders("images", "labels40", codes, picture, names="{split}.txt") for picture in formats)
+    return Tree(
+        layouts=(*lists, *(Folders("images", "labels40", codes, picture, only=("all",)) for picture in formats)),
+        splits=("all", "test", "train"),
+        expected="""\
+{root}/
+    images/*.jpg        (or *.png)
+    labels40/*.png      (the usual 40 classes: 1 wall to 37 bag, 38 to 40 the rest classes, 0 unlabelled)
+    test.txt, train.txt (names of images, for these splits alone; the split all is every labelled image)
+""",
+    )
+
+
+# From the 40 classes to 13 of Couprie et al. (arXiv 1301.3572), in SceneNet's usual order: index 40 -> class from 1.
+_NYU_13 = (
+    0, 12, 5, 6, 1, 4, 9, 10, 12, 13, 6, 8, 6, 13, 10, 6, 13, 6, 7, 7, 5, 7, 3, 2, 6, 11, 7, 7, 7, 7, 7, 7, 6, 7, 7, 7,
+    7, 7, 7, 6, 7,
+)  # fmt: skip
+
+
+def _nyu_13() -> Tree:
+    table = np.full(256, -1, np.int16)
+    table[: len(_NYU_13)] = np.array(_NYU_13) - 1
+    table[[0, IGNORE]] = IGNORE
+    return _nyu(LabelCodes(table))
 
 
 def _coco_mini() -> Tree:
@@ -223,6 +258,14 @@ _MAKERS = {
     ),
     "camvid": lambda: Protocol(
         "camvid", "CamVid, 11 classes", "camvid", _camvid(), "val", "train", None, mode="whole",
+    ),
+    # The three rest classes are no names that anybody asks for: no prompts, and their pixels count nowhere.
+    "nyu40": lambda: Protocol(
+        "nyu40", "NYU Depth V2, 37 of the 40 classes (without the rest classes)", "nyu40",
+        _nyu(LabelCodes.of(37, first=1, ignored=(0, 38, 39, 40, IGNORE))), "all", "train", None, mode="whole",
+    ),
+    "nyu13": lambda: Protocol(
+        "nyu13", "NYU Depth V2, 13 classes", "nyu13", _nyu_13(), "all", "train", None, mode="whole",
     ),
     "coco-mini": lambda: Protocol(
         "coco-mini", "COCO things on a few pictures of train2017, 80 classes and background", "coco_object",

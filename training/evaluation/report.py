@@ -158,7 +158,8 @@ def _identity(result: dict) -> str:
 def _describe(result: dict) -> str:
     settings = result["settings"]
     parts = [settings["mode"], f"{settings['prompts']} prompts"]
-    parts += ["aliases"] * settings["aliases"] + ["PAMR"] * settings["pamr"]
+    parts += ["aliases"] * settings["aliases"] + ["present names"] * settings.get("present", False)
+    parts += ["PAMR"] * settings["pamr"]
     refine = settings.get("refine", "none")  # older results have no such setting
     parts += [refine] * (refine != "none")
     return f"{result['model']['name']} ({', '.join(parts)})"

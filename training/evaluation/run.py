@@ -11,6 +11,7 @@ import torch
 
 from synseg_model.engines import load_engine
 from synseg_model.engines.torch_engine import TorchEngine
+from training.datasets.photos import held_out
 from training.evaluation.measure import Measured, measure
 from training.evaluation.predict import Predictor, PredictSettings
 from training.evaluation.prompts import embed_names
@@ -26,7 +27,8 @@ class Request:
     root: folder of the data set. split, tune_split: None for the protocol's. images: at most so many, evenly spread
     over the split; 0 for all. prompts, aliases: see `training.evaluation.prompts` and `ClassList.queries`. threshold:
     activation of the background channel, None for the model's own. sweep: choose it on `tune_images` pictures of
-    the tuning split instead.
+    the tuning split instead. share, share_seed: only the pictures that training with this share and seed keeps apart
+    (`training.datasets.photos.held_out`), 0 for all. present: ask each picture for the classes in its truth alone.
     """
 
     root: Path
@@ -38,6 +40,9 @@ class Request:
     sweep: bool = False
     tune_split: str | None = None
     tune_images: int = 200
+    share: float = 0.0
+    share_seed: int = 0
+    present: bool = False
     predict: PredictSettings = field(default_factory=PredictSettings)
 
 
@@ -72,7 +77,7 @@ def evaluate_dataset(protocol: Protocol, model: str, request: Request, device: s
     """
     split = request.split or protocol.split
     found, bare = protocol.tree.samples(request.root, split)
-    samples, tuning = spread(found, request.images), []
+    samples, tuning = spread(_apart(found, request), request.images), []
     if request.threshold is not None and not 0 <= request.threshold <= 1:
         raise ValueError(f"threshold {request.threshold}: expected an activation from 0 to 1")
     if not protocol.background and (request.sweep or request.threshold is not None):
@@ -95,10 +100,10 @@ def evaluate_dataset(protocol: Protocol, model: str, request: Request, device: s
         if request.threshold is not None:
             threshold, source = request.threshold, "the command line"
         if tuning:
-            curve = sweep(predictor, tuning, len(names))
+            curve = sweep(predictor, tuning, len(names), present=request.present)
             threshold = best_threshold(curve)
             source = f"tuned on {len(tuning)} pictures of split {request.tune_split or protocol.tune_split}"
-    measured = measure(predictor, samples, len(names), threshold, f"{protocol.name} {split}")
+    measured = measure(predictor, samples, len(names), threshold, f"{protocol.name} {split}", request.present)
     result = summary(protocol, split, names, measured) | {
         "images_asked": len(samples),
         # A copy without lists of splits is a sample, and another split is another measurement.
@@ -106,11 +111,27 @@ def evaluate_dataset(protocol: Protocol, model: str, request: Request, device: s
         "threshold": threshold,
         "threshold_from": source,
         "threshold_curve": None if curve is None else {f"{t:g}": round(miou, 2) for t, miou in curve.items()},
-        "settings": {"prompts": request.prompts, "aliases": request.aliases, **_mode_settings(request.predict)},
+        "held_out": {"share": request.share, "seed": request.share_seed} if request.share else None,
+        "settings": {
+            "prompts": request.prompts,
+            "aliases": request.aliases,
+            **({"present": True} if request.present else {}),  # absent from older results
+            **_mode_settings(request.predict),
+        },
         "model": describe_model(engine, model),
         "device": describe_device(engine),
     }
     return Evaluation(result, measured, predictor, samples, threshold, curve)
+
+
+def _apart(samples: list[Sample], request: Request) -> list[Sample]:
+    """Keep the samples that training did not see; all where no share was kept apart."""
+    if not request.share:
+        return samples
+    names = held_out([sample.name for sample in samples], request.share, request.share_seed)
+    if not names:
+        raise ValueError(f"share {request.share}: none of {len(samples)} pictures is held out, give a larger share")
+    return [sample for sample in samples if sample.name in names]
 
 
 def _tuning_samples(protocol: Protocol, request: Request, reported: list[Sample], bare: bool) -> list[Sample]:
@@ -119,7 +140,11 @@ def _tuning_samples(protocol: Protocol, request: Request, reported: list[Sample]
         raise ValueError(
             f"no split of {protocol.name} is there to tune a threshold on: give --tune_split, or --threshold"
         )
-    tuning = spread(protocol.tree.samples(request.root, split)[0], request.tune_images)
+    found = protocol.tree.samples(request.root, split)[0]
+    if request.share:
+        names = held_out([sample.name for sample in found], request.share, request.share_seed)
+        found = [sample for sample in found if sample.name not in names]
+    tuning = spread(found, request.tune_images)
     check_disjoint(tuning, reported)
     return tuning
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from tqdm import tqdm
 
+from training.evaluation.measure import classes_given
 from training.evaluation.predict import Predictor, with_background
 from training.evaluation.samples import Sample
 from training.metrics import ConfusionMatrix
@@ -25,14 +26,21 @@ def check_disjoint(tuning: Sequence[Sample], reported: Sequence[Sample]) -> None
 
 
 def sweep(
-    predictor: Predictor, samples: Sequence[Sample], classes: int, thresholds: Sequence[float] = THRESHOLDS
+    predictor: Predictor,
+    samples: Sequence[Sample],
+    classes: int,
+    thresholds: Sequence[float] = THRESHOLDS,
+    present: bool = False,
 ) -> dict[float, float]:
-    """Measure mean IoU in percent at each threshold of the background; the network runs once per picture."""
+    """Measure mean IoU in percent at each threshold of the background; the network runs once per picture.
+
+    present: ask for the classes that are in each picture's truth, and no others.
+    """
     scores = {threshold: predictor.background_score(threshold) for threshold in thresholds}
     matrices = {threshold: ConfusionMatrix(classes) for threshold in thresholds}
     for sample in tqdm(samples, desc="threshold sweep", unit="image", smoothing=0.05):
         image, truth = sample.read()
-        largest, winner = predictor.best(image)
+        largest, winner = predictor.best(image, classes_given(truth, background=True) if present else None)
         for threshold, score in scores.items():
             matrices[threshold].update(with_background(largest, winner, score), truth)
     return {threshold: matrix.mean_iou() for threshold, matrix in matrices.items()}
