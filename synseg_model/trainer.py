@@ -21,6 +21,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from safetensors.torch import save
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -28,6 +29,7 @@ from synseg_model.files import write_whole
 from synseg_model.training_log import TrainingLog
 
 CHECKPOINT_FILE = "last.pt"
+BEST_FILE = "best.safetensors"
 
 
 class CollapseError(RuntimeError):
@@ -41,6 +43,8 @@ class TrainerConfig:
     Args:
         output: folder for checkpoints, the log, TensorBoard events and the finished model folder.
         steps: optimiser steps.
+        max_minutes: stop by itself after so many minutes, with a checkpoint from which the same command with --resume
+            goes on to the bit; 0 for no limit.
         batch: images of one step, over all processes and accumulated parts.
         accumulate: parts that a process computes its share of a batch in, to save memory.
         accelerator: cpu, cuda, or auto.
@@ -54,6 +58,7 @@ class TrainerConfig:
         clip_norm: largest norm of a step's gradient.
         ema: decay of the moving average of the decoder's weights, which the finished model holds.
         save_every: steps between checkpoints.
+        validate_every: steps between measurements on held-out images, where the program has some; 0 for none.
         log_every: steps between lines of the log.
         picture_every: steps between pictures in TensorBoard; 0 for none.
         patience: steps for which activation maps may say nothing before the run is stopped; 0 never stops it.
@@ -62,6 +67,7 @@ class TrainerConfig:
 
     output: str = "runs/train"
     steps: int = 300
+    max_minutes: float = 0.0
     batch: int = 16
     accumulate: int = 1
     accelerator: str = "auto"
@@ -75,6 +81,7 @@ class TrainerConfig:
     clip_norm: float = 5.0
     ema: float = 0.99
     save_every: int = 100
+    validate_every: int = 0
     log_every: int = 10
     picture_every: int = 100
     patience: int = 100
@@ -96,13 +103,15 @@ class TrainerConfig:
 
 
 class Objective(Protocol):
-    """What the loop trains: called with a part of a batch and the averaged decoder, it returns means over the images.
+    """What the loop trains: called with a part of a batch and the averaged module, it returns means over the images.
+
+    averaged: the module of which the loop keeps a moving average: the decoder, or more.
 
     "total" is the loss; "activation/mean", "activation/pixels" and "activation/labels" (standard deviations over
     pixels and over labels) tell whether the maps still say something. Everything it returns is logged.
     """
 
-    decoder: nn.Module
+    averaged: nn.Module
 
     def parameter_groups(self, config: TrainerConfig) -> list[dict]: ...
     def __call__(self, part: Any, averaged: nn.Module) -> dict[str, Tensor]: ...
@@ -122,6 +131,7 @@ class Share:
 
 Batches = Callable[[Share], Iterator[list[Any]]]
 Pictures = Callable[[nn.Module], dict[str, np.ndarray]]
+Validate = Callable[[nn.Module], dict[str, float]]  # of the averaged module; "score" says which is the best
 
 
 class CollapseGuard:
@@ -169,19 +179,27 @@ class Trainer:
         self._stop = False
 
     def fit(
-        self, objective: nn.Module, batches: Batches, pictures: Pictures | None = None, resume: bool = False
+        self,
+        objective: nn.Module,
+        batches: Batches,
+        pictures: Pictures | None = None,
+        resume: bool = False,
+        validate: Validate | None = None,
     ) -> nn.Module | None:
-        """Train for `config.steps` steps and return the averaged decoder; None where a signal ended it before.
+        """Train for `config.steps` steps and return the averaged module; None where a signal or time ended it before.
 
         resume: go on from the checkpoint in `config.output`, if there is one.
+        validate: measure the averaged module; the weights of the best score are kept in BEST_FILE.
         Raise CollapseError; FloatingPointError for a loss that stays infinite or not a number; ValueError for a
         checkpoint that is in the way or of another run.
         """
         config, fabric = self.config, self.fabric
         self.output.mkdir(parents=True, exist_ok=True)
         optimizer = torch.optim.AdamW(objective.parameter_groups(config))
-        averaged = AveragedModel(objective.decoder, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=True)
+        started = time.monotonic()
+        averaged = AveragedModel(objective.averaged, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=True)
         averaged.to(fabric.device)
+        self.best = -math.inf
         start = self._load(objective, optimizer, averaged, resume)
         module, optimizer = fabric.setup(objective, optimizer)
         share = Share(fabric.global_rank, fabric.world_size, start, config.batch, config.accumulate, fabric.device)
@@ -204,7 +222,7 @@ class Trainer:
                 values["gradient_norm"] = float(norm)
                 if all(math.isfinite(value) for value in values.values()):
                     optimizer.step()
-                    averaged.update_parameters(objective.decoder)
+                    averaged.update_parameters(objective.averaged)
                     guard.update(values)
                     bad = 0
                 else:  # one bad batch must not spoil the weights; many mean that they are spoilt
@@ -219,13 +237,28 @@ class Trainer:
                     log.step(step, values, waited, {"learning_rate": factor * config.learning_rate, "skipped": bad})
                     if pictures and config.picture_every and (step + 1) % config.picture_every == 0:
                         log.pictures(step, pictures(averaged.module))
-                stop = self._anyone(self._stop)
-                if (step + 1) % config.save_every == 0 or step + 1 == config.steps or stop:
+                last = step + 1 == config.steps
+                if validate and config.validate_every and ((step + 1) % config.validate_every == 0 or last):
+                    self._validate(validate, averaged.module, step, log)
+                late = 0 < config.max_minutes * 60 <= time.monotonic() - started
+                stop = self._anyone(self._stop or late)
+                if (step + 1) % config.save_every == 0 or last or stop:
                     self._save(objective, optimizer, averaged, step + 1)
-                if stop and step + 1 < config.steps:
+                if stop and not last:
                     fabric.print(f"stopped after step {step + 1}; go on with --resume")
                     return None
         return averaged.module
+
+    def _validate(self, validate: Validate, averaged: nn.Module, step: int, log: TrainingLog | None) -> None:
+        """Measure the average, log it, and keep its weights where none was better; the first process does."""
+        if log:
+            values = validate(averaged)
+            log.validation(step, values)
+            if values["score"] > self.best:
+                self.best = values["score"]
+                state = {name: value.detach().cpu().contiguous() for name, value in averaged.state_dict().items()}
+                write_whole(self.output / BEST_FILE, lambda file: file.write(save(state)))
+        self.fabric.barrier()
 
     def _backward(self, module: nn.Module, averaged: nn.Module, parts: list[Any]) -> dict[str, float]:
         """Accumulate the gradient over a process's parts; returns means over the whole batch."""
@@ -267,6 +300,7 @@ class Trainer:
                 "averaged": averaged.state_dict(),
                 "optimizer": optimizer.state_dict(),
                 "precision": self.fabric.strategy.precision.state_dict(),
+                "best": self.best,
             }
             write_whole(self.output / CHECKPOINT_FILE, partial(torch.save, state))
         self.fabric.barrier()
@@ -291,6 +325,7 @@ class Trainer:
         averaged.load_state_dict(state["averaged"])
         optimizer.load_state_dict(state["optimizer"])
         self.fabric.strategy.precision.load_state_dict(state["precision"])
+        self.best = state.get("best", -math.inf)
         return state["step"]
 
 

@@ -50,6 +50,14 @@ class TrainingLog:
         self.bar.set_postfix(loss=f"{values['total']:.3f}", images=f"{speed['images_per_second']:.1f}/s")
         self.since, self.steps, self.waited = time.perf_counter(), 0, 0.0
 
+    def validation(self, step: int, values: dict[str, float]) -> None:
+        """Log what a model in training reaches on held-out images."""
+        named = {f"validation/{name}": value for name, value in values.items()}
+        self.file.write(json.dumps({"step": step, **named}) + "\n")
+        for name, value in named.items():
+            self.writer.add_scalar(name, value, step)
+        self.bar.write(f"step {step + 1}: " + ", ".join(f"{name} {value:.1f}" for name, value in values.items()))
+
     def pictures(self, step: int, pictures: dict[str, np.ndarray]) -> None:
         """Show pictures (H,W,3) uint8 in TensorBoard."""
         for name, picture in pictures.items():

@@ -154,6 +154,11 @@ class Objective(nn.Module):
     def decoder(self) -> nn.Module:
         return self.network.decoder
 
+    @property
+    def averaged(self) -> nn.Module:
+        """What the Trainer keeps an average of."""
+        return self.network.decoder
+
     def parameter_groups(self, config: TrainerConfig) -> list[dict]:
         """Group the trained parameters: pre-trained or new, with weight decay (matrices) or without (vectors)."""
         new, old = config.new_learning_rate, config.learning_rate

@@ -1,0 +1,123 @@
+"""Pack photographs for training: `python -m training.prepare_photos --root ../shared/data`.
+
+Reads every data set once, keeps a share of each apart for measuring, turns captions into labels with spaCy, and writes a
+folder that `training.pretrain_photos` reads on any machine: it needs no data set, no spaCy and no network there.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import jsonargparse
+from tqdm import tqdm
+
+from training.captions.extraction import extract_labels
+from training.captions.stop_words import stop_list
+from training.captions.taggers import load_tagger
+from training.datasets.photos import MissingPhotosError, PhotoError, PhotoSet, training_and_held_out
+from training.datasets.photos.names import clean_name
+from training.datasets.photos.packed import Packed, pack, write_packed
+
+SETS = {
+    "nyu": ("nyu", "nyu-depth-v2"),
+    "camvid": ("camvid", "camvid"),
+    "voc": ("voc", "voc-aug"),
+    "clothing": ("clothing", "clothing-co-parsing"),
+    "coco": ("coco", "coco-mini"),
+    "flickr8k": ("flickr8k", "flickr8k"),
+    "caltech101": ("folders", "caltech101"),
+    "imagenet": ("folders", "imagenet-sample"),
+}
+MEASURED = {"nyu", "camvid", "voc", "clothing", "coco"}  # sets with masks, of which a share is held out
+
+
+@dataclass
+class PreparePhotosConfig:
+    """What to pack.
+
+    Args:
+        root: folder that holds the data sets, each in a folder of its own.
+        output: folder to write; `train` and `held_out` are made in it.
+        folders: other places of data sets, by the names in `sets`.
+        sets: data sets to read; those whose folder is missing are listed and left out.
+        share: of each set with masks that is held out from training; CamVid has a split of its own.
+        hidden: names to hide: no mask and no caption in the training part says them, see docs/results.
+        seed: of the held-out share.
+    """
+
+    root: str = "../shared/data"
+    output: str = "runs/photos"
+    folders: dict[str, str] = field(default_factory=dict)
+    sets: tuple[str, ...] = tuple(SETS)
+    share: float = 0.1
+    hidden: tuple[str, ...] = ()
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        unknown = sorted(set(self.sets) - set(SETS))
+        if unknown:
+            raise ValueError(f"sets {', '.join(unknown)}: expected some of {', '.join(SETS)}")
+
+
+def prepare(config: PreparePhotosConfig) -> Path:
+    """Write both parts and return the output folder; raise ValueError where no data set was found."""
+    train, apart = [], []
+    for name in config.sets:
+        kind, folder = SETS[name]
+        place = Path(config.folders.get(name, Path(config.root) / folder))
+        try:
+            parts = training_and_held_out(kind, place, config.share if name in MEASURED else 0.0, config.seed)
+        except MissingPhotosError as error:
+            print(f"{name}: left out. {str(error).splitlines()[0]}", file=sys.stderr)
+            continue
+        train.append((name, parts[0]))
+        apart.append((name, parts[1]))
+    if not train:
+        raise ValueError(f"no data set below {config.root}: expected folders {', '.join(f for _, f in SETS.values())}")
+    output = Path(config.output)
+    for part, sets in (("train", train), ("held_out", apart)):
+        damages: Counter[str] = Counter()
+        about = {"settings": asdict(config), "exhaustive": {name: list(photos.exhaustive) for name, photos in sets}}
+        index = write_packed(output / part, _packed(sets, config, damages), about)
+        for problem, count in damages.most_common(20):
+            print(f"left out: {problem}" + (f" ({count} times)" if count > 1 else ""), file=sys.stderr)
+        print(f"{output / part}: " + ", ".join(f"{name} {count}" for name, count in index["counts"].items()))
+    return output
+
+
+def _packed(sets: list[tuple[str, PhotoSet]], config: PreparePhotosConfig, damages: Counter[str]) -> Iterator[Packed]:
+    for name, photos in sets:
+        for place in tqdm(range(len(photos)), desc=name, unit="image", mininterval=1):
+            try:
+                photo = photos[place]
+            except PhotoError as error:
+                damages[str(error)] += 1
+                continue
+            names = caption_names(photo.captions) if photo.captions and photo.index_map is None else photo.names
+            yield pack(photo, name, photos.keys[place], names)
+
+
+def caption_names(captions: tuple[str, ...]) -> list[str]:
+    """Return the cleaned labels of an image's captions, each once, in the order of their first mention."""
+    stop = stop_list()
+    labels = [label for words in load_tagger().tag(captions) for label in extract_labels(words, stop)]
+    return [*dict.fromkeys(name for name in map(clean_name, labels) if name)]
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Read the command line and pack; returns 0, or 2 for what the user can put right."""
+    try:
+        prepare(jsonargparse.auto_cli(PreparePhotosConfig, args=arguments, as_positional=False))
+    except (ValueError, OSError, json.JSONDecodeError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run())

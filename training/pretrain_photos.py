@@ -1,0 +1,225 @@
+"""Train backbone and decoder on photographs: `python -m training.pretrain_photos --config training/configs/synseg_everyday.yaml`.
+
+Masks of rooms, streets, people and animals, captions, and names of whole images, mixed by weights. The same command runs
+on a CPU and on a GPU; it stops after `--trainer.max_minutes` and goes on to the bit with `--resume`.
+
+    python -m training.prepare_photos --root DATA --output runs/photos     # once: pack the photographs
+    python -m training.words.phrases ... ; python -m training.pretrain_text ...  # once: the text encoder
+    python -m training.pretrain_photos --config training/configs/synseg_everyday.yaml
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import pairwise
+from pathlib import Path
+
+import jsonargparse
+import numpy as np
+import torch
+from safetensors.torch import load_file
+
+from synseg_model.checkpoints import save_model
+from synseg_model.config import DecoderConfig, EncoderConfig, ImageConfig, ModelConfig
+from synseg_model.conv_encoder import STRIDES, build_backbone, load_packaged_weights
+from synseg_model.files import write_whole
+from synseg_model.network import SynSeg
+from synseg_model.trainer import BEST_FILE, CollapseError, Trainer, TrainerConfig, seed_step
+from training.datasets.photos.packed import Packed, read_packed
+from training.photo_batches import Mixture, MixtureConfig, PhotoBatches, Words
+from training.photo_objective import PhotoObjective, PhotoTerms
+from training.photo_pictures import photo_pictures
+from training.photo_validation import validator
+from training.train import INTERRUPTED, _resume_flag
+
+MERGES_FILE = "merges.txt.gz"
+NAMES_FILE = "names.json"
+SYNONYMS_FILE = Path(__file__).parent / "data" / "synonyms.json"
+MEAN, STD = (127 / 255,) * 3, (128 / 255,) * 3  # of EfficientNet-Lite: (x - 127) / 128
+
+
+@dataclass
+class PretrainPhotosConfig:
+    """Settings of training on photographs.
+
+    Args:
+        photos: folder that `training.prepare_photos` wrote.
+        text: folder that `training.pretrain_text` wrote.
+        backbone: timm's name of the image encoder. weights: a `.pth` file of its ImageNet weights in timm's order;
+            empty to have timm fetch its own, which needs a network once; "none" for random weights.
+        backbone_rate: learning rate of the backbone as a share of the decoder's (`trainer.new_learning_rate`).
+        frozen_backbone: train the decoder alone, twice as fast on a CPU.
+        start: a model folder to start from in place of the backbone's weights and a random decoder.
+        name: of the model.
+        width, ffn, heads, blocks, context_width, skips: of the decoder, see `synseg_model.config.DecoderConfig`.
+        image_size: side in pixels of a square with as many pixels as an input.
+        text_noise: largest length, as a share of a text's, of random moves of half of the texts.
+        checks: held-out photographs of each set that are measured every `trainer.validate_every` steps.
+        resume: go on from the last checkpoint in `trainer.output`.
+    """
+
+    photos: str = "runs/photos"
+    text: str = "runs/text"
+    backbone: str = "tf_efficientnet_lite0"
+    weights: str = ""
+    backbone_rate: float = 0.2
+    frozen_backbone: bool = False
+    start: str = ""
+    name: str = "synseg-everyday"
+    width: int = 64
+    ffn: int = 512
+    heads: int = 6
+    blocks: int = 3
+    context_width: int = 192
+    skips: tuple[int, int] = (24, 8)
+    image_size: int = 328
+    text_noise: float = 0.9
+    checks: int = 100
+    mixture: MixtureConfig = field(default_factory=MixtureConfig)
+    terms: PhotoTerms = field(default_factory=PhotoTerms)
+    trainer: TrainerConfig = field(
+        default_factory=lambda: TrainerConfig(
+            output="runs/synseg-everyday", steps=15_000, batch=64, new_learning_rate=1e-3, warmup=300, ema=0.999,
+            save_every=1_000, validate_every=1_000, log_every=20, picture_every=1_000,
+        )
+    )  # fmt: skip
+    resume: bool = False
+
+
+def build_network(config: PretrainPhotosConfig) -> SynSeg:
+    """Put a fresh decoder behind the backbone and beside the text encoder."""
+    folder = Path(config.text)
+    about = json.loads((folder / "text.json").read_text())
+    levels = levels_of(config.backbone)
+    model = ModelConfig(
+        name=config.name,
+        encoder=EncoderConfig(
+            {"text_cfg": about["text_cfg"]}, included=True, merges=MERGES_FILE, backbone=config.backbone, levels=levels
+        ),
+        decoder=DecoderConfig(
+            layers=levels, width=config.width, heads=config.heads, ffn=config.ffn, conditional_layer=config.blocks,
+            skips=tuple(config.skips), context_width=config.context_width, dense=True, presence=True,
+        ),
+        image=ImageConfig(size=config.image_size, resize="area", mean=MEAN, std=STD),
+        templates=("{}",),
+        normalize_text=True,
+        context_length=about["text_cfg"]["context_length"],
+        training={"text": about.get("training", {}), "photographs": asdict(config)},
+        results={"text": about.get("results", {})},
+    )  # fmt: skip
+    network = SynSeg.from_config(model, folder)
+    network.encoder.text.load_state_dict({n: t.float() for n, t in load_file(folder / "text.safetensors").items()})
+    if config.start:
+        from synseg_model.checkpoints import load_model
+
+        began, _ = load_model(config.start)
+        network.encoder.image.load_state_dict(began.encoder.image.state_dict())
+        network.decoder.load_state_dict(began.decoder.state_dict())
+    elif config.weights and config.weights != "none":
+        load_packaged_weights(network.encoder.image, config.weights)
+    elif not config.weights:
+        image = build_backbone(config.backbone, levels, pretrained=True)
+        network.encoder.image.load_state_dict(image.state_dict())
+    return network
+
+
+def levels_of(backbone: str) -> tuple[int, ...]:
+    """Return the levels of a backbone whose strides the decoder reads."""
+    import timm
+
+    reductions = list(timm.create_model(backbone, features_only=True).feature_info.reduction())
+    return tuple(reductions.index(stride) for stride in STRIDES)
+
+
+def open_words(network: SynSeg, photos: Sequence[Packed], exhaustive: dict[str, Sequence[str]]) -> Words:
+    """Embed every name that training may show; words that the table holds out are shown in no way."""
+    table = json.loads(SYNONYMS_FILE.read_text())
+    apart = {word for entry in table.values() for word in entry.get("held_out", ())}
+    names = {name for names in exhaustive.values() for name in names}
+    for photo in photos:
+        names.update(photo.names, *photo.regions)
+    others = {name: entry.get("train", []) for name, entry in table.items() if name in names}
+    narrower = {name: entry.get("narrower", []) for name, entry in table.items() if name in names}
+    names.update(word for tables in (others, narrower) for words in tables.values() for word in words)
+    kept = sorted(names - apart)
+    return Words(kept, embed_names(network, kept), others, narrower)
+
+
+@torch.no_grad()
+def embed_names(network: SynSeg, names: Sequence[str]) -> np.ndarray:
+    """Embed names with the network's text encoder, (N,C) float32 of length 1."""
+    encoder, device = network.encoder, next(network.encoder.parameters()).device
+    parts = [encoder.tokenize(names[start : start + 1024]).to(device) for start in range(0, len(names), 1024)]
+    texts = torch.cat([encoder.encode_text(part).float() for part in parts])
+    return torch.nn.functional.normalize(texts, dim=-1).cpu().numpy()
+
+
+def train(config: PretrainPhotosConfig) -> Path | None:
+    """Train and return the finished model folder; None where a signal or the time limit ended the run before."""
+    trainer = Trainer(config.trainer)
+    fabric, output = trainer.fabric, trainer.output
+    torch.manual_seed(config.trainer.seed)
+    network = build_network(config).to(fabric.device)
+    network.encoder.image.to(memory_format=torch.channels_last)
+    network.decoder.to(memory_format=torch.channels_last)
+    about, photos = read_packed(Path(config.photos) / "train")
+    words = open_words(network, photos, about["exhaustive"])
+    mixture = Mixture(photos, about["exhaustive"], words, config.mixture, config.trainer.seed)
+    seed_step(config.trainer.seed, 0, 0)
+    objective = PhotoObjective(network, config.terms, config.backbone_rate, config.frozen_backbone)
+    image = network.config.image
+    batches = PhotoBatches(mixture, image.mean, image.std, config.text_noise, config.trainer.steps)
+    held_out, apart = read_packed(Path(config.photos) / "held_out")
+    validate = validator(network, apart, held_out["exhaustive"], words, config.checks)
+    pictures = photo_pictures(network, apart[:: max(1, len(apart) // 8)][:8], words)
+    averaged = trainer.fit(objective, batches, pictures, config.resume, validate)
+    for problem, count in batches.damages.most_common(10):
+        fabric.print(f"skipped: {problem} ({count} times)")
+    if averaged is None:
+        return None
+    folder = output / "model"
+    if fabric.is_global_zero:
+        if (output / BEST_FILE).exists():
+            averaged.load_state_dict(load_file(output / BEST_FILE))
+        network.encoder.image.load_state_dict(averaged["image"].state_dict())
+        network.decoder.load_state_dict(averaged["decoder"].state_dict())
+        save_model(folder, network, network.config, torch.float16)
+        shutil.copyfile(Path(config.text) / MERGES_FILE, folder / MERGES_FILE)
+        write_names(folder / NAMES_FILE, photos, words)
+        print(f"wrote {folder}")
+    fabric.barrier()
+    return folder
+
+
+def write_names(path: Path, photos: Sequence[Packed], words: Words) -> None:
+    """Write the names that training showed and how: the number of photographs with masks, captions or the name."""
+    counts: dict[str, Counter[str]] = {}
+    kinds = {"masks": "masks", "captions": "captions", "names": "images"}
+    for photo in photos:
+        for name in {*photo.names, *(name for names in photo.regions for name in names)}:
+            for word in {name, *words.others.get(name, ())} & words.names.keys():
+                counts.setdefault(word, Counter())[kinds[photo.kind]] += 1
+    names = {name: dict(sorted(count.items())) for name, count in sorted(counts.items())}
+    write_whole(path, lambda file: file.write((json.dumps({"format": 1, "names": names}, indent=0) + "\n").encode()))
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Read the command line and train; returns 0, 2 for what the user can put right, 130 where it was stopped."""
+    arguments = [_resume_flag(word, following) for word, following in pairwise([*(arguments or sys.argv[1:]), ""])]
+    try:
+        config = jsonargparse.auto_cli(
+            PretrainPhotosConfig, args=arguments, as_positional=False, print_config="--print-config"
+        )
+        return 0 if train(config) else INTERRUPTED
+    except (ValueError, OSError, CollapseError, FloatingPointError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(run())
