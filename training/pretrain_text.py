@@ -138,7 +138,7 @@ def learn(config: PretrainTextConfig, tower: TextTransformer, lesson: Lesson, pr
     """Train the tower in place; returns the number of steps and the seconds, those before a resumption included."""
     device = lesson.tokens.device
     groups = parameter_groups(tower, config.weight_decay)
-    optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98))
+    optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98), fused=device.type == "cuda")
     path = Path(config.output) / CHECKPOINT_FILE
     step, before = 0, 0.0
     if config.resume and path.exists():
