@@ -138,7 +138,7 @@ def learn(config: PretrainTextConfig, tower: TextTransformer, lesson: Lesson, pr
     """Train the tower in place; returns the number of steps and the seconds, those before a resumption included."""
     device = lesson.tokens.device
     groups = parameter_groups(tower, config.weight_decay)
-    optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98))
+    optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98), fused=device.type == "cuda")
     path = Path(config.output) / CHECKPOINT_FILE
     step, before = 0, 0.0
     if config.resume and path.exists():
@@ -196,7 +196,9 @@ def train(config: PretrainTextConfig) -> Path:
     output, data = Path(config.output), Path(config.data)
     phrases = choose_phrases(read_phrases(data), config.phrases)
     measured = json.loads((data / MEASURED_FILE).read_text(encoding="utf-8"))
-    tokenizer = student.load_tokenizer(data / MERGES_FILE, config.context_length)
+    merges = (data / MERGES_FILE).read_bytes()
+    write_whole(output / MERGES_FILE, lambda file: file.write(merges))
+    tokenizer = student.load_tokenizer(output / MERGES_FILE, config.context_length)
     words = [text for phrase in phrases for text in (phrase.text, *phrase.others)]
     words += [*measured["names"], *(text for pairs in measured["pairs"].values() for pair in pairs for text in pair)]
     row_of = {text: row for row, text in enumerate(dict.fromkeys(words))}
@@ -229,7 +231,6 @@ def train(config: PretrainTextConfig) -> Path:
     results = measure(student_embed, teacher_embed, phrases, lesson, measured)
     tensors = {name: tensor.half().cpu().contiguous() for name, tensor in tower.state_dict().items()}
     write_whole(output / WEIGHTS_FILE, lambda file: file.write(save(tensors, metadata={"format": "pt"})))
-    write_whole(output / MERGES_FILE, lambda file: file.write((data / MERGES_FILE).read_bytes()))
     settings = {**asdict(config), "teacher": Path(config.teacher).name}
     made = {"text_cfg": text_cfg, "training": settings, "results": {"phrases": learned, **spent, **results}}
     write_whole(output / TEXT_FILE, lambda file: file.write(json.dumps(made, indent=1).encode("utf-8")))

@@ -62,7 +62,7 @@ def canonical_names(table: Mapping[str, Synonyms]) -> list[str]:
         if name not in others:
             names.append(name)
             others.update(entry.train)
-    return [name for name in names if name not in others]
+    return names
 
 
 def measured_pairs(table: Mapping[str, Synonyms]) -> dict[str, list[tuple[str, str]]]:

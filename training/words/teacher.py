@@ -37,9 +37,7 @@ def embed(folder: Path, texts: Sequence[str], device: torch.device, batch: int =
     Raises:
         ValueError: a file of the teacher is missing.
     """
-    missing = [name for name in FILES if not (Path(folder) / name).is_file()]
-    if missing:
-        raise ValueError(f"--teacher {folder}: no {missing[0]} there. A teacher is a folder with {', '.join(FILES)}.")
+    _check(folder)
     tokenizer = Tokenizer.from_file(str(Path(folder) / "tokenizer.json"))
     tokenizer.no_padding()
     tokenizer.enable_truncation(MOST_TOKENS)
@@ -62,16 +60,23 @@ def embed(folder: Path, texts: Sequence[str], device: torch.device, batch: int =
 
 def embed_once(folder: Path, texts: Sequence[str], device: torch.device, kept: Path) -> Tensor:
     """Embed texts with the teacher, or read what an earlier run kept in the folder `kept` for the same texts."""
+    _check(folder)
     path = Path(kept) / KEPT_FILE
     key = f"{zlib.crc32(chr(10).join(texts).encode('utf-8'))}-{(Path(folder) / FILES[1]).stat().st_size}"
     if path.is_file():
         tensors = load_file(path)
         if key in tensors:
             return tensors[key].to(device).float()
-    embedded = embed(folder, texts, device)
-    data = save({key: embedded.half().cpu()})
+    embedded = embed(folder, texts, device).half()
+    data = save({key: embedded.cpu()})
     write_whole(path, lambda file: file.write(data))
-    return embedded
+    return embedded.float()  # rounded as a later run reads it
+
+
+def _check(folder: Path) -> None:
+    missing = [name for name in FILES if not (Path(folder) / name).is_file()]
+    if missing:
+        raise ValueError(f"--teacher {folder}: no {missing[0]} there. A teacher is a folder with {', '.join(FILES)}.")
 
 
 def targets(embedded: Tensor, mean: Tensor, groups: Sequence[Sequence[int]], alpha: float) -> Tensor:
