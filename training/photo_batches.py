@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -40,6 +40,8 @@ class MixtureConfig:
         other_words: share of names that are said with another word for the same thing, where the table has one.
         unlike: an absent name of images without masks is at most this similar to each present one, as a cosine.
         weights: of the data sets in the mixture.
+        hidden: names that no mask shows: their pixels count as unlabelled, and they are never said to be absent of
+            images with masks. What captions alone teach of them is then to be measured.
         workers: processes that read and decode.
     """
 
@@ -57,6 +59,7 @@ class MixtureConfig:
             "imagenet": 0.04, "coco": 0.05,
         }
     )  # fmt: skip
+    hidden: tuple[str, ...] = ()
     workers: int = 2
 
     def __post_init__(self) -> None:
@@ -99,11 +102,16 @@ class Words:
             for table in (others, narrower or {})
         )
 
-    def say(self, name: str, present: bool, share: float, rng: np.random.Generator) -> int:
-        """Return the row of a name or, in `share` of cases, of another word for it; one in four may be narrower."""
+    def say(
+        self, name: str, present: bool, share: float, classes: Collection[str], rng: np.random.Generator
+    ) -> int:
+        """Return the row of a name or, in `share` of cases, of another word for it; one in four may be narrower.
+
+        classes: names that the set tells apart, which therefore say nothing else there ("rug" beside "carpet").
+        """
         if rng.random() < share:
             narrower = self.narrower.get(name) if present and rng.random() < 0.25 else None
-            others = narrower or self.others.get(name)
+            others = [word for word in narrower or self.others.get(name, ()) if word not in classes]
             if others:
                 name = others[rng.integers(len(others))]
         return self.names[name]
@@ -147,7 +155,11 @@ class Mixture(Dataset):
             raise ValueError(f"none of the sets {', '.join(unknown)} is among those packed: {', '.join(self.sets)}")
         self.order = list(weights)
         self.shares = np.cumsum(list(weights.values())) / sum(weights.values())
-        self.exhaustive = {name: [n for n in exhaustive.get(name, ()) if n in words.names] for name in self.sets}
+        hidden = set(config.hidden)
+        self.exhaustive = {
+            name: [n for n in exhaustive.get(name, ()) if n in words.names and n not in hidden] for name in self.sets
+        }
+        self.classes = {name: set(exhaustive.get(name, ())) for name in self.sets}
         counts = Counter(name for photo in photos if photo.kind != "masks" for name in photo.names)
         self.pool = sorted(name for name in counts if name in words.names)  # absent names of images without masks
         frequency = np.array([counts[name] for name in self.pool], float) ** 0.5
@@ -168,8 +180,13 @@ class Mixture(Dataset):
 
     def _sample(self, photo: Packed, rng: np.random.Generator) -> Sample:
         image, index_map = photo.decode()
-        image, index_map = self._crop(image, index_map, rng)
         config, words = self.config, self.words
+        if config.hidden and photo.kind == "masks":
+            keep = [not set(config.hidden) & set(names) for names in photo.regions]
+            table = np.full(REGIONS, UNLABELLED, np.uint8)
+            table[: len(keep)] = np.where(keep, np.arange(len(keep)), UNLABELLED)
+            index_map = table[index_map]
+        image, index_map = self._crop(image, index_map, rng)
         if photo.kind == "masks":
             counts = np.bincount(index_map.ravel(), minlength=REGIONS)
             regions = [names if counts[i] else () for i, names in enumerate(photo.regions)]
@@ -189,7 +206,7 @@ class Mixture(Dataset):
         rows = np.zeros(config.names, np.int64)
         covers = np.zeros((config.names, REGIONS), bool)
         for k, name in enumerate(names):
-            rows[k] = words.say(name, k < len(present), config.other_words, rng)
+            rows[k] = words.say(name, k < len(present), config.other_words, self.classes[photo.set], rng)
             covers[k, : len(regions)] = [name in region for region in regions]
         place = np.arange(config.names)
         return Sample(image, index_map, rows, covers, place < len(present), place < len(names), photo.kind == "masks")

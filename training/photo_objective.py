@@ -12,10 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from synseg_model.losses import MCCLLoss
 from synseg_model.network import SynSeg
+from synseg_model.synergy import pool_to_tokens, synergy_features
 from synseg_model.trainer import TrainerConfig
 from training.datasets.photos import UNLABELLED
-from training.objective import activation_statistics
+from training.objective import activation_statistics, teacher_loss
 from training.photo_batches import PhotoBatch
 from training.schedule import parameter_groups
 
@@ -33,6 +35,10 @@ class PhotoTerms:
         presence: whether each name is in the crop, of samples with masks.
         image: the same for images with captions or a name, by the most active part of each map and by its presence.
         spread: a name of a caption covers no more than `largest_share` of its image.
+        mccl: the paper's MCCL on images with captions, pooling the dense embeddings that no label changes, over distinct
+            pairs and with a clamp that lets gradients through (see docs/results.md on why).
+        teacher: pixels of images with captions take the name that the averaged weights find most active among those of
+            the caption: masks of captions, made while training.
         top_share: part of a map that is its most active one.
         largest_share: of an image that a name of its caption covers.
     """
@@ -43,6 +49,8 @@ class PhotoTerms:
     presence: float = 0.2
     image: float = 0.3
     spread: float = 1.0
+    mccl: float = 0.0
+    teacher: float = 0.0
     top_share: float = 0.04
     largest_share: float = 0.35
 
@@ -60,6 +68,7 @@ class PhotoObjective(nn.Module):
         super().__init__()
         self.network, self.terms, self.backbone_rate = network, terms, backbone_rate
         network.encoder.image.requires_grad_(not frozen_backbone)
+        self.mccl = MCCLLoss(pairs="distinct", clamp="straight-through")
         self.trained = nn.ModuleDict({"image": network.encoder.image, "decoder": network.decoder})
 
     @property
@@ -80,13 +89,34 @@ class PhotoObjective(nn.Module):
     def forward(self, batch: PhotoBatch, averaged: nn.Module) -> dict[str, Tensor]:
         """Return the weighted total, its terms and the statistics that the trainer watches: means over a batch."""
         network, terms = self.network, self.terms
-        logits, presence = network.decoder.decode(network.encode_image(batch.images), batch.texts)
+        reduced = network.encode_image(batch.images)
+        logits, presence = network.decoder.decode(reduced, batch.texts)
+        whole = (~batch.masked).nonzero()[:, 0]
+        target = None
+        if terms.teacher and len(whole):
+            with torch.no_grad():
+                levels = averaged["image"](batch.images[whole])
+                target = averaged["decoder"](averaged["decoder"].reduce(levels), batch.texts[whole]).float()
         with torch.autocast(batch.images.device.type, enabled=False):
             found = photo_terms(logits.float(), None if presence is None else presence.float(), batch, terms)
+            if terms.mccl and len(whole):
+                found["mccl"] = self._mccl(logits[whole].float(), reduced[1][whole].float(), batch, whole)
+            if target is not None:
+                found["teacher"] = teacher_loss(
+                    logits[whole].float(), target, batch.present[whole], batch.valid[whole], margin=0.5
+                )
             total = sum(getattr(terms, name) * value for name, value in found.items())
             shown = batch.masked[:, None] & batch.present
             statistics = activation_statistics(logits.detach().float().sigmoid().flatten(2), shown)
         return {"total": total, **found, **statistics}
+
+    def _mccl(self, logits: Tensor, dense: Tensor, batch: PhotoBatch, rows: Tensor) -> Tensor:
+        """Compute MCCL of images with at least two names: maps (b,K,h,w) pool dense embeddings (b,h,w,C)."""
+        activation = pool_to_tokens(logits.sigmoid(), dense.shape[1:3])
+        foreground, background = synergy_features(activation, dense.flatten(1, 2).unsqueeze(1))
+        several = batch.present[rows].sum(dim=1, keepdim=True) > 1
+        found = self.mccl(foreground, background, batch.texts[rows].float(), batch.present[rows] & several)
+        return found["total"]
 
 
 def photo_terms(logits: Tensor, presence: Tensor | None, batch: PhotoBatch, terms: PhotoTerms) -> dict[str, Tensor]:

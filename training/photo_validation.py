@@ -92,6 +92,32 @@ def validator(
     return validate
 
 
+def detailed_results(
+    network: SynSeg,
+    averaged: nn.Module,
+    photos: Sequence[Packed],
+    exhaustive: dict[str, Sequence[str]],
+    words: Words,
+) -> dict[str, dict]:
+    """Measure every set with masks: mIoU and IoU of each class, all names given and the present ones alone, in percent."""
+    device, results = next(averaged.parameters()).device, {}
+    for name in dict.fromkeys(photo.set for photo in photos if photo.kind == "masks"):
+        found = [photo for photo in photos if photo.set == name]
+        classes = [n for n in exhaustive[name] if n in words.names]
+        for present_only in (False, True):
+            matrix = measure_photos(
+                lambda image, names: photo_logits(network, averaged, image, names, words, device),
+                found, classes, name in BACKGROUND, present_only,
+            )  # fmt: skip
+            results[f"{name}{' present' if present_only else ''}"] = {
+                "photographs": len(found),
+                "miou": round(matrix.mean_iou(range(len(classes))), 2),
+                "pixel_accuracy": round(matrix.pixel_accuracy(), 2),
+                "iou": {n: round(100 * v, 1) for n, v in zip(classes, matrix.iou().tolist(), strict=False) if v == v},
+            }
+    return results
+
+
 @torch.inference_mode()
 def photo_logits(
     network: SynSeg, averaged: nn.Module, image: np.ndarray, names: Sequence[str], words: Words, device: torch.device

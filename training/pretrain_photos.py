@@ -34,7 +34,7 @@ from training.datasets.photos.packed import Packed, read_packed
 from training.photo_batches import Mixture, MixtureConfig, PhotoBatches, Words
 from training.photo_objective import PhotoObjective, PhotoTerms
 from training.photo_pictures import photo_pictures
-from training.photo_validation import validator
+from training.photo_validation import detailed_results, validator
 from training.train import INTERRUPTED, _resume_flag
 
 MERGES_FILE = "merges.txt.gz"
@@ -188,6 +188,8 @@ def train(config: PretrainPhotosConfig) -> Path | None:
             averaged.load_state_dict(load_file(output / BEST_FILE))
         network.encoder.image.load_state_dict(averaged["image"].state_dict())
         network.decoder.load_state_dict(averaged["decoder"].state_dict())
+        results = detailed_results(network, averaged, apart, held_out["exhaustive"], words)
+        write_whole(output / "results.json", lambda file: file.write((json.dumps(results, indent=1) + "\n").encode()))
         save_model(folder, network, network.config, torch.float16)
         shutil.copyfile(Path(config.text) / MERGES_FILE, folder / MERGES_FILE)
         write_names(folder / NAMES_FILE, photos, words)

@@ -22,8 +22,8 @@ from synseg_model.files import write_whole
 from training.datasets.photos.photo import Photo, PhotoError
 
 INDEX_FILE = "index.json"
-SHARD_BYTES = 40 * 2**20
-QUALITY = 92  # of JPEG; sets that are reduced already lose nothing that a network of 288 pixels would see
+SHARD_BYTES = 48 * 2**20
+QUALITY = 88  # of JPEG; the sets are reduced already, and a network of 288 pixels sees no difference
 
 
 @dataclass(frozen=True)
