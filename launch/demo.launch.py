@@ -19,13 +19,13 @@ LAUNCH = Path(get_package_share_directory("synseg_ros"), "launch")
 ARGUMENTS = {
     "source": (
         "photographs",
-        "What the camera shows: photographs (its own), scenes (generated, with model:=synseg-tiny), an image, a folder, "
-        "a video, a device",
+        "What the camera shows: photographs (its own), scenes (generated, for model:=synseg-tiny), an image, "
+        "a folder, a video, a device",
     ),
     "fps": ("15.0", "Frames per second of the camera player"),
     "camera": ("/camera/image_raw", "Topic of the frames"),
     "labels": (
-        "person, cat, bird, cup, table, tree, building, road, mountain, water, sky",
+        "person, cat, bird, cup, table, tree, building, mountain, water, sky",
         "The vocabulary to start with, separated by commas",
     ),
 }

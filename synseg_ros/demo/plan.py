@@ -17,7 +17,7 @@ SCENE_SEED, SCENES_MODEL = 7, "synseg-tiny"  # the only model that knows generat
 # What a robot may look for in the photographs: things at first, then other things and the surroundings.
 PHOTOGRAPH_LABELS = (
     ("person", "cat", "bird", "cup", "tree"),
-    ("person", "cat", "bird", "table", "building", "road", "mountain", "water", "sky"),
+    ("person", "cat", "bird", "table", "building", "mountain", "water", "sky"),
 )
 STREET = ("person", "car", "road", "tree", "building", "sky")
 PHASE_FRAMES = 60  # of a source without end that are seen with one vocabulary, if there is time
