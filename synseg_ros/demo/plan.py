@@ -16,8 +16,8 @@ from synseg_ros.photographs.tour import Tour
 SCENE_SEED, SCENES_MODEL = 7, "synseg-tiny"  # the only model that knows generated scenes
 # What a robot may look for in the photographs: things at first, then other things and the surroundings.
 PHOTOGRAPH_LABELS = (
-    ("person", "cat", "bird", "cup", "tree"),
-    ("person", "cat", "bird", "table", "building", "mountain", "water", "sky"),
+    ("person", "cat", "bird", "cup"),
+    ("person", "cat", "bird", "table", "tree", "building", "mountain", "water", "sky"),
 )
 STREET = ("person", "car", "road", "tree", "building", "sky")
 PHASE_FRAMES = 60  # of a source without end that are seen with one vocabulary, if there is time
