@@ -23,7 +23,7 @@ help:  ## List the targets
 env:  ## Create the environment (.venv) and build the messages
 	@$(BOOTSTRAP)
 
-demo: env  ## Camera, node and masks; INPUT=video.mp4|folder|/dev/video0 LABELS="person, car" for real pictures
+demo: env  ## Camera, node and masks; INPUT=video.mp4|folder|/dev/video0|scenes LABELS="person, car"
 	@$(WITH_ENV) python -m synseg_ros.demo \
 	  $${SYNSEG_DEMO_INPUT:+--input "$$SYNSEG_DEMO_INPUT"} \
 	  $${SYNSEG_DEMO_LABELS:+--labels "$$SYNSEG_DEMO_LABELS"}

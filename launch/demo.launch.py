@@ -17,12 +17,15 @@ from launch_ros.parameter_descriptions import ParameterValue
 LAUNCH = Path(get_package_share_directory("synseg_ros"), "launch")
 
 ARGUMENTS = {
-    "source": ("scenes", "What the camera shows: scenes (generated), an image, a folder, a video, a device"),
+    "source": (
+        "photographs",
+        "What the camera shows: photographs (its own), scenes (generated, for model:=synseg-tiny), an image, "
+        "a folder, a video, a device",
+    ),
     "fps": ("15.0", "Frames per second of the camera player"),
     "camera": ("/camera/image_raw", "Topic of the frames"),
-    # What the first generated scene shows.
     "labels": (
-        "orange fish, brown bell, yellow triangle, green hat, curtain, floor",
+        "person, cat, bird, cup, table, tree, building, mountain, water, sky",
         "The vocabulary to start with, separated by commas",
     ),
 }

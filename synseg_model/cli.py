@@ -11,6 +11,7 @@ from importlib import import_module
 
 from synseg_model import __version__
 from synseg_model.memory import keep_freed_memory
+from synseg_model.model_info import DEFAULT_MODEL
 
 INTERRUPTED = 130  # what shells expect after Ctrl-C
 
@@ -284,7 +285,7 @@ def _add_labels(parser: argparse.ArgumentParser) -> None:
 def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model",
-        default="synseg-tiny",
+        default=DEFAULT_MODEL,
         metavar="NAME",
         help="a shipped model, a model folder, an exported folder, or a CLIPSeg id (default: %(default)s)",
     )

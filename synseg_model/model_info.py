@@ -14,6 +14,7 @@ from synseg_model.config import CONFIG_FILE, WEIGHTS_FILE, ModelConfig, ModelErr
 from synseg_model.exported import Export, is_exported
 
 SHIPPED = Path(__file__).parent / "models"
+DEFAULT_MODEL = "synseg-tiny"  # the shipped model that everything uses unless told otherwise
 PRESETS = {"clipseg-rd64-refined": "CIDAS/clipseg-rd64-refined"}  # names for ids of the Hugging Face hub
 _HUB_ID = re.compile(r"[^./~\\\0][^/\\\0]*/[^./\\\0][^/\\\0]*")  # owner/repository
 _LARGEST_HEADER = 100 * 2**20  # bytes; the format's own limit

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from synseg_model.engines import Engine, load_engine
+from synseg_model.model_info import DEFAULT_MODEL
 from synseg_model.refinement import make_refiner
 from synseg_model.result import Result
 from synseg_model.text_cache import TextCache
@@ -47,7 +48,7 @@ class Segmenter:
     @classmethod
     def load(
         cls,
-        model: str | Path = "synseg-tiny",
+        model: str | Path = DEFAULT_MODEL,
         engine: str = "auto",
         device: str = "auto",
         max_labels: int = MAX_LABELS,

@@ -1,7 +1,7 @@
-"""A camera that plays scenes, files or a device on a topic. Run as python -m synseg_ros.camera.
+"""A camera that plays photographs, scenes, files or a device on a topic. Run as python -m synseg_ros.camera.
 
-Beside the frames it publishes camera_info for each of them, and for scenes the truth: truth/index_map with
-the frame's stamp, and latched, truth/segments with what the indices mean.
+Beside the frames it publishes camera_info for each of them, and for photographs and scenes the truth: truth/index_map
+with the frame's stamp, and latched, truth/segments with what the indices mean.
 """
 
 from __future__ import annotations

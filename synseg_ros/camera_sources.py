@@ -1,16 +1,19 @@
-"""What the camera player shows: generated scenes with known truth, or pictures from files and devices."""
+"""What the camera player shows: photographs or generated scenes with known truth, or images from files and devices."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count
 from typing import Protocol
 
 import numpy as np
 
 from synseg_model.media import open_source
+from synseg_ros.photographs.tour import BACKGROUND, UNLABELLED, Tour
 
+PHOTOGRAPHS, SCENES = "photographs", "scenes"
 DEFAULT_FPS = 15.0
 SCENE_SECONDS = 6.0
 
@@ -28,9 +31,31 @@ class Source(Protocol):
 
     live: bool  # sets its own pace and never starts again
     fps: float  # frames per second that it is meant to be shown at
-    segments: str | None  # JSON list of what the index maps point to: {"kind", "noun", "color"}
+    # JSON list of what the index maps point to: {"kind", "noun", "color"}. Kinds are thing and stuff; of photographs
+    # labelled (the noun is drawn wherever it is), background (none of the nouns) and unlabelled (nobody can say).
+    segments: str | None
 
     def __iter__(self) -> Iterator[Shot]: ...
+
+
+class PhotographSource:
+    """Pan and zoom over the photographs that ship with the package, endlessly."""
+
+    live = False
+
+    def __init__(self, width: int, height: int, fps: float) -> None:
+        self.fps = fps or DEFAULT_FPS
+        self._tour = Tour(width, height, self.fps)
+        others = (UNLABELLED, BACKGROUND)
+        self.segments = json.dumps(
+            [
+                {"kind": name if name in others else "labelled", "noun": name, "color": None}
+                for name in self._tour.names
+            ]
+        )
+
+    def __iter__(self) -> Iterator[Shot]:
+        return (Shot(*self._tour.frame(index)) for index in count())
 
 
 class SceneSource:
@@ -77,5 +102,10 @@ class PictureSource:
 
 
 def open_camera_source(source: str, seed: int, width: int, height: int, fps: float) -> Source:
-    """Open 'scenes' or a path; seed and size (pixels) are for scenes, fps 0 means the source's own."""
-    return SceneSource(seed, width, height, fps) if source == "scenes" else PictureSource(source, fps)
+    """Open 'photographs', 'scenes' or a path.
+
+    seed is for scenes, width and height (pixels) for photographs and scenes; fps 0 means the source's own.
+    """
+    if source == PHOTOGRAPHS:
+        return PhotographSource(width, height, fps)
+    return SceneSource(seed, width, height, fps) if source == SCENES else PictureSource(source, fps)

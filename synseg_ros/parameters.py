@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from synseg_model.camera_names import camera_names
+from synseg_model.model_info import DEFAULT_MODEL
 
 NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)  # what ROS accepts as a part of a topic
 
@@ -46,7 +47,7 @@ class NodeSettings:
     autostart: bool = option(
         True, "Configure and activate at the start; false: wait for a lifecycle manager or ros2 lifecycle."
     )
-    model: str = option("synseg-tiny", "A shipped model, a model folder, or a CLIPSeg id.")
+    model: str = option(DEFAULT_MODEL, "A shipped model, a model folder, or a CLIPSeg id.")
     engine: str = option(
         "auto",
         "How the network is run: 'auto' or the name of an engine, such as 'torch'; 'null' runs none and draws "
@@ -172,8 +173,9 @@ class CameraSettings:
     """List the parameters of the camera player."""
 
     source: str = option(
-        "scenes",
-        "'scenes' (generated pictures with known truth), an image, a folder, a video or /dev/video0.",
+        "photographs",
+        "'photographs' (a slow move over those that ship with the package) or 'scenes' (generated images), both with "
+        "known truth, or an image, a folder, a video or /dev/video0.",
     )
     topic: str = option("/camera/image_raw", "Topic of the frames; camera_info and truth are beside it.")
     frame_id: str = option("camera", "frame_id of every header.")
@@ -183,15 +185,15 @@ class CameraSettings:
         minimum=0.0,
         maximum=1000.0,
     )
-    loop: bool = option(True, "Start again at the end; generated scenes never end.")
+    loop: bool = option(True, "Start again at the end; photographs and scenes never end.")
     wait_for: str = option(
         "",
         "A synseg_ros/FrameInfo topic: publish a frame only when the one before was answered there, so that "
         "none is skipped; empty: publish at the given rate, as a camera does.",
     )
     seed: int = option(0, "Which generated scene is shown.", minimum=0, maximum=2**31 - 1)
-    width: int = option(640, "Width of generated scenes, pixels.", minimum=32, maximum=8192)
-    height: int = option(480, "Height of generated scenes, pixels.", minimum=32, maximum=8192)
+    width: int = option(640, "Width of photographs and scenes, pixels.", minimum=32, maximum=8192)
+    height: int = option(480, "Height of photographs and scenes, pixels.", minimum=32, maximum=8192)
 
 
 def from_text(field: dataclasses.Field, text: str) -> Any:

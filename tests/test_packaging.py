@@ -15,6 +15,7 @@ from xml.etree import ElementTree
 import pytest
 
 import synseg_model
+from synseg_model.model_info import DEFAULT_MODEL
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("synseg_model", "synseg_ros", "training")
@@ -46,7 +47,7 @@ def test_wheel_holds_every_file_of_the_packages_and_nothing_else(wheel):
 
 
 def test_wheel_carries_the_model_that_is_used_by_default(wheel):
-    shipped = "synseg_model/models/synseg-tiny"
+    shipped = f"synseg_model/models/{DEFAULT_MODEL}"
     assert {f"{shipped}/config.json", f"{shipped}/weights.safetensors"} <= set(wheel.namelist())
 
 

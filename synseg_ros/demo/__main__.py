@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from synseg_model.model_info import DEFAULT_MODEL
 from synseg_ros.demo.flow import Demo, DemoError
-from synseg_ros.demo.plan import make_plan
+from synseg_ros.demo.plan import SCENES_MODEL, make_plan
 from synseg_ros.demo.processes import ProcessDiedError
 
 DESCRIPTION = "Start a camera and the node, change the labels while they run, and show what came out."
@@ -32,9 +33,10 @@ def main(argv: list[str] | None = None) -> int:
         print(f"demo: {error}", file=sys.stderr)
         return 2
     began = time.monotonic()
+    model = options.model or plan.model
     shown = "generated scenes" if plan.scenes else plan.source
-    print(f"starting the node with {options.model} and a camera with {shown}", flush=True)
-    demo = Demo(plan, options.model, options.output)
+    print(f"starting the node with {model} and a camera with {shown}", flush=True)
+    demo = Demo(plan, model, options.output)
     try:
         with _interruptible():
             demo.start()
@@ -67,9 +69,13 @@ def _interruptible() -> Iterator[None]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m synseg_ros.demo", description=DESCRIPTION)
-    parser.add_argument("--input", metavar="PATH", help="image, folder, video or /dev/video0 (generated scenes)")
+    parser.add_argument(
+        "--input", metavar="PATH", help="image, folder, video, /dev/video0, or scenes (default: photographs of its own)"
+    )
     parser.add_argument("--labels", default="", metavar='"A, B"', help="what to look for: first half, then all of it")
-    parser.add_argument("--model", default="synseg-tiny", help="a shipped model or a model folder (%(default)s)")
+    parser.add_argument(
+        "--model", help=f"a shipped model or a model folder ({DEFAULT_MODEL}; with --input scenes {SCENES_MODEL})"
+    )
     parser.add_argument(
         "--output",
         type=Path,

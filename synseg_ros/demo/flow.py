@@ -21,7 +21,7 @@ from synseg_ros.parameters import ros_arguments
 
 NODE_MODULE, ENGINE = "synseg_ros.node", "auto"
 TOPIC, CAMERA = "/camera/image_raw", "camera"
-PHASE_FRAMES, PHASE_SECONDS = 60, 12.0  # a live phase ends with whichever comes first, and has at least:
+PHASE_SECONDS = 12.0  # a phase of a source without end is over then, or when it has its frames, but has at least:
 FEWEST_FRAMES = 5
 START_SECONDS = 120.0  # importing torch takes that long where the machine is busy
 STALL_SECONDS = 25.0
@@ -115,13 +115,15 @@ class Demo:
     def _collect(self, version: int, title: str, last: bool) -> None:
         """Listen until there are enough masks; in the last phase, until a folder is through."""
         frames, already = self._plan.frames, self._count()
-        goal = PHASE_FRAMES if frames is None else frames - already if last else frames // 2
+        goal = self._plan.phase_frames if frames is None else frames - already if last else frames // 2
         count, begin = 0, time.monotonic()
         progress = begin
         with tqdm(total=goal, desc=title, unit="frame", leave=False, disable=None) as bar:
             while count < goal and not self._content(count, begin, progress):
                 self._spin(allow_camera_end=last)
                 new = self._count() - already - count
+                if not count:
+                    begin = time.monotonic()  # the camera may still be starting
                 if new:
                     bar.update(new)
                     count, progress = count + new, time.monotonic()

@@ -21,9 +21,21 @@ from synseg_ros.qos import EVERY_MESSAGE, EVERY_MESSAGE_SO_FAR, LATCHED
 
 HEARD = "synseg_demo/heard"  # where the listener tells the camera which frames are through
 PICTURE_WIDTH = 400
+SHOWN = 0.02  # the share of a picture from which on a label can be seen in it
 OUTPUTS = 5
 KEPT_PICTURES = 64
 WAITING_FRAMES = 100  # what belongs to frames that the node skipped is forgotten after so many newer ones
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An overlay (H, W, 3) uint8 RGB, made smaller, and the labels that take up a share of it worth showing.
+
+    The labels are those of the truth where it is known, so that what is shown does not depend on how well it went.
+    """
+
+    image: np.ndarray
+    labels: frozenset[str]
 
 
 @dataclass
@@ -35,12 +47,12 @@ class Phase:
     stamps: list[int] = field(default_factory=list)  # of the masks, nanoseconds
     latencies: list[float] = field(default_factory=list)  # camera stamp to masks received, ms
     arrivals: list[float] = field(default_factory=list)  # monotonic seconds
-    pictures: list[np.ndarray] = field(default_factory=list)  # overlays, made smaller, spread over the phase
+    pictures: list[Picture] = field(default_factory=list)  # spread over the phase
     accuracy: IntersectionOverUnion = field(default_factory=IntersectionOverUnion)
     _overlays: int = 0
     _stride: int = 1
 
-    def add_picture(self, picture: np.ndarray) -> None:
+    def add_picture(self, picture: Picture) -> None:
         """Keep an overlay, or every second, fourth ... one, so that a long phase does not fill the memory."""
         if self._overlays % self._stride == 0:
             self.pictures.append(picture)
@@ -70,6 +82,7 @@ class Listener(Node):
         self._truth: dict[int, np.ndarray] = {}
         self._label_maps: dict[int, np.ndarray] = {}
         self._overlays: dict[int, np.ndarray] = {}
+        self._shown: dict[int, frozenset[str]] = {}
         self._arrived: dict[int, set[str]] = {}  # which outputs of a frame have arrived, by stamp
         self._answers = self.create_publisher(FrameInfo, HEARD, EVERY_MESSAGE)
         self._vocabulary = self.create_publisher(Vocabulary, "synseg/vocab", LATCHED)
@@ -176,9 +189,7 @@ class Listener(Node):
         return phase
 
     def _keep(self, store: dict[int, np.ndarray], message: Image, pixels: np.ndarray) -> None:
-        store[_stamp(message.header)] = pixels
-        if len(store) > WAITING_FRAMES:
-            del store[next(iter(store))]
+        _remember(store, _stamp(message.header), pixels)
         self._match(_stamp(message.header))
 
     def _match(self, stamp: int) -> None:
@@ -186,15 +197,21 @@ class Listener(Node):
         if stamp not in self._versions:
             return
         phase = self.phases[self._versions[stamp]]
-        if stamp in self._overlays:
-            phase.add_picture(self._overlays.pop(stamp))
         if stamp in self._label_maps and (stamp in self._truth or self.segments is None):
             label_map = self._label_maps.pop(stamp)
             unknown = sorted(set(np.unique(label_map).tolist()) - {0, *phase.ids})
             if unknown:
                 self.faults.append(f"a label map has the values {unknown} where the ids are {list(phase.ids)}")
-            if self.segments is not None:
-                phase.accuracy.add(label_map, phase.labels, phase.ids, self._truth.pop(stamp), self.segments)
+            if self.segments is None:
+                masks = [label_map == number for number in phase.ids]
+            else:
+                truth = self._truth.pop(stamp)
+                phase.accuracy.add(label_map, phase.labels, phase.ids, truth, self.segments)
+                masks = [self.segments.mask(label, truth) for label in phase.labels]
+            seen = (label for label, mask in zip(phase.labels, masks, strict=True) if mask.mean() >= SHOWN)
+            _remember(self._shown, stamp, frozenset(seen))
+        if stamp in self._overlays and stamp in self._shown:
+            phase.add_picture(Picture(self._overlays.pop(stamp), self._shown.pop(stamp)))
 
     def _take_confidence(self, message: Image) -> None:
         check_image(message)
@@ -206,6 +223,12 @@ class Listener(Node):
         for status in message.status:
             if status.name.startswith("synseg:"):
                 self.node_counts = {pair.key: pair.value for pair in status.values}
+
+
+def _remember(store: dict[int, Any], stamp: int, value: Any) -> None:
+    store[stamp] = value
+    if len(store) > WAITING_FRAMES:
+        del store[next(iter(store))]
 
 
 def _stamp(header: Header) -> int:

@@ -7,11 +7,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from synseg_model.media import open_source
+from synseg_model.model_info import DEFAULT_MODEL
+from synseg_ros.camera_sources import PHOTOGRAPHS, SCENES
 from synseg_ros.demo.truth import TruthSegments
 from synseg_ros.parameters import ros_arguments
+from synseg_ros.photographs.tour import Tour
 
-SCENES, SCENE_SEED = "scenes", 7
+SCENE_SEED, SCENES_MODEL = 7, "synseg-tiny"  # the only model that knows generated scenes
+# What a robot may look for in the photographs: things at first, then other things and the surroundings.
+PHOTOGRAPH_LABELS = (
+    ("person", "cat", "bird", "cup"),
+    ("person", "cat", "bird", "table", "tree", "building", "mountain", "water", "sky"),
+)
 STREET = ("person", "car", "road", "tree", "building", "sky")
+PHASE_FRAMES = 60  # of a source without end that are seen with one vocabulary, if there is time
 SHORTEST_FOLDER = 20  # images; fewer are shown again and again, so that both vocabularies see enough
 
 
@@ -19,7 +28,7 @@ SHORTEST_FOLDER = 20  # images; fewer are shown again and again, so that both vo
 class Plan:
     """Say how the camera plays, and which labels were asked for.
 
-    source: SCENES or a path. every: each picture waits until the one before was segmented, so that none is
+    source: PHOTOGRAPHS, SCENES or a path. every: each picture waits until the one before was segmented, so that none is
     dropped; else the camera plays at its own rate. frames: pictures that are shown once each; None: without end.
     """
 
@@ -29,6 +38,21 @@ class Plan:
     frames: int | None = None
 
     @property
+    def photographs(self) -> bool:
+        """Return True for the photographs that ship with the package, whose truth is known."""
+        return self.source == PHOTOGRAPHS
+
+    @property
+    def phase_frames(self) -> int:
+        """Return how many frames one vocabulary should see of a source without end: of photographs, all of them."""
+        return len(Tour()) if self.photographs else PHASE_FRAMES
+
+    @property
+    def model(self) -> str:
+        """Return the name of the model that knows what is shown."""
+        return SCENES_MODEL if self.scenes else DEFAULT_MODEL
+
+    @property
     def scenes(self) -> bool:
         """Return True for generated scenes, whose truth is known."""
         return self.source == SCENES
@@ -36,12 +60,14 @@ class Plan:
     def vocabularies(self, segments: TruthSegments | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Return the labels before and after the change.
 
-        Of a scene: first the nouns and half of the stuff, then the things by colour and the other stuff. Of
-        labels that were given: first half of them, then all.
+        Of photographs: PHOTOGRAPH_LABELS. Of a scene: first the nouns and half of the stuff, then the things by colour
+        and the other stuff. Of labels that were given: first half of them, then all.
         """
         if self.labels:
             half = self.labels[: len(self.labels) // 2]
             return half or (("object",) if self.labels != ("object",) else ("thing",)), self.labels
+        if self.photographs:
+            return PHOTOGRAPH_LABELS
         if segments is None:
             return STREET[: len(STREET) // 2], STREET
         half = (len(segments.stuff) + 1) // 2
@@ -50,15 +76,16 @@ class Plan:
 
 
 def make_plan(source: str | None, labels: str) -> Plan:
-    """Plan for an image, folder, video or device (None: scenes) and "a, b" labels (empty: chosen to fit).
+    """Plan for an image, folder, video or device, "scenes" or "photographs" (also None), and "a, b" labels.
 
-    Raises MediaError for a source that cannot be opened.
+    Without labels, some that fit are chosen. A folder that is called scenes is ./scenes. Raises MediaError for a source
+    that cannot be opened.
     """
     wanted = _split(labels)
-    if not source:
-        return Plan(SCENES, wanted)
+    if not source or source in (PHOTOGRAPHS, SCENES):
+        return Plan(source or PHOTOGRAPHS, wanted)
     opened = open_source(source)
-    path = os.path.abspath(source)  # which never reads "scenes"
+    path = os.path.abspath(source)  # which never reads "scenes" alone
     if opened.kind != "images":
         return Plan(path, wanted)
     return Plan(path, wanted, every=True, frames=opened.length if opened.length >= SHORTEST_FOLDER else None)

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from synseg_model.visualize import contact_sheet
-from synseg_ros.demo.listener import PICTURE_WIDTH, Listener, Phase
+from synseg_ros.demo.listener import PICTURE_WIDTH, Listener, Phase, Picture
 
 COLUMNS = 4
 TITLES = ("before", "after")
@@ -60,7 +60,7 @@ def write_contact_sheet(listener: Listener, versions: Sequence[int], path: Path)
     pictures, captions = [], []
     for title, version in zip(TITLES, versions, strict=True):
         phase = listener.phases[version]
-        chosen = _spread(phase.pictures, COLUMNS)
+        chosen = [picture.image for picture in choose(phase.pictures, COLUMNS)]
         accuracy = phase.accuracy.mean()
         heading = title if accuracy is None else f"{title}: mIoU {accuracy:.1f} %"
         pictures += chosen
@@ -71,10 +71,25 @@ def write_contact_sheet(listener: Listener, versions: Sequence[int], path: Path)
         Image.fromarray(sheet).save(path)
 
 
-def _spread(pictures: Sequence[np.ndarray], count: int) -> list[np.ndarray]:
-    """Choose count pictures at even distances, some of them twice where there are fewer; none of none."""
-    chosen = np.linspace(0, len(pictures) - 1, count).round().astype(int)
-    return [pictures[index] for index in chosen] if pictures else []
+def choose(pictures: Sequence[Picture], count: int) -> list[Picture]:
+    """Choose count pictures that together show as many labels as possible, far from each other, in their order.
+
+    Some are there twice where there are fewer; of none, none are chosen.
+    """
+    if len(pictures) <= count:
+        return [pictures[index * len(pictures) // count] for index in range(count)] if pictures else []
+    chosen: list[int] = []
+    labels: set[str] = set()
+    while len(chosen) < count:
+        others = (index for index in range(len(pictures)) if index not in chosen)
+        best = max(others, key=lambda index: (len(pictures[index].labels - labels), _distance(index, chosen)))
+        chosen.append(best)
+        labels |= pictures[best].labels
+    return [pictures[index] for index in sorted(chosen)]
+
+
+def _distance(index: int, chosen: Sequence[int]) -> int:
+    return min((abs(index - other) for other in chosen), default=0)
 
 
 def _share(names: Sequence[str], cells: int) -> list[Sequence[str]]:

@@ -11,9 +11,14 @@ import numpy as np
 
 @dataclass(frozen=True)
 class TruthSegments:
-    """What the indices of a truth map stand for: names[i] are all labels that segment i answers to."""
+    """What the indices of a truth map stand for: names[i] are all labels that segment i answers to.
+
+    known[i] is False for pixels that nobody can name. Where there are such, of photographs, only the labels among the
+    names were looked for; of a scene, every label is known to be absent that is not there.
+    """
 
     names: tuple[frozenset[str], ...]
+    known: tuple[bool, ...]
     nouns: tuple[str, ...]
     coloured: tuple[str, ...]
     stuff: tuple[str, ...]
@@ -23,9 +28,9 @@ class TruthSegments:
         """Read the camera's list of {"kind", "noun", "color"}."""
         parts = json.loads(text)
         things = [part for part in parts if part["kind"] == "thing"]
-        names = [{part["noun"], f"{part['color']} {part['noun']}" if part["color"] else part["noun"]} for part in parts]
         return cls(
-            names=tuple(map(frozenset, names)),
+            names=tuple(map(_names, parts)),
+            known=tuple(part["kind"] != "unlabelled" for part in parts),
             nouns=tuple(dict.fromkeys(part["noun"] for part in things)),
             coloured=tuple(dict.fromkeys(f"{part['color']} {part['noun']}" for part in things)),
             stuff=tuple(dict.fromkeys(part["noun"] for part in parts if part["kind"] == "stuff")),
@@ -34,6 +39,20 @@ class TruthSegments:
     def mask(self, label: str, index_map: np.ndarray) -> np.ndarray:
         """Return the (H, W) bool pixels of "ball", "red ball" or "grass" in an index map."""
         return np.array([label.lower() in names for names in self.names])[index_map]
+
+    def knows(self, label: str) -> bool:
+        """Tell whether a label's pixels are known, if only that there are none."""
+        return all(self.known) or any(label.lower() in names for names in self.names)
+
+    def known_pixels(self, index_map: np.ndarray) -> np.ndarray:
+        """Return the (H, W) bool pixels of an index map of which it is known what they are."""
+        return np.array(self.known)[index_map]
+
+
+def _names(part: dict[str, str | None]) -> frozenset[str]:
+    if part["kind"] in ("background", "unlabelled"):
+        return frozenset()
+    return frozenset({part["noun"], f"{part['color']} {part['noun']}" if part["color"] else part["noun"]})
 
 
 @dataclass
@@ -51,9 +70,15 @@ class IntersectionOverUnion:
         index_map: np.ndarray,
         segments: TruthSegments,
     ) -> None:
-        """Add one frame: an (H, W) label map with ids[i] for labels[i], and the truth's (H, W) index map."""
+        """Add one frame: an (H, W) label map with ids[i] for labels[i], and the truth's (H, W) index map.
+
+        Labels that the truth does not know are left out, and so are pixels.
+        """
+        known = segments.known_pixels(index_map)
         for label, number in zip(labels, ids, strict=True):
-            found, true = label_map == number, segments.mask(label, index_map)
+            if not segments.knows(label):
+                continue
+            found, true = (label_map == number) & known, segments.mask(label, index_map)
             self.intersection[label] = self.intersection.get(label, 0) + int(np.count_nonzero(found & true))
             self.union[label] = self.union.get(label, 0) + int(np.count_nonzero(found | true))
 

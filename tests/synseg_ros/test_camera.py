@@ -19,8 +19,9 @@ from synseg_ros.msg import FrameInfo
 from synseg_model.frames import image_to_array, image_to_rgb
 from synseg_ros import camera
 from synseg_ros.camera import CameraPlayer
-from synseg_ros.camera_sources import SCENE_SECONDS, PictureSource, SceneSource
+from synseg_ros.camera_sources import SCENE_SECONDS, PictureSource, SceneSource, open_camera_source
 from synseg_ros.demo.truth import TruthSegments
+from synseg_ros.photographs.tour import Tour
 from synseg_ros.qos import EVERY_MESSAGE, EVERY_MESSAGE_SO_FAR, LATCHED
 from training.datasets.scenes import SceneVideo
 
@@ -76,6 +77,17 @@ def test_the_truth_of_a_scene_agrees_with_the_scene():
         np.testing.assert_array_equal(truth.mask(label, scene.index_map), scene.mask(label))
 
 
+def test_photographs_are_shown_with_the_truth_of_their_labels():
+    source = open_camera_source("photographs", SEED, WIDTH, HEIGHT, fps=0.0)
+    tour, truth = Tour(WIDTH, HEIGHT, source.fps), TruthSegments.from_json(source.segments)
+    for index, shot in enumerate(islice(source, 30)):
+        image, index_map = tour.frame(index)
+        np.testing.assert_array_equal(shot.image, image)
+        np.testing.assert_array_equal(truth.known_pixels(shot.index_map), index_map > 0)
+        for number, label in enumerate(tour.names):
+            np.testing.assert_array_equal(truth.mask(label, shot.index_map), (index_map == number) & (number > 1))
+
+
 def test_pictures_are_shown_in_order_every_time(folder):
     source = PictureSource(str(folder), fps=0.0)
     for _ in range(2):
@@ -97,7 +109,7 @@ def test_frames_camera_info_and_truth_share_their_stamp(bench, play):
     infos = bench.collect(CameraInfo, "/front/camera_info", EVERY_MESSAGE_SO_FAR)
     truths = bench.collect(Image, "/front/truth/index_map", EVERY_MESSAGE)
     segments = bench.collect(String, "/front/truth/segments", LATCHED)
-    play(topic="/front/image_raw", seed=SEED, width=WIDTH, height=HEIGHT, fps=10.0, frame_id="lens")
+    play(source="scenes", topic="/front/image_raw", seed=SEED, width=WIDTH, height=HEIGHT, fps=10.0, frame_id="lens")
 
     def joined():
         return set(map(stamp_of, images)) & set(map(stamp_of, infos)) & set(map(stamp_of, truths))

@@ -14,14 +14,17 @@ import pytest
 pytest.importorskip("synseg_ros.msg", reason="needs ROS 2 and the built messages: use scripts/with_env")
 
 import synseg_model
+from synseg_model.model_info import DEFAULT_MODEL
 from synseg_ros.demo import flow
 from synseg_ros.demo.__main__ import main
-from synseg_ros.demo.plan import STREET, camera_arguments, make_plan
+from synseg_ros.demo.listener import Picture
+from synseg_ros.demo.plan import SCENE_SEED, STREET, Plan, camera_arguments, make_plan
 from synseg_ros.demo.processes import private_domain
-from synseg_ros.demo.report import per_label, table
+from synseg_ros.demo.report import choose, per_label, table
 from synseg_ros.demo.truth import IntersectionOverUnion, TruthSegments
 from synseg_ros.parameter_server import declare
 from synseg_ros.parameters import CameraSettings, ros_arguments
+from synseg_ros.photographs.tour import load_photographs
 
 pytestmark = pytest.mark.ros
 
@@ -72,10 +75,67 @@ def test_without_a_frame_there_is_no_accuracy():
     assert IntersectionOverUnion().mean() is None
 
 
+PHOTOGRAPHS = json.dumps(
+    [
+        {"kind": "unlabelled", "noun": "unlabelled", "color": None},
+        {"kind": "background", "noun": "background", "color": None},
+        {"kind": "labelled", "noun": "cat", "color": None},
+    ]
+)
+
+
+def test_in_photographs_pixels_that_nobody_can_name_and_labels_that_nobody_drew_do_not_count():
+    accuracy = IntersectionOverUnion()
+    index_map = np.array([[0, 0, 1, 1], [2, 2, 2, 2]], np.uint8)
+    label_map = np.array([[1, 1, 1, 2], [1, 1, 1, 2]], np.uint8)
+    accuracy.add(label_map, ("Cat", "dog", "background"), (1, 2, 3), index_map, TruthSegments.from_json(PHOTOGRAPHS))
+    assert accuracy.per_label() == {"Cat": 100 * 3 / 5}
+
+
+def test_photographs_are_shown_unless_something_else_is_asked_for():
+    plan = make_plan(None, "")
+    assert (plan.source, plan.model) == ("photographs", DEFAULT_MODEL)
+    assert plan == make_plan("photographs", "")
+    first, second = plan.vocabularies(None)
+    _, names = load_photographs()
+    assert {*first, *second} <= set(names[2:])
+    assert set(second) - set(first) and set(first) - set(second)
+    assert make_plan(None, "dog, cat").vocabularies(None)[1] == ("dog", "cat")
+
+
+def test_scenes_are_shown_to_the_model_that_knows_them():
+    plan = make_plan("scenes", "")
+    assert (plan.scenes, plan.model) == (True, "synseg-tiny")
+    assert {'source:="scenes"', f"seed:={SCENE_SEED}"} <= set(camera_arguments(plan, "/topic", "/answers"))
+
+
 def test_a_scene_is_asked_for_nouns_first_and_for_colours_then(segments):
-    first, second = make_plan(None, "").vocabularies(segments)
+    first, second = make_plan("scenes", "").vocabularies(segments)
     assert first == ("ball", "sky")
     assert second == ("red ball", "blue ball", "grass")
+
+
+def pictures_with(*labels):
+    return [Picture(np.full((1, 1, 3), index, np.uint8), frozenset(shown)) for index, shown in enumerate(labels)]
+
+
+def chosen(pictures, count):
+    return [int(picture.image[0, 0, 0]) for picture in choose(pictures, count)]
+
+
+def test_the_contact_sheet_shows_as_many_labels_as_it_can():
+    pictures = pictures_with({"cat"}, {"cat"}, set(), {"sky", "road"}, {"sky"}, {"road"}, {"cup"}, set())
+    assert chosen(pictures, 1) == [3]
+    assert set().union(*(pictures[index].labels for index in chosen(pictures, 3))) == {"cat", "sky", "road", "cup"}
+
+
+def test_the_contact_sheet_spreads_pictures_that_show_the_same():
+    assert chosen(pictures_with(*[{"sky"}] * 9), 3) == [0, 4, 8]
+
+
+def test_the_contact_sheet_is_full_with_few_pictures_and_empty_with_none():
+    assert chosen(pictures_with({"sky"}, set()), 4) == [0, 0, 1, 1]
+    assert choose([], 4) == []
 
 
 @pytest.fixture
@@ -105,8 +165,8 @@ def test_a_few_pictures_are_shown_again_and_again_and_none_is_dropped(folder):
 
 def test_a_folder_that_is_called_scenes_is_not_taken_for_generated_ones(folder, monkeypatch):
     monkeypatch.chdir(folder.rename(folder.with_name("scenes")).parent)
-    assert not make_plan("scenes", "").scenes
-    assert make_plan(None, "").scenes
+    assert not make_plan("./scenes", "").scenes
+    assert make_plan("scenes", "").scenes
 
 
 @pytest.mark.parametrize("label", ["car", "object"])
@@ -138,7 +198,7 @@ def stripes(monkeypatch, ros_domain):
         if not os.environ[name]:
             monkeypatch.delenv(name)
     monkeypatch.setattr(flow, "ENGINE", "null")
-    monkeypatch.setattr(flow, "PHASE_FRAMES", 6)
+    monkeypatch.setattr(Plan, "phase_frames", 6)
 
 
 @pytest.fixture
@@ -155,9 +215,10 @@ def listeners(monkeypatch):
     return caught
 
 
-def test_scenes_end_with_a_table_and_a_contact_sheet(stripes, tmp_path, capfd):
+@pytest.mark.parametrize("arguments", [[], ["--input", "scenes"]], ids=["photographs", "scenes"])
+def test_what_has_a_truth_ends_with_a_table_and_a_contact_sheet(stripes, tmp_path, capfd, arguments):
     sheet = tmp_path / "output" / "demo.png"
-    assert main(["--output", str(sheet)]) == 0
+    assert main([*arguments, "--output", str(sheet)]) == 0
     printed = capfd.readouterr().out
     rows = {line.split("  ")[0]: line.split()[-2:] for line in printed.splitlines() if "  " in line}
     assert all(int(count) >= 5 for count in rows["frames segmented"])
@@ -182,7 +243,7 @@ def test_a_folder_goes_through_frame_by_frame(stripes, listeners, folder, tmp_pa
 
 def test_a_node_that_dies_is_reported_with_its_last_words(stripes, monkeypatch, tmp_path, capfd):
     monkeypatch.setattr(flow, "NODE_MODULE", "tests.synseg_ros.no_such_module")
-    assert main(["--output", str(tmp_path / "demo.png")]) == 1
+    assert main(["--input", "scenes", "--output", str(tmp_path / "demo.png")]) == 1
     error = capfd.readouterr().err
     assert "the node ended with status 1" in error
     assert "no_such_module" in error
@@ -205,7 +266,7 @@ def test_an_interrupted_demo_leaves_no_process_behind(tmp_path, number):
         "import sys; from synseg_ros.demo import flow; flow.ENGINE = 'null'; "
         "from synseg_ros.demo.__main__ import main; sys.exit(main(sys.argv[1:]))"
     )
-    command = [sys.executable, "-u", "-c", program, "--output", str(tmp_path / "demo.png")]
+    command = [sys.executable, "-u", "-c", program, "--input", "scenes", "--output", str(tmp_path / "demo.png")]
     demo = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     for line in demo.stdout:
         if line.startswith("vocabulary 1"):  # everything is running
@@ -225,7 +286,7 @@ MODEL = Path(synseg_model.__file__).parent / "models" / "synseg-tiny" / "config.
 @pytest.mark.skipif(not MODEL.exists(), reason="synseg-tiny is not in this checkout")
 def test_the_shipped_model_finds_most_of_a_scene_before_and_after_the_change(tmp_path):
     pytest.importorskip("torch")
-    command = [sys.executable, "-m", "synseg_ros.demo", "--output", str(tmp_path / "demo.png")]
+    command = [sys.executable, "-m", "synseg_ros.demo", "--input", "scenes", "--output", str(tmp_path / "demo.png")]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     assert ended.returncode == 0, ended.stderr
     (row,) = (line for line in ended.stdout.splitlines() if line.startswith("mIoU"))
