@@ -16,7 +16,7 @@ from pathlib import Path
 import jsonargparse
 from tqdm import tqdm
 
-from training.captions.extraction import extract_labels
+from training.captions.extraction import extract_labels, head_noun
 from training.captions.stop_words import stop_list
 from training.captions.taggers import load_tagger
 from training.datasets.photos import MissingPhotosError, PhotoError, PhotoSet, training_and_held_out
@@ -103,9 +103,13 @@ def _packed(sets: list[tuple[str, PhotoSet]], config: PreparePhotosConfig, damag
 
 
 def caption_names(captions: tuple[str, ...]) -> list[str]:
-    """Return the cleaned labels of an image's captions, each once, in the order of their first mention."""
+    """Return the cleaned labels of an image's captions and their nouns alone, each once.
+
+    "A brown dog" says that there is a dog, too: without the nouns, a name that is always described would not be met.
+    """
     stop = stop_list()
     labels = [label for words in load_tagger().tag(captions) for label in extract_labels(words, stop)]
+    labels += [noun for noun in map(head_noun, labels) if noun not in stop.heads]
     return [*dict.fromkeys(name for name in map(clean_name, labels) if name)]
 
 
