@@ -29,11 +29,11 @@ from training.ablation.pictures import PictureRows
 from training.ablation.rows import Row, chosen_rows
 from training.augmentation import BatchConfig
 from training.batches import BatchSource, TextBank
+from training.command_line import INTERRUPTED
 from training.datasets.pairs import Pairs
 from training.evaluation.scenes import HeldOut, held_out, measure_scenes
 from training.objective import Objective, ObjectiveConfig
 from training.train import (
-    INTERRUPTED,
     DataConfig,
     TrainConfig,
     open_masks,

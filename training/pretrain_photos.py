@@ -16,7 +16,6 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from itertools import pairwise
 from pathlib import Path
 
 import jsonargparse
@@ -30,12 +29,12 @@ from synseg_model.conv_encoder import STRIDES, build_backbone, load_packaged_wei
 from synseg_model.files import write_whole
 from synseg_model.network import SynSeg
 from synseg_model.trainer import BEST_FILE, CollapseError, Trainer, TrainerConfig, seed_step
+from training.command_line import INTERRUPTED, with_resume_flag
 from training.datasets.photos.packed import Packed, read_packed
 from training.photo_batches import Mixture, MixtureConfig, PhotoBatches, Words
 from training.photo_objective import PhotoObjective, PhotoTerms
 from training.photo_pictures import photo_pictures
 from training.photo_validation import detailed_results, validator
-from training.train import INTERRUPTED, _resume_flag
 
 MERGES_FILE = "merges.txt.gz"
 NAMES_FILE = "names.json"
@@ -212,7 +211,7 @@ def write_names(path: Path, photos: Sequence[Packed], words: Words) -> None:
 
 def run(arguments: list[str] | None = None) -> int:
     """Read the command line and train; returns 0, 2 for what the user can put right, 130 where it was stopped."""
-    arguments = [_resume_flag(word, following) for word, following in pairwise([*(arguments or sys.argv[1:]), ""])]
+    arguments = with_resume_flag(arguments or sys.argv[1:])
     try:
         config = jsonargparse.auto_cli(
             PretrainPhotosConfig, args=arguments, as_positional=False, print_config="--print-config"

@@ -15,7 +15,6 @@ import math
 import shutil
 import sys
 from dataclasses import asdict, dataclass, field
-from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -33,6 +32,7 @@ from synseg_model.trainer import CollapseError, Trainer, TrainerConfig, seed_ste
 from training.augmentation import BatchConfig
 from training.batches import BatchSource, TextBank
 from training.caption_masks import CaptionMaskConfig, caption_masks
+from training.command_line import INTERRUPTED, with_resume_flag
 from training.datasets.masked_scenes import MaskedScenes, Rehearsed
 from training.datasets.pairs import Pairs
 from training.datasets.scene_pool import PoolConfig
@@ -41,7 +41,6 @@ from training.initialization import standardize
 from training.objective import Objective, ObjectiveConfig
 from training.training_pictures import activation_pictures
 
-INTERRUPTED = 130
 MASK_DECODER = "mask_decoder.safetensors"
 
 
@@ -256,18 +255,13 @@ def report(before: dict, after: dict) -> str:
 
 def run(arguments: list[str] | None = None) -> int:
     """Read the command line and train; returns 0, 2 for what the user can put right, 130 after Ctrl-C or SIGTERM."""
-    arguments = [_resume_flag(word, following) for word, following in pairwise([*(arguments or sys.argv[1:]), ""])]
+    arguments = with_resume_flag(arguments or sys.argv[1:])
     try:
         config = jsonargparse.auto_cli(TrainConfig, args=arguments, as_positional=False, print_config="--print-config")
         return 0 if train(config) else INTERRUPTED
     except (ValueError, OSError, CollapseError, FloatingPointError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-
-
-def _resume_flag(word: str, following: str) -> str:
-    """Let `--resume` stand alone: settings of two values otherwise ask for true or false."""
-    return "--resume=true" if word == "--resume" and following.lower() not in ("true", "false") else word
 
 
 if __name__ == "__main__":
