@@ -273,7 +273,7 @@ def _window(
     return out
 
 
-@dataclass(frozen=True)
+@dataclass  # not frozen: Fabric's mixed precision takes no frozen ones
 class PhotoBatch:
     """A part of a batch on the device; shapes as in `Sample`, with B in front. Images are normalised (B,3,S,S) float."""
 

@@ -1,0 +1,149 @@
+"""Measure what a model's threshold means: `python -m training.calibrate --model MODEL --photos runs/photos`.
+
+A name that is not in an image should stay silent. For held-out photographs and every name that their sets label
+exhaustively, this counts at each threshold how many absent names show more than a hundredth of the image, and precision
+and recall of all pixels. It writes a plot, JSON, and says which threshold keeps absent names silent.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import jsonargparse
+import matplotlib
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from synseg_model.checkpoints import load_model
+from synseg_model.engines.preprocess import resize_frame
+from synseg_model.files import write_whole
+from synseg_model.network import SynSeg
+from training.datasets.photos.packed import Packed, read_packed
+from training.photo_validation import BACKGROUND, photo_truth
+from training.pretrain_photos import embed_names
+
+matplotlib.use("Agg")
+from matplotlib import pyplot
+
+THRESHOLDS = np.round(np.arange(0.05, 1.0, 0.05), 2)
+SILENT = 0.01  # of an image: what an absent name may show
+
+
+@dataclass
+class CalibrateConfig:
+    """What to measure.
+
+    Args:
+        model: a model folder or a shipped name.
+        photos: folder that `training.prepare_photos` wrote; its held-out part is read.
+        output: folder for `thresholds.json` and `thresholds.png`.
+        sets: data sets to read. most: photographs of each.
+        accepted: share of absent names that may show something.
+    """
+
+    model: str = "synseg-everyday"
+    photos: str = "runs/photos"
+    output: str = "runs/calibration"
+    sets: tuple[str, ...] = ("nyu", "camvid", "voc", "coco")
+    most: int = 60
+    accepted: float = 0.1
+
+
+def measure(network: SynSeg, photos: list[Packed], names: list[str], background: bool) -> dict[str, np.ndarray]:
+    """Count over photographs, for every threshold: absent names that show something, and pixels right, said and true."""
+    text = torch.from_numpy(embed_names(network, names))
+    config = network.config.image
+    mean, std = (torch.tensor(values) for values in (config.mean, config.std))
+    counts = {key: np.zeros(len(THRESHOLDS)) for key in ("shown", "right", "said", "true")}
+    absent_names = 0
+    for photo in tqdm(photos, unit="image", mininterval=1):
+        image, index_map = photo.decode()
+        truth = photo_truth(index_map, photo.regions, names, background)
+        pixels = torch.from_numpy(resize_frame(image, config, network.encoder.patch))
+        with torch.inference_mode():
+            maps = network.maps(((pixels / 255 - mean) / std).permute(2, 0, 1)[None], text).sigmoid()
+            maps = torch.nn.functional.interpolate(maps, size=truth.shape, mode="bilinear")[0].numpy()
+        here = np.isin(np.arange(len(names)), truth)
+        true_names = {name for region in photo.regions for name in region}
+        absent = [k for k, name in enumerate(names) if name not in true_names]
+        absent_names += len(absent)
+        known = truth != 255
+        masks = np.stack([truth == k for k in range(len(names))]) & known
+        for place, threshold in enumerate(THRESHOLDS):
+            said = maps >= threshold
+            counts["shown"][place] += (said[absent].mean(axis=(1, 2)) > SILENT).sum()
+            said &= known
+            counts["right"][place] += (said & masks).sum()
+            counts["said"][place] += said.sum()
+            counts["true"][place] += masks[here].sum()
+    return {**counts, "absent": np.full(len(THRESHOLDS), absent_names)}
+
+
+def calibrate(config: CalibrateConfig) -> dict:
+    """Measure every set, write plot and JSON, and return what the JSON holds."""
+    network, _ = load_model(config.model)
+    about, photos = read_packed(Path(config.photos) / "held_out")
+    results: dict[str, dict] = {}
+    total: dict[str, np.ndarray] = {}
+    for name in config.sets:
+        found = [photo for photo in photos if photo.set == name][: config.most]
+        if not found:
+            continue
+        counts = measure(network, found, list(about["exhaustive"][name]), name in BACKGROUND)
+        total = {key: total.get(key, 0) + value for key, value in counts.items()}
+        results[name] = rates(counts)
+    results["all"] = rates(total)
+    shown = results["all"]["absent_shown"]
+    silent = [t for t, share in zip(THRESHOLDS.tolist(), shown, strict=True) if share < config.accepted]
+    results["threshold"] = silent[0] if silent else None
+    output = Path(config.output)
+    output.mkdir(parents=True, exist_ok=True)
+    write_whole(output / "thresholds.json", lambda file: file.write((json.dumps(results, indent=1) + "\n").encode()))
+    plot(results, output / "thresholds.png")
+    return results
+
+
+def rates(counts: dict[str, np.ndarray]) -> dict[str, list[float]]:
+    """Turn counts into the share of absent names that show something, precision and recall, one number a threshold."""
+    return {
+        "absent_shown": (counts["shown"] / np.maximum(counts["absent"], 1)).round(4).tolist(),
+        "precision": (counts["right"] / np.maximum(counts["said"], 1)).round(4).tolist(),
+        "recall": (counts["right"] / np.maximum(counts["true"], 1)).round(4).tolist(),
+    }
+
+
+def plot(results: dict, path: Path) -> None:
+    """Draw precision, recall and absent names shown over the threshold, all sets together and one by one."""
+    sets = [name for name in results if isinstance(results[name], dict)]
+    figure, axes = pyplot.subplots(1, len(sets), figsize=(3.4 * len(sets), 3), sharey=True, squeeze=False)
+    for axis, name in zip(axes[0], sets, strict=True):
+        for key, label in (("precision", "precision"), ("recall", "recall"), ("absent_shown", "absent names shown")):
+            axis.plot(THRESHOLDS, results[name][key], label=label)
+        axis.set(title=name, xlabel="threshold", ylim=(0, 1))
+        axis.grid(alpha=0.3)
+    axes[0][0].legend(fontsize=8)
+    figure.tight_layout()
+    figure.savefig(path, dpi=100)
+    pyplot.close(figure)
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Read the command line and measure; returns 0, or 2 for what the user can put right."""
+    try:
+        results = calibrate(jsonargparse.auto_cli(CalibrateConfig, args=arguments, as_positional=False))
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print("threshold  absent shown  precision  recall")
+    for row in zip(THRESHOLDS, *(results["all"][k] for k in ("absent_shown", "precision", "recall")), strict=True):
+        print("{:9.2f}{:14.3f}{:11.3f}{:8.3f}".format(*row))
+    print(f"lowest threshold that keeps absent names silent: {results['threshold']}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run())
