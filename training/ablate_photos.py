@@ -69,7 +69,8 @@ def command(config: AblatePhotosConfig, arm: str, seed: int, output: Path) -> li
 def ablate(config: AblatePhotosConfig) -> str:
     """Run what is missing and return the table; a run that is finished is not repeated."""
     output = Path(config.output)
-    runs = {(arm, seed): output / f"{number}-{seed}" for number, arm in enumerate(ARMS) for seed in range(config.seeds)}
+    # Seed by seed: whoever stops early has every arm.
+    runs = {(arm, seed): output / f"{number}-{seed}" for seed in range(config.seeds) for number, arm in enumerate(ARMS)}
     waiting = [run for run, folder in runs.items() if not (folder / "results.json").exists()]
     running: dict[tuple[str, int], subprocess.Popen] = {}
     with tqdm(total=len(runs), initial=len(runs) - len(waiting), desc="runs", unit="run") as bar:
