@@ -92,7 +92,8 @@ def build_backbone(name: str, levels: Sequence[int], pretrained: bool = False) -
                 raise ModelError(f"encoder levels {list(levels)}: backbone {name!r} has {strides}")
             return timm.create_model(name, features_only=True, out_indices=tuple(levels), pretrained=pretrained)
     except (RuntimeError, AttributeError, AssertionError) as error:
-        raise ModelError(f"timm's {name!r} gives no feature levels ({error}): choose a convolutional backbone") from None
+        advice = "choose a convolutional backbone"
+        raise ModelError(f"timm's {name!r} gives no feature levels ({error}): {advice}") from None
 
 
 def load_packaged_weights(image: nn.Module, path: str | Path) -> None:

@@ -99,7 +99,10 @@ def detailed_results(
     exhaustive: dict[str, Sequence[str]],
     words: Words,
 ) -> dict[str, dict]:
-    """Measure every set with masks: mIoU and IoU of each class, all names given and the present ones alone, in percent."""
+    """Measure every set with masks, with all its names given and with those present alone.
+
+    Returns mIoU, pixel accuracy and the IoU of each class, in percent.
+    """
     device, results = next(averaged.parameters()).device, {}
     for name in dict.fromkeys(photo.set for photo in photos if photo.kind == "masks"):
         found = [photo for photo in photos if photo.set == name]

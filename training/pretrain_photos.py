@@ -1,7 +1,7 @@
-"""Train backbone and decoder on photographs: `python -m training.pretrain_photos --config training/configs/synseg_everyday.yaml`.
+"""Train backbone and decoder on photographs: `python -m training.pretrain_photos`.
 
-Masks of rooms, streets, people and animals, captions, and names of whole images, mixed by weights. The same command runs
-on a CPU and on a GPU; it stops after `--trainer.max_minutes` and goes on to the bit with `--resume`.
+Masks of rooms, streets, people and animals, captions, and names of whole images, mixed by weights. The same command
+runs on a CPU and on a GPU; it stops after `--trainer.max_minutes` and goes on to the bit with `--resume`.
 
     python -m training.prepare_photos --root DATA --output runs/photos     # once: pack the photographs
     python -m training.words.phrases ... ; python -m training.pretrain_text ...  # once: the text encoder
