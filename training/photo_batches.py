@@ -161,10 +161,10 @@ class Mixture(Dataset):
         self.sets: dict[str, list[Packed]] = {}
         for photo in photos:
             self.sets.setdefault(photo.set, []).append(photo)
-        unknown = sorted(set(config.weights) - set(self.sets))
         weights = {name: weight for name, weight in config.weights.items() if name in self.sets and weight}
         if not weights:
-            raise ValueError(f"none of the sets {', '.join(unknown)} is among those packed: {', '.join(self.sets)}")
+            packed = ", ".join(self.sets) or "none"
+            raise ValueError(f"weights are {config.weights}: expected one above 0 of a set that is packed: {packed}")
         self.order = list(weights)
         self.shares = np.cumsum(list(weights.values())) / sum(weights.values())
         hidden = set(config.hidden)
@@ -318,9 +318,12 @@ class PhotoBatches:
         first, stop = share.start * share.batch, self.steps * share.batch
         begins = range(first + own * share.rank, stop, share.batch)
         numbers = [number for begin in begins for number in range(begin, begin + own)]
+        # With a generator of its own the loader draws nothing from torch's, and so the first step of a run that goes on
+        # draws what it drew in the unbroken run.
         loader = DataLoader(
             self.mixture, own // share.parts, sampler=numbers, collate_fn=collate, num_workers=config.workers,
             pin_memory=share.device.type == "cuda", prefetch_factor=4 if config.workers else None,
+            generator=torch.Generator(),
         )  # fmt: skip
         texts = torch.from_numpy(self.mixture.words.texts).to(share.device)
         parts = iter(loader)

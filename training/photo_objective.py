@@ -71,6 +71,12 @@ class PhotoObjective(nn.Module):
         self.mccl = MCCLLoss(pairs="distinct", clamp="straight-through")
         self.trained = nn.ModuleDict({"image": network.encoder.image, "decoder": network.decoder})
 
+    def train(self, mode: bool = True) -> PhotoObjective:
+        """Switch the mode of all but the encoder: its batch statistics stay those of ImageNet."""
+        super().train(mode)
+        self.network.encoder.train()
+        return self
+
     @property
     def averaged(self) -> nn.Module:
         """What the Trainer keeps an average of."""
