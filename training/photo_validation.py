@@ -69,13 +69,15 @@ def validator(
     exhaustive: dict[str, Sequence[str]],
     words: Words,
     most: int,
-) -> Callable[[nn.Module], dict[str, float]]:
+) -> Callable[[nn.Module], dict[str, float]] | None:
     """Return a function that measures averaged weights on held-out photographs: mIoU in percent for every set.
 
-    most: photographs of a set. "score" is the mean over rooms, streets and objects.
+    most: photographs of a set. "score" is the mean over rooms, streets and objects. None where none is held out.
     """
     sets = {name: [photo for photo in photos if photo.set == name][:most] for name in ("nyu", "camvid", "voc")}
     sets = {name: found for name, found in sets.items() if found}
+    if not sets:
+        return None
 
     def validate(averaged: nn.Module) -> dict[str, float]:
         device = next(averaged.parameters()).device

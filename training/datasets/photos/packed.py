@@ -123,27 +123,36 @@ def read_packed(folder: str | Path) -> tuple[dict, list[Packed]]:
     """Read a folder that `write_packed` wrote into memory: its index and its photographs, still encoded.
 
     Raises:
-        ValueError: the folder holds none, or a shard is missing or damaged.
+        ValueError: the folder holds none, or its index or a shard is missing or damaged.
     """
     folder = Path(folder)
     try:
         index = json.loads((folder / INDEX_FILE).read_text())
         photos = [photo for name in index["shards"] for photo in _read_shard(folder / name)]
-    except (OSError, ValueError, KeyError, TypeError, tarfile.TarError) as error:
+        expected = sum(index["counts"].values())
+        if "exhaustive" not in index or len(photos) != expected:  # a shard cut between two photographs reads well
+            raise ValueError(f"{len(photos)} photographs, of {expected} that {INDEX_FILE} counts")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        problem = f"no {error}" if isinstance(error, KeyError) else str(error)
         raise ValueError(
-            f"{folder} holds no packed photographs ({error}): python -m training.prepare_photos --output {folder}"
+            f"{folder} holds no packed photographs ({problem}): python -m training.prepare_photos "
+            f"--output {folder.parent} packs them"
         ) from None
     return index, photos
 
 
 def _read_shard(path: Path) -> Iterator[Packed]:
-    with tarfile.open(path) as tar:
-        files: dict[str, dict[str, bytes]] = {}
-        for member in tar:
-            key, _, ending = member.name.partition(".")
-            files.setdefault(key, {})[ending] = tar.extractfile(member).read()
-    for content in files.values():
-        about = json.loads(content["json"])
-        regions = tuple(tuple(names) for names in about["regions"])
-        yield Packed(about["set"], about["key"], about["kind"], content["jpg"], content.get("png", b""), regions,
-                     tuple(about["names"]))  # fmt: skip
+    """Yield a shard's photographs; raise OSError where it is missing, ValueError where it is damaged."""
+    try:
+        with tarfile.open(path, "r:") as tar:
+            files: dict[str, dict[str, bytes]] = {}
+            for member in tar:
+                key, _, ending = member.name.partition(".")
+                files.setdefault(key, {})[ending] = tar.extractfile(member).read()
+        for content in files.values():
+            about = json.loads(content["json"])
+            regions = tuple(tuple(names) for names in about["regions"])
+            yield Packed(about["set"], about["key"], about["kind"], content["jpg"], content.get("png", b""), regions,
+                         tuple(about["names"]))  # fmt: skip
+    except (tarfile.TarError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path.name} is damaged: {error}") from None
