@@ -113,6 +113,8 @@ class PhotoObjective(nn.Module):
                 )
             total = sum(getattr(terms, name) * value for name, value in found.items())
             shown = batch.masked[:, None] & batch.present
+            if not shown.any():  # captions alone: their maps must not look as if they had collapsed
+                shown = batch.present
             statistics = activation_statistics(logits.detach().float().sigmoid().flatten(2), shown)
         return {"total": total, **found, **statistics}
 
