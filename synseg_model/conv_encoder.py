@@ -75,7 +75,8 @@ def build_backbone(name: str, levels: Sequence[int], pretrained: bool = False) -
     """Build a timm backbone that returns feature levels.
 
     pretrained: fetch timm's ImageNet weights, which needs a network once.
-    Raise ModelError, with the names that are accepted, for a backbone or a level that timm does not have.
+    Raise ModelError, with the names that are accepted, for a backbone or a level that timm does not have; and for
+    weights that it does not have or cannot fetch.
     """
     if not timm.is_model(name):
         near = difflib.get_close_matches(name, timm.list_models(), n=5)
@@ -90,9 +91,17 @@ def build_backbone(name: str, levels: Sequence[int], pretrained: bool = False) -
                     f"{i} (stride {stride})" for i, stride in enumerate(whole.feature_info.reduction())
                 )
                 raise ModelError(f"encoder levels {list(levels)}: backbone {name!r} has {strides}")
-            return timm.create_model(name, features_only=True, out_indices=tuple(levels), pretrained=pretrained)
+            if not pretrained:
+                return timm.create_model(name, features_only=True, out_indices=tuple(levels))
     except (RuntimeError, AttributeError, AssertionError) as error:
-        raise ModelError(f"timm's {name!r} gives no feature levels ({error}): choose a convolutional backbone") from None
+        advice = "choose a convolutional backbone"
+        raise ModelError(f"timm's {name!r} gives no feature levels ({error}): {advice}") from None
+    try:
+        with torch.random.fork_rng():
+            return timm.create_model(name, features_only=True, out_indices=tuple(levels), pretrained=True)
+    except (RuntimeError, OSError, ValueError) as error:  # of timm, of the network, and of the hub
+        reason = str(error).strip().splitlines()[0]
+        raise ModelError(f"timm has no weights of {name!r} or cannot fetch them ({reason})") from None
 
 
 def load_packaged_weights(image: nn.Module, path: str | Path) -> None:

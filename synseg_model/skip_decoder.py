@@ -1,4 +1,4 @@
-"""The activation decoder for encoders with feature levels: FiLM as in CLIPSeg, and skip connections that all labels share.
+"""The activation decoder for encoders with feature levels: FiLM as in CLIPSeg, skip connections that all labels share.
 
 What no label changes is computed once per image: blocks with attention at strides 32 and 16, a dense embedding of every
 token in the space of texts, and the skip connections of strides 8 and 4. What runs once per label is small, so that ten

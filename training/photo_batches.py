@@ -1,4 +1,4 @@
-"""What a step of training on photographs sees: crops, names that are present, names that are absent, and where they are.
+"""What a step of training on photographs sees: crops, and names that are present or absent in each.
 
 Every sample is a function of the seed and of its number alone, so a run goes on exactly where it stopped, whatever the
 number of loader processes.
@@ -64,7 +64,8 @@ class MixtureConfig:
 
     def __post_init__(self) -> None:
         if not 0 < self.present < self.names:
-            raise ValueError(f"present is {self.present}: expected 1 to {self.names - 1}, so that some names are absent")
+            most = self.names - 1
+            raise ValueError(f"present is {self.present}: expected 1 to {most}, so that some names are absent")
         if self.size % 32 or self.size < 64:
             raise ValueError(f"size is {self.size}: expected a multiple of 32 from 64 on")
         if not self.weights or min(self.weights.values()) < 0 or not max(self.weights.values()) > 0:
@@ -124,9 +125,15 @@ class Words:
 class Sample(NamedTuple):
     """One crop.
 
-    image: (S,S,3) uint8. index_map: (S,S) uint8 indices into the columns of `covers`, UNLABELLED where nothing is known.
-    names: (K,) rows of the word table. covers: (K,256) bool, whether a name is true of a region. present, valid: (K,)
-    bool. masked: whether there are masks. The set's name and the photograph's key say where it comes from.
+    Attributes:
+        image: (S,S,3) uint8 RGB.
+        index_map: (S,S) uint8 indices into the columns of `covers`, UNLABELLED where nothing is known.
+        names: (K,) rows of the word table.
+        covers: (K,256) bool, whether a name is true of a region.
+        present: (K,) bool, whether a name is in the crop, or in the whole image where there are no masks.
+        valid: (K,) bool, whether there is a name; the others are filled up.
+        masked: whether there are masks.
+        damaged: photographs that were drawn before this one and cannot be read, and why.
     """
 
     image: np.ndarray
@@ -143,16 +150,21 @@ class Mixture(Dataset):
     """Samples by their number, drawn from packed photographs by weights."""
 
     def __init__(
-        self, photos: Sequence[Packed], exhaustive: dict[str, Sequence[str]], words: Words, config: MixtureConfig, seed: int
+        self,
+        photos: Sequence[Packed],
+        exhaustive: dict[str, Sequence[str]],
+        words: Words,
+        config: MixtureConfig,
+        seed: int,
     ):
         self.config, self.words, self.seed = config, words, seed
         self.sets: dict[str, list[Packed]] = {}
         for photo in photos:
             self.sets.setdefault(photo.set, []).append(photo)
-        unknown = sorted(set(config.weights) - set(self.sets))
         weights = {name: weight for name, weight in config.weights.items() if name in self.sets and weight}
         if not weights:
-            raise ValueError(f"none of the sets {', '.join(unknown)} is among those packed: {', '.join(self.sets)}")
+            packed = ", ".join(self.sets) or "none"
+            raise ValueError(f"weights are {config.weights}: expected one above 0 of a set that is packed: {packed}")
         self.order = list(weights)
         self.shares = np.cumsum(list(weights.values())) / sum(weights.values())
         hidden = set(config.hidden)
@@ -244,7 +256,8 @@ class Mixture(Dataset):
                 top = _near(y - int(rng.uniform(0.2, 0.8) * rows), spare[0])
                 left = _near(x - int(rng.uniform(0.2, 0.8) * columns), spare[1])
         flip = rng.random() < 0.5
-        window = _window(image, top, left, rows, columns, size, BORDER, cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+        interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+        window = _window(image, top, left, rows, columns, size, BORDER, interpolation)
         if index_map is None:
             labels = np.full((size, size), UNLABELLED, np.uint8)
         else:
@@ -275,7 +288,10 @@ def _window(
 
 @dataclass  # not frozen: Fabric's mixed precision takes no frozen ones
 class PhotoBatch:
-    """A part of a batch on the device; shapes as in `Sample`, with B in front. Images are normalised (B,3,S,S) float."""
+    """A part of a batch on the device; shapes as in `Sample`, with B in front.
+
+    Images (B,3,S,S) are normalised; texts (B,K,C) are embeddings of the names, of length 1.
+    """
 
     images: Tensor
     index_maps: Tensor
@@ -300,10 +316,14 @@ class PhotoBatches:
         config = self.mixture.config
         own = share.batch // share.world
         first, stop = share.start * share.batch, self.steps * share.batch
-        numbers = [n for s in range(first, stop, share.batch) for n in range(s + own * share.rank, s + own * (share.rank + 1))]
+        begins = range(first + own * share.rank, stop, share.batch)
+        numbers = [number for begin in begins for number in range(begin, begin + own)]
+        # With a generator of its own the loader draws nothing from torch's, and so the first step of a run that goes on
+        # draws what it drew in the unbroken run.
         loader = DataLoader(
             self.mixture, own // share.parts, sampler=numbers, collate_fn=collate, num_workers=config.workers,
             pin_memory=share.device.type == "cuda", prefetch_factor=4 if config.workers else None,
+            generator=torch.Generator(),
         )  # fmt: skip
         texts = torch.from_numpy(self.mixture.words.texts).to(share.device)
         parts = iter(loader)
@@ -318,7 +338,8 @@ class PhotoBatches:
         mean, std = (torch.tensor(values, device=device).view(3, 1, 1) for values in (self.mean, self.std))
         text = move_texts(texts[moved["names"]], self.noise)
         images = ((images - mean) / std).contiguous(memory_format=torch.channels_last)
-        return PhotoBatch(images, moved["index_map"], text, *(moved[n] for n in ("covers", "present", "valid", "masked")))
+        rest = (moved[name] for name in ("covers", "present", "valid", "masked"))
+        return PhotoBatch(images, moved["index_map"], text, *rest)
 
 
 def collate(samples: list[Sample]) -> dict:
@@ -333,7 +354,8 @@ def collate(samples: list[Sample]) -> dict:
 
 
 def change_colors(images: Tensor) -> Tensor:
-    """Change brightness, contrast, saturation and the balance of colours of images (B,3,H,W) in [0, 1], each its own."""
+    """Change brightness, contrast, saturation and colour balance of images (B,3,H,W) in [0, 1], each image its own."""
+
     def draw(low: float, high: float, channels: int = 1) -> Tensor:
         return torch.empty(len(images), channels, 1, 1, device=images.device).uniform_(low, high)
 

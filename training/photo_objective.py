@@ -1,7 +1,7 @@
 """What training on photographs minimises: terms of masks where there are masks, of whole images where there are names.
 
-Each term is a function of tensors; `PhotoObjective` weighs them. With masks a pixel knows which of the sample's names are
-true of it; captions and names of whole images say only that a name is somewhere in the image, or nowhere.
+Each term is a function of tensors; `PhotoObjective` weighs them. With masks a pixel knows which of the sample's names
+are true of it; captions and names of whole images say only that a name is somewhere in the image, or nowhere.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class PhotoTerms:
         presence: whether each name is in the crop, of samples with masks.
         image: the same for images with captions or a name, by the most active part of each map and by its presence.
         spread: a name of a caption covers no more than `largest_share` of its image.
-        mccl: the paper's MCCL on images with captions, pooling the dense embeddings that no label changes, over distinct
-            pairs and with a clamp that lets gradients through (see docs/results.md on why).
+        mccl: the paper's MCCL on images with captions, pooling the dense embeddings that no label changes, over
+            distinct pairs and with a clamp that lets gradients through (see docs/results.md on why).
         teacher: pixels of images with captions take the name that the averaged weights find most active among those of
             the caption: masks of captions, made while training.
         top_share: part of a map that is its most active one.
@@ -70,6 +70,12 @@ class PhotoObjective(nn.Module):
         network.encoder.image.requires_grad_(not frozen_backbone)
         self.mccl = MCCLLoss(pairs="distinct", clamp="straight-through")
         self.trained = nn.ModuleDict({"image": network.encoder.image, "decoder": network.decoder})
+
+    def train(self, mode: bool = True) -> PhotoObjective:
+        """Switch the mode of all but the encoder: its batch statistics stay those of ImageNet."""
+        super().train(mode)
+        self.network.encoder.train()
+        return self
 
     @property
     def averaged(self) -> nn.Module:
@@ -107,6 +113,8 @@ class PhotoObjective(nn.Module):
                 )
             total = sum(getattr(terms, name) * value for name, value in found.items())
             shown = batch.masked[:, None] & batch.present
+            if not shown.any():  # captions alone: their maps must not look as if they had collapsed
+                shown = batch.present
             statistics = activation_statistics(logits.detach().float().sigmoid().flatten(2), shown)
         return {"total": total, **found, **statistics}
 
@@ -122,7 +130,7 @@ class PhotoObjective(nn.Module):
 def photo_terms(logits: Tensor, presence: Tensor | None, batch: PhotoBatch, terms: PhotoTerms) -> dict[str, Tensor]:
     """Compute every term of logits (B,K,h,w) and presence (B,K); terms without a sample are 0."""
     nothing = 0 * logits.sum()
-    found = {name: nothing for name in ("pixels", "dice", "competition", "presence", "image", "spread")}
+    found = dict.fromkeys(("pixels", "dice", "competition", "presence", "image", "spread"), nothing)
     masked = batch.masked.nonzero()[:, 0]
     if len(masked):
         size = tuple(side // LOSS_STRIDE for side in batch.images.shape[2:])

@@ -21,8 +21,13 @@ HEIGHT = 240
 
 def photo_pictures(
     network: SynSeg, photos: Sequence[Packed], words: Words
-) -> Callable[[nn.Module], dict[str, np.ndarray]]:
-    """Return a function that draws the maps of averaged weights for photographs and their first names."""
+) -> Callable[[nn.Module], dict[str, np.ndarray]] | None:
+    """Return a function that draws the maps of averaged weights for photographs and their first names.
+
+    None where there are no photographs.
+    """
+    if not photos:
+        return None
 
     def draw(averaged: nn.Module) -> dict[str, np.ndarray]:
         cells, captions = [], []

@@ -69,13 +69,15 @@ def validator(
     exhaustive: dict[str, Sequence[str]],
     words: Words,
     most: int,
-) -> Callable[[nn.Module], dict[str, float]]:
+) -> Callable[[nn.Module], dict[str, float]] | None:
     """Return a function that measures averaged weights on held-out photographs: mIoU in percent for every set.
 
-    most: photographs of a set. "score" is the mean over rooms, streets and objects.
+    most: photographs of a set. "score" is the mean over rooms, streets and objects. None where none is held out.
     """
     sets = {name: [photo for photo in photos if photo.set == name][:most] for name in ("nyu", "camvid", "voc")}
     sets = {name: found for name, found in sets.items() if found}
+    if not sets:
+        return None
 
     def validate(averaged: nn.Module) -> dict[str, float]:
         device = next(averaged.parameters()).device
@@ -99,7 +101,10 @@ def detailed_results(
     exhaustive: dict[str, Sequence[str]],
     words: Words,
 ) -> dict[str, dict]:
-    """Measure every set with masks: mIoU and IoU of each class, all names given and the present ones alone, in percent."""
+    """Measure every set with masks, with all its names given and with those present alone.
+
+    Returns mIoU, pixel accuracy and the IoU of each class, in percent.
+    """
     device, results = next(averaged.parameters()).device, {}
     for name in dict.fromkeys(photo.set for photo in photos if photo.kind == "masks"):
         found = [photo for photo in photos if photo.set == name]

@@ -1,7 +1,7 @@
 """Pack photographs for training: `python -m training.prepare_photos --root ../shared/data`.
 
-Reads every data set once, keeps a share of each apart for measuring, turns captions into labels with spaCy, and writes a
-folder that `training.pretrain_photos` reads on any machine: it needs no data set, no spaCy and no network there.
+Reads every data set once, keeps a share of each apart for measuring, turns captions into labels with spaCy, and writes
+a folder that `training.pretrain_photos` reads on any machine: it needs no data set, no spaCy and no network there.
 """
 
 from __future__ import annotations

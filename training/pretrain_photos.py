@@ -1,7 +1,7 @@
-"""Train backbone and decoder on photographs: `python -m training.pretrain_photos --config training/configs/synseg_everyday.yaml`.
+"""Train backbone and decoder on photographs: `python -m training.pretrain_photos`.
 
-Masks of rooms, streets, people and animals, captions, and names of whole images, mixed by weights. The same command runs
-on a CPU and on a GPU; it stops after `--trainer.max_minutes` and goes on to the bit with `--resume`.
+Masks of rooms, streets, people and animals, captions, and names of whole images, mixed by weights. The same command
+runs on a CPU and on a GPU; it stops after `--trainer.max_minutes` and goes on to the bit with `--resume`.
 
     python -m training.prepare_photos --root DATA --output runs/photos     # once: pack the photographs
     python -m training.words.phrases ... ; python -m training.pretrain_text ...  # once: the text encoder
@@ -20,11 +20,13 @@ from pathlib import Path
 
 import jsonargparse
 import numpy as np
+import timm
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from synseg_model.checkpoints import save_model
-from synseg_model.config import DecoderConfig, EncoderConfig, ImageConfig, ModelConfig
+from synseg_model.checkpoints import load_model, save_model
+from synseg_model.config import DecoderConfig, EncoderConfig, ImageConfig, ModelConfig, ModelError
 from synseg_model.conv_encoder import STRIDES, build_backbone, load_packaged_weights
 from synseg_model.files import write_whole
 from synseg_model.network import SynSeg
@@ -36,7 +38,7 @@ from training.photo_objective import PhotoObjective, PhotoTerms
 from training.photo_pictures import photo_pictures
 from training.photo_validation import detailed_results, validator
 
-MERGES_FILE = "merges.txt.gz"
+MERGES_FILE, TEXT_FILE, TEXT_WEIGHTS_FILE = "merges.txt.gz", "text.json", "text.safetensors"
 NAMES_FILE = "names.json"
 SYNONYMS_FILE = Path(__file__).parent / "data" / "synonyms.json"
 MEAN, STD = (127 / 255,) * 3, (128 / 255,) * 3  # of EfficientNet-Lite: (x - 127) / 128
@@ -93,7 +95,7 @@ class PretrainPhotosConfig:
 def build_network(config: PretrainPhotosConfig) -> SynSeg:
     """Put a fresh decoder behind the backbone and beside the text encoder."""
     folder = Path(config.text)
-    about = json.loads((folder / "text.json").read_text())
+    about, text = read_text_encoder(folder)
     levels = levels_of(config.backbone)
     model = ModelConfig(
         name=config.name,
@@ -112,11 +114,19 @@ def build_network(config: PretrainPhotosConfig) -> SynSeg:
         results={"text": about.get("results", {})},
     )  # fmt: skip
     network = SynSeg.from_config(model, folder)
-    network.encoder.text.load_state_dict({n: t.float() for n, t in load_file(folder / "text.safetensors").items()})
+    try:
+        network.encoder.text.load_state_dict(text)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{folder}: {TEXT_WEIGHTS_FILE} does not fit {TEXT_FILE} ({reason})") from None
     if config.start:
-        from synseg_model.checkpoints import load_model
-
         began, _ = load_model(config.start)
+        kinds = [(n.config.encoder.backbone, n.config.decoder, n.encoder.text_width) for n in (began, network)]
+        if kinds[0] != kinds[1]:
+            raise ValueError(
+                f"start {config.start!r} has backbone, decoder and text width {kinds[0]}, this run has {kinds[1]}: "
+                "set the same ones"
+            )
         network.encoder.image.load_state_dict(began.encoder.image.state_dict())
         network.decoder.load_state_dict(began.decoder.state_dict())
     elif config.weights and config.weights != "none":
@@ -127,11 +137,30 @@ def build_network(config: PretrainPhotosConfig) -> SynSeg:
     return network
 
 
-def levels_of(backbone: str) -> tuple[int, ...]:
-    """Return the levels of a backbone whose strides the decoder reads."""
-    import timm
+def read_text_encoder(folder: Path) -> tuple[dict, dict[str, torch.Tensor]]:
+    """Read what `training.pretrain_text` wrote: its description and its weights in float32.
 
+    Raises:
+        ValueError: the folder has none, or it is damaged.
+    """
+    try:
+        about = json.loads((folder / TEXT_FILE).read_text())
+        if not isinstance(about, dict) or "context_length" not in about.get("text_cfg", {}):
+            raise ValueError(f"{TEXT_FILE} has no text_cfg with a context_length")
+        weights = load_file(folder / TEXT_WEIGHTS_FILE)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise ValueError(
+            f"{folder} holds no text encoder ({error}): python -m training.pretrain_text --output {folder} makes one"
+        ) from None
+    return about, {name: tensor.float() for name, tensor in weights.items()}
+
+
+def levels_of(backbone: str) -> tuple[int, ...]:
+    """Return the levels of a backbone whose strides the decoder reads; raise ModelError where it lacks one."""
+    build_backbone(backbone, (0,))  # says what is wrong with a name that cannot be used
     reductions = list(timm.create_model(backbone, features_only=True).feature_info.reduction())
+    if not set(STRIDES) <= set(reductions):
+        raise ModelError(f"backbone {backbone!r} has levels of strides {reductions}: expected {list(STRIDES)}")
     return tuple(reductions.index(stride) for stride in STRIDES)
 
 

@@ -31,6 +31,10 @@ class Line(nn.Module):
         nn.init.zeros_(self.decoder.bias)
         self.poison, self.statistics, self.at_step, self.calls = set(poison), statistics, at_step, 0
 
+    @property
+    def averaged(self):
+        return self.decoder
+
     def parameter_groups(self, config):
         return [{"params": list(self.decoder.parameters()), "lr": config.learning_rate, "peak": config.learning_rate}]
 

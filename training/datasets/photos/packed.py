@@ -1,7 +1,8 @@
-"""Photographs of all sets packed into a few tar files, decoded on demand: what a machine without the data sets trains on.
+"""Photographs of all sets packed into a few tar files: what a machine without the data sets trains on.
 
 `python -m training.prepare_photos` writes them. A folder holds `index.json` (the sets with their exhaustive names, the
-number of photographs of each), and shards with an image, an index map where there are masks, and JSON for each photograph.
+number of photographs of each), and shards with an image, JSON, and an index map where there are masks, for each
+photograph. Images are decoded on demand.
 """
 
 from __future__ import annotations
@@ -50,11 +51,16 @@ class Packed:
         Raises:
             PhotoError: the bytes are no image, or the two differ in size.
         """
-        image = cv2.imdecode(np.frombuffer(self.image, np.uint8), cv2.IMREAD_COLOR)
-        index_map = cv2.imdecode(np.frombuffer(self.index_map, np.uint8), cv2.IMREAD_UNCHANGED) if self.index_map else None
+        image = _decode(self.image, cv2.IMREAD_COLOR)
+        index_map = _decode(self.index_map, cv2.IMREAD_UNCHANGED)
         if image is None or (self.index_map and (index_map is None or index_map.shape != image.shape[:2])):
             raise PhotoError(f"{self.set} {self.key}: the packed image or its index map is damaged")
         return cv2.cvtColor(image, cv2.COLOR_BGR2RGB), index_map
+
+
+def _decode(content: bytes, flags: int) -> np.ndarray | None:
+    """Decode an image file's content; None where it is empty or no image."""
+    return cv2.imdecode(np.frombuffer(content, np.uint8), flags) if content else None
 
 
 def pack(photo: Photo, set_name: str, key: str, names: Iterable[str] = (), largest: int = 640) -> Packed:
@@ -69,7 +75,8 @@ def pack(photo: Photo, set_name: str, key: str, names: Iterable[str] = (), large
         image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
         index_map = None if index_map is None else cv2.resize(index_map, size, interpolation=cv2.INTER_NEAREST)
     kind = "masks" if index_map is not None else "captions" if photo.captions else "names"
-    jpeg = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes()
+    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    jpeg = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes()
     png = b"" if index_map is None else cv2.imencode(".png", index_map)[1].tobytes()
     return Packed(set_name, key, kind, jpeg, png, photo.regions, tuple(names) or photo.names)
 
@@ -116,27 +123,36 @@ def read_packed(folder: str | Path) -> tuple[dict, list[Packed]]:
     """Read a folder that `write_packed` wrote into memory: its index and its photographs, still encoded.
 
     Raises:
-        ValueError: the folder holds none, or a shard is missing or damaged.
+        ValueError: the folder holds none, or its index or a shard is missing or damaged.
     """
     folder = Path(folder)
     try:
         index = json.loads((folder / INDEX_FILE).read_text())
         photos = [photo for name in index["shards"] for photo in _read_shard(folder / name)]
-    except (OSError, ValueError, KeyError, TypeError, tarfile.TarError) as error:
+        expected = sum(index["counts"].values())
+        if "exhaustive" not in index or len(photos) != expected:  # a shard cut between two photographs reads well
+            raise ValueError(f"{len(photos)} photographs, of {expected} that {INDEX_FILE} counts")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        problem = f"no {error}" if isinstance(error, KeyError) else str(error)
         raise ValueError(
-            f"{folder} holds no packed photographs ({error}): python -m training.prepare_photos --output {folder}"
+            f"{folder} holds no packed photographs ({problem}): python -m training.prepare_photos "
+            f"--output {folder.parent} packs them"
         ) from None
     return index, photos
 
 
 def _read_shard(path: Path) -> Iterator[Packed]:
-    with tarfile.open(path) as tar:
-        files: dict[str, dict[str, bytes]] = {}
-        for member in tar:
-            key, _, ending = member.name.partition(".")
-            files.setdefault(key, {})[ending] = tar.extractfile(member).read()
-    for content in files.values():
-        about = json.loads(content["json"])
-        regions = tuple(tuple(names) for names in about["regions"])
-        yield Packed(about["set"], about["key"], about["kind"], content["jpg"], content.get("png", b""), regions,
-                     tuple(about["names"]))  # fmt: skip
+    """Yield a shard's photographs; raise OSError where it is missing, ValueError where it is damaged."""
+    try:
+        with tarfile.open(path, "r:") as tar:
+            files: dict[str, dict[str, bytes]] = {}
+            for member in tar:
+                key, _, ending = member.name.partition(".")
+                files.setdefault(key, {})[ending] = tar.extractfile(member).read()
+        for content in files.values():
+            about = json.loads(content["json"])
+            regions = tuple(tuple(names) for names in about["regions"])
+            yield Packed(about["set"], about["key"], about["kind"], content["jpg"], content.get("png", b""), regions,
+                         tuple(about["names"]))  # fmt: skip
+    except (tarfile.TarError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path.name} is damaged: {error}") from None
