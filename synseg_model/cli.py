@@ -28,7 +28,8 @@ which runs until Ctrl-C. The output folder gets:
   overlay.mp4                the same for a video
   summary.json               model, labels, thresholds; for each image its files, time, and the
                              labels present with area (pixels), score (mean activation inside
-                             the mask) and roi (x, y, width, height)
+                             the mask), presence (largest activation in the
+                             image) and roi (x, y, width, height)
 
 A video gets label_map and overlay.mp4 unless --write says otherwise.
 

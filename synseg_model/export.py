@@ -172,7 +172,7 @@ def _make_answer_graphs() -> Graphs:
         MASKS: _to_onnx(
             Masks(),
             {**given, "rows": rows, "columns": columns},
-            ["masks", "numbers", "sums"],
+            ["masks", "numbers", "sums", "peaks"],
             {**shapes, "rows": {0: height}, "columns": {0: width}},
         ),
     }
@@ -241,7 +241,7 @@ class LabelMap(nn.Module):
 class Masks(nn.Module):
     """Activations in, masks and their measures out."""
 
-    def forward(self, activations, thresholds, rows, columns) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, activations, thresholds, rows, columns) -> tuple[Tensor, ...]:
         return masks(activations, thresholds, rows, columns)
 
 

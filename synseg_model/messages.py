@@ -74,6 +74,7 @@ class MessageMaker:
             id=result.vocabulary.ids[cutout.index],
             label=result.labels[cutout.index],
             score=cutout.score,
+            presence=float(result.presence[cutout.index]),
             area=cutout.area,
             roi=self._types["RegionOfInterest"](x_offset=x, y_offset=y, width=width, height=height, do_rectify=False),
             mask=self.image(cutout.mask, "mono8", header),

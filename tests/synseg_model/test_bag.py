@@ -636,3 +636,4 @@ def test_ros_reads_the_written_messages(engine, tmp_path):
     assert (info.vocabulary_version, list(info.labels)) == (1, list(result.labels))
     status = read_as(first["/synseg/active_vocab"], ours.VocabularyStatus)
     assert (status.version, status.accepted, len(status.colors)) == (1, True, 3)
+    assert [mask.presence for mask in masks.masks] == pytest.approx(result.presence[list(result.present)].tolist())

@@ -85,6 +85,7 @@ def test_an_image_gets_masks_label_map_overlay_and_summary(engine, photos, tmp_p
         assert label["id"] == index + 1
         assert label["area"] == result.area(index)
         assert label["score"] == pytest.approx(result.score(index), abs=1e-4)
+        assert label["presence"] == pytest.approx(result.presence[index], abs=1e-4)
         assert tuple(label["roi"]) == result.roi(index)
         mask = cv2.imread(str(output / label["mask"]), cv2.IMREAD_UNCHANGED)
         np.testing.assert_array_equal(mask, result.mask(index).astype(np.uint8) * 255)

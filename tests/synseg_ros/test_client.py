@@ -32,6 +32,7 @@ def test_a_client_gets_full_size_masks_of_present_and_absent_labels(make_rig, be
     assert frame.masks["ball"][:, : WIDTH // 2].all()
     assert frame.scores["ball"] == pytest.approx(1.0)
     with pytest.raises(KeyError, match="dog"):
+    assert frame.presence == {"ball": 1.0, "cube": 1.0}
         frame.masks["dog"]
     client.ask(["ball"], thresholds=[2.0])
     bench.spin_until(lambda: refusals, what="the refusal")

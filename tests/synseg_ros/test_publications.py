@@ -47,6 +47,7 @@ def test_masks_of_present_labels_are_cropped_to_their_boxes(result):
     assert (column.id, column.label, column.area) == (3, "label 2", 4)
     assert (corner.roi.x_offset, corner.roi.y_offset, corner.roi.width, corner.roi.height) == (3, 2, 3, 2)
     assert corner.score == pytest.approx(0.75)
+    assert (corner.presence, column.presence) == (0.75, 1.0)
     assert (corner.mask.encoding, corner.mask.header) == ("mono8", HEADER)
     np.testing.assert_array_equal(image_to_array(corner.mask), [[0, 255, 255], [255, 255, 255]])
     np.testing.assert_array_equal(image_to_array(column.mask), np.full((4, 1), 255))
