@@ -92,7 +92,7 @@ def masks(activations: Tensor, thresholds: Tensor, rows: Tensor, columns: Tensor
     crossed = [(counts.amax(2) > 0, columns), (counts.amax(3) > 0, rows)]  # (B,k,W), (B,k,H)
     numbers += [torch.where(hit, places, places[-1:]).amin(2) for hit, places in crossed]
     numbers += [torch.where(hit, places, places[:1]).amax(2) for hit, places in crossed]
-    return reached, torch.stack(numbers, 2), sums
+    return reached, torch.stack(numbers, 2), sums, activations.amax((2, 3))
 
 
 def _at_size(activations: Tensor, height: int, width: int) -> Tensor:

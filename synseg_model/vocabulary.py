@@ -185,6 +185,11 @@ def prompt(template: str, label: str) -> str:
     return template.replace("{}", label)  # str.format would read braces elsewhere in the template
 
 
+def fold(label: str) -> str:
+    """Make labels equal that differ in case and whitespace alone."""
+    return _case_key(" ".join(label.translate(_SPACES).split()))
+
+
 def _case_key(label: str) -> str:
     """Make labels equal that differ in case alone (Unicode's canonical caseless matching)."""
     return unicodedata.normalize("NFD", unicodedata.normalize("NFD", label).casefold())

@@ -100,6 +100,14 @@ class MaskClient:
             take = lambda message: on_frame(Frame.from_message(message))  # noqa: E731
             self._subscriptions.append(node.create_subscription(ClassMasks, f"synseg/{camera}/masks", take, OUTPUT))
 
+    @property
+    def pedigree(self) -> dict[str, str]:
+        """How the model met each label of the running vocabulary, for people; empty where it does not say.
+
+        Of labels that it never met, the nearest known name is in a later status.
+        """
+        return dict(zip(self.status.labels, self.status.pedigree, strict=False)) if self.status else {}
+
     def ask(self, labels: Sequence[str], thresholds: Sequence[float] = ()) -> None:
         """Ask for labels; thresholds in [0, 1], none or one per label. They replace everybody's."""
         self._vocabulary.publish(Vocabulary(labels=list(labels), thresholds=list(thresholds)))

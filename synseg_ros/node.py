@@ -21,6 +21,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 
 from synseg_model import Segmenter
 from synseg_model.memory import keep_freed_memory
+from synseg_model.model_info import domain_warning
 from synseg_ros.cameras import Camera
 from synseg_ros.conversions import MAKER
 from synseg_ros.diagnostics import memory, pairs, worst
@@ -53,6 +54,7 @@ class SynSegNode(LifecycleNode):
         self._release: list[Callable[[], object]] = []  # what undoes configure, in the order of doing
         self._last = ActiveVocabulary()  # which a later configure goes on with
         self._state, self._error = "unconfigured", ""
+        self._domain_warning = ""  # of a model that was made for other images
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         # On a clock that nobody sets back.
         self.create_timer(1.0, self._every_second, clock=Clock(clock_type=ClockType.STEADY_TIME))
@@ -131,6 +133,9 @@ class SynSegNode(LifecycleNode):
             build_beside=True,  # which may take minutes: no lifecycle manager waits so long
             **settings.engine_options(),
         )
+        self._domain_warning = domain_warning(segmenter.engine.config, settings.expect_domain)
+        if self._domain_warning:
+            self.get_logger().warning(self._domain_warning)
         self._pipeline = pipeline = Pipeline(
             segmenter, self, lambda: self.settings, on_error=self._report, version=self._last.version
         )
@@ -211,6 +216,7 @@ class SynSegNode(LifecycleNode):
         message = self._error or "; ".join(filter(None, (self._state, silent, building)))
         values = {"state": self._state, **self._values(active), **memory()}
         values |= {"stale cameras": ", ".join(stale), "engine build": building, "last error": self._error}
+        values["model warning"] = self._domain_warning
         own = DiagnosticStatus.ERROR if self._error else DiagnosticStatus.WARN if failed else DiagnosticStatus.OK
         level = max(own, worst(cameras))
         return DiagnosticStatus(name=self._diagnosed_as(), level=level, message=message, values=pairs(values))
@@ -261,7 +267,8 @@ class SynSegNode(LifecycleNode):
 
     def _publish_status(self, active: ActiveVocabulary, refusal: str) -> None:
         now = self.get_clock().now().to_msg()
-        self._status.publish(MAKER.vocabulary_status(active.vocabulary, active.version, now, refusal))
+        status = MAKER.vocabulary_status(active.vocabulary, active.version, now, refusal, active.pedigree)
+        self._status.publish(status)
 
     def _report(self, error: Exception) -> None:
         if self.context.ok():

@@ -48,6 +48,11 @@ class NodeSettings:
         True, "Configure and activate at the start; false: wait for a lifecycle manager or ros2 lifecycle."
     )
     model: str = option(DEFAULT_MODEL, "A shipped model, a model folder, or a CLIPSeg id.")
+    expect_domain: str = option(
+        "photographs",
+        "What the cameras show, such as 'photographs' or 'generated scenes': a model that says that it is for other "
+        "images is used with a warning; empty: with none.",
+    )
     engine: str = option(
         "auto",
         "How the network is run: 'auto' or the name of an engine, such as 'torch'; 'null' runs none and draws "

@@ -84,6 +84,12 @@ def test_the_info_names_version_and_labels(result):
     assert info.inference_ms == 12.5
 
 
+def test_the_status_says_how_labels_were_met_where_the_model_does():
+    met = ("taught by masks (120 images)", 'never met; nearest known: "cup" (0.71)')
+    assert MAKER.vocabulary_status(vocabulary_of(2), 1, Time(sec=1), pedigree=met).pedigree == list(met)
+    assert MAKER.vocabulary_status(vocabulary_of(2), 1, Time(sec=1)).pedigree == []
+
+
 def test_the_status_gives_every_label_its_threshold_and_the_overlays_colour():
     status = MAKER.vocabulary_status(vocabulary_of(3), 2, Time(sec=1))
     assert (status.version, status.labels) == (2, ["label 0", "label 1", "label 2"])
