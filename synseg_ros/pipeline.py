@@ -21,6 +21,7 @@ from synseg_ros.worker import Worker
 
 PROMPTS_AT_ONCE = 8  # encoded between two frames, at least
 SHARE_OF_FRAME = 0.5  # of a frame's time, for encoding more than those
+SHARE_FOR_NAMES = 0.1  # the same for the model's own names, which nobody waits for
 STOP_SECONDS = 0.5  # to wait for each of the three threads when the node ends
 
 
@@ -153,7 +154,7 @@ class Pipeline:
         start, count = 0, self._fewest_labels()
         while start + count < len(labels):
             embed = partial(self.segmenter.prepare_vocabulary, labels[start : start + count])
-            start, count = start + count, self._next_count(count, embed)
+            start, count = start + count, self._next_count(count, embed, self._fewest_labels(), SHARE_OF_FRAME)
 
     def _find_nearest_names(self, busy: Callable[[], bool]) -> None:
         """Say of labels that the model never met which names it knows are nearest, unless something else is to be done.
@@ -165,14 +166,15 @@ class Pipeline:
             segmenter, vocabulary = self.segmenter, active.vocabulary
             if vocabulary is None or all(map(segmenter.pedigree.of, vocabulary.labels)):
                 return
-            names, count = segmenter.nearest_names, self._fewest_labels()
+            names, count = segmenter.nearest_names, 1
             while names.missing:
                 if busy():
                     return
-                count = self._next_count(count, partial(names.embed, count))
+                fewest = 1 if self.worker.round_seconds else self._fewest_labels()  # there were no frames yet
+                count = self._next_count(count, partial(names.embed, count), fewest, SHARE_FOR_NAMES)
             pedigree = segmenter.pedigree_of(vocabulary)
         except Exception as error:  # what is only good to know must not end the thread
-            self._on_error(error)
+            self.worker.between_frames(partial(self._on_error, error))  # not at all where the pipeline is being ended
             return
         if pedigree != active.pedigree:
             self.worker.between_frames(partial(self._complete, active, pedigree))
@@ -180,16 +182,16 @@ class Pipeline:
     def _fewest_labels(self) -> int:
         return max(1, PROMPTS_AT_ONCE // len(self.segmenter.engine.config.templates))
 
-    def _next_count(self, count: int, embed: Callable[[], object]) -> int:
-        """Embed so many labels between two frames, and return how many may follow."""
+    def _next_count(self, count: int, embed: Callable[[], object], fewest: int, share: float) -> int:
+        """Embed so many labels between two frames; returns how many may follow, to take a share of a frame's time."""
 
         def seconds_to_embed() -> float:
             began = time.perf_counter()
             embed()
             return time.perf_counter() - began
 
-        fitting = int(SHARE_OF_FRAME * self.worker.round_seconds / self.worker.in_turn(seconds_to_embed) * count)
-        return min(max(self._fewest_labels(), fitting), 2 * count)
+        seconds = self.worker.in_turn(seconds_to_embed)
+        return min(max(fewest, int(share * self.worker.round_seconds / seconds * count)), 2 * count)
 
     def _make(self, request: Request) -> Vocabulary:
         labels, thresholds = request

@@ -13,14 +13,12 @@ from rclpy.executors import SingleThreadedExecutor
 from tqdm import tqdm
 
 from synseg_ros.demo.listener import HEARD, Listener
-from synseg_ros.demo.plan import Plan, camera_arguments
+from synseg_ros.demo.plan import Plan, camera_arguments, node_arguments
 from synseg_ros.demo.processes import Child, private_domain, stop_all
 from synseg_ros.demo.report import TITLES, per_label, table, write_contact_sheet
 from synseg_ros.diagnostics import KINDS
-from synseg_ros.parameters import ros_arguments
 
 NODE_MODULE, ENGINE = "synseg_ros.node", "auto"
-GENERATED = "generated scenes"  # the domain of models that were made for them
 TOPIC, CAMERA = "/camera/image_raw", "camera"
 PHASE_SECONDS = 12.0  # a phase of a source without end is over then, or when it has its frames, but has at least:
 FEWEST_FRAMES = 5
@@ -45,10 +43,8 @@ class Demo:
     def start(self) -> None:
         """Start the node, the camera and the listener in a ROS domain of their own, on this machine only."""
         os.environ.update(private_domain())
-        node = {"model": self._model, "engine": ENGINE, "camera": TOPIC, "camera_names": [CAMERA]}
-        if self._plan.scenes:
-            node["expect_domain"] = GENERATED
-        self._children["node"] = Child("node", NODE_MODULE, ros_arguments(node), os.environ)
+        node = node_arguments(self._plan, self._model, ENGINE, TOPIC, CAMERA)
+        self._children["node"] = Child("node", NODE_MODULE, node, os.environ)
         if self._plan.scenes:
             self._start_camera()  # its truth is needed to choose labels; others wait for the first vocabulary
         rclpy.init(args=[], signal_handler_options=rclpy.SignalHandlerOptions.NO)

@@ -98,6 +98,14 @@ def _split(labels: str) -> tuple[str, ...]:
     return tuple(names.values())
 
 
+def node_arguments(plan: Plan, model: str, engine: str, topic: str, camera: str) -> Sequence[str]:
+    """Return the ROS arguments of the node for a plan; camera: the name of the one on the topic."""
+    values = {"model": model, "engine": engine, "camera": topic, "camera_names": [camera]}
+    if plan.scenes:  # a model that is for them is right here
+        values["expect_domain"] = "generated scenes"
+    return ros_arguments(values)
+
+
 def camera_arguments(plan: Plan, topic: str, answers: str) -> Sequence[str]:
     """Return the ROS arguments of the camera player for a plan."""
     values = {"source": plan.source, "topic": topic, "loop": plan.frames is None}
