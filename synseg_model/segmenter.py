@@ -10,7 +10,8 @@ import numpy as np
 
 from synseg_model.engines import Engine, load_engine
 from synseg_model.model_info import DEFAULT_MODEL, read_pedigree
-from synseg_model.pedigree import NearestNames, Pedigree
+from synseg_model.nearest_names import NearestNames
+from synseg_model.pedigree import Pedigree
 from synseg_model.refinement import make_refiner
 from synseg_model.result import Result
 from synseg_model.text_cache import TextCache

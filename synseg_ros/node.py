@@ -22,6 +22,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from synseg_model import Segmenter
 from synseg_model.memory import keep_freed_memory
 from synseg_model.model_info import domain_warning
+from synseg_model.pedigree import NEVER_MET
 from synseg_ros.cameras import Camera
 from synseg_ros.conversions import MAKER
 from synseg_ros.diagnostics import memory, pairs, worst
@@ -256,7 +257,9 @@ class SynSegNode(LifecycleNode):
         """Tell which vocabulary is in use, or why one was refused: what ids mean comes before the status."""
         for camera in tuple(self._cameras.values()):
             camera.outputs.announce(active.vocabulary, self.get_clock().now().to_msg())
-        if refusal:
+        if active.version == self._last.version and active.pedigree != self._last.pedigree:
+            self._log_strange(active)  # all else is told already
+        elif refusal:
             self.get_logger().warning(f"refused a vocabulary, version {active.version} stays: {refusal}")
         elif active.version != self._last.version:
             shown = ", ".join(active.vocabulary.labels[:LABELS_SHOWN])
@@ -264,6 +267,13 @@ class SynSegNode(LifecycleNode):
             self.get_logger().info(f"vocabulary {active.version}: {shown}{more}")
         self._last = active
         self._publish_status(active, refusal)
+
+    def _log_strange(self, active: ActiveVocabulary) -> None:
+        """Name the labels that the model never met, with the nearest names that it knows."""
+        every = zip(active.vocabulary.labels, active.pedigree, strict=True)
+        strange = [f"{label!r} {met}" for label, met in every if met.startswith(NEVER_MET)]
+        more = f", and {len(strange) - LABELS_SHOWN} more" if len(strange) > LABELS_SHOWN else ""
+        self.get_logger().info(f"labels that the model does not know: {', '.join(strange[:LABELS_SHOWN])}{more}")
 
     def _publish_status(self, active: ActiveVocabulary, refusal: str) -> None:
         now = self.get_clock().now().to_msg()

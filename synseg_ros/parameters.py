@@ -48,11 +48,6 @@ class NodeSettings:
         True, "Configure and activate at the start; false: wait for a lifecycle manager or ros2 lifecycle."
     )
     model: str = option(DEFAULT_MODEL, "A shipped model, a model folder, or a CLIPSeg id.")
-    expect_domain: str = option(
-        "photographs",
-        "What the cameras show, such as 'photographs' or 'generated scenes': a model that says that it is for other "
-        "images is used with a warning; empty: with none.",
-    )
     engine: str = option(
         "auto",
         "How the network is run: 'auto' or the name of an engine, such as 'torch'; 'null' runs none and draws "
@@ -71,6 +66,11 @@ class NodeSettings:
         "as fast with many labels; 0: for all. Not with tensorrt.",
         minimum=0,
         maximum=65535,
+    )
+    expect_domain: str = option(
+        "photographs",
+        "What the cameras show, such as 'photographs' or 'generated scenes': a model that says that it is for other "
+        "images is used with a warning; empty: with none.",
     )
     camera: str = option("/camera/image_raw", "Topic of the camera, if there is only one.")
     camera_topics: tuple[str, ...] = option((), "Topics of several cameras, in the place of 'camera'.")

@@ -94,6 +94,7 @@ class Pipeline:
         self.segmenter: Segmenter | None = segmenter
         self.upgrade = segmenter.engine if isinstance(segmenter.engine, UpgradingEngine) else None
         self.active = ActiveVocabulary()  # replaced as a whole, on the worker's thread only
+        self._refusal = ""  # of the last request
         self.worker: Worker[Frame] = Worker(self._segment, on_error)
         self.worker.pause()
         self._cameras, self._settings, self._version, self._on_error = cameras, settings, version, on_error
@@ -162,8 +163,11 @@ class Pipeline:
         For the first such label, the model's names are embedded between frames, too: a vocabulary never waits for that.
         """
         try:
+            segmenter = self.segmenter
+            if not segmenter.pedigree:
+                return
             active = self.worker.in_turn(lambda: self.active)
-            segmenter, vocabulary = self.segmenter, active.vocabulary
+            vocabulary = active.vocabulary
             if vocabulary is None or all(map(segmenter.pedigree.of, vocabulary.labels)):
                 return
             names, count = segmenter.nearest_names, 1
@@ -219,15 +223,17 @@ class Pipeline:
             self._version += 1
             pedigree = self.segmenter.pedigree_of(vocabulary, nearest=False)
             self.active = ActiveVocabulary(self._version, vocabulary.following(running), request, pedigree)
+        self._refusal = ""
         self._cameras.announce(self.active, "")
 
     def _complete(self, active: ActiveVocabulary, pedigree: tuple[str, ...]) -> None:
         if self.active is active:
             self.active = replace(active, pedigree=pedigree)
-            self._cameras.announce(self.active, "")
+            self._cameras.announce(self.active, self._refusal)
 
     def _refuse(self, error: Exception) -> None:
-        self._cameras.announce(self.active, str(error) or type(error).__name__)
+        self._refusal = str(error) or type(error).__name__
+        self._cameras.announce(self.active, self._refusal)
 
     def _segment(self, frames: Mapping[str, Frame]) -> None:
         active, taken = self.active, time.monotonic()

@@ -87,8 +87,8 @@ class VocabularyEncoder:
     on_refused, both called on the thread too. again() prepares once more what was ready last, unless something newer
     waits. start() begins; stop() ends it.
 
-    afterwards is called on the thread when on_ready is done, for what is not urgent; it gets what tells whether to give
-    that up, as there is other work.
+    afterwards is called on the thread when on_ready or on_refused is done, for what is not urgent; it gets what tells
+    whether to give that up, as there is other work.
     """
 
     def __init__(
@@ -145,7 +145,7 @@ class VocabularyEncoder:
             else:
                 self._ready = request
                 self._on_ready(vocabulary)
-                self._afterwards(self._is_busy)
+            self._afterwards(self._is_busy)
             del request  # which may be large, and the next one may be long in coming
 
     def _is_busy(self) -> bool:
