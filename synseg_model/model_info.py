@@ -19,7 +19,7 @@ SHIPPED = Path(__file__).parent / "models"
 DEFAULT_MODEL = "synseg-tiny"  # the shipped model that everything uses unless told otherwise
 PRESETS = {"clipseg-rd64-refined": "CIDAS/clipseg-rd64-refined"}  # names for ids of the Hugging Face hub
 FOR_PHOTOGRAPHS = "synseg-everyday"  # the shipped model that is named where another one does not serve
-PHOTOGRAPHS = "photographs"  # the domain of what cameras see
+PHOTOGRAPHS, GENERATED_SCENES = "photographs", "generated scenes"  # domains: what cameras see, and the player's own
 _HUB_ID = re.compile(r"[^./~\\\0][^/\\\0]*/[^./\\\0][^/\\\0]*")  # owner/repository
 _LARGEST_HEADER = 100 * 2**20  # bytes; the format's own limit
 
