@@ -52,10 +52,10 @@ class SynSegNode(LifecycleNode):
         self._live = LiveSettings(self, NodeSettings, self._settings_changed)
         self._pipeline: Pipeline | None = None
         self._cameras: dict[str, Camera] = {}
+        self._domain_warning = ""  # of a model that was made for other images
         self._release: list[Callable[[], object]] = []  # what undoes configure, in the order of doing
         self._last = ActiveVocabulary()  # which a later configure goes on with
         self._state, self._error = "unconfigured", ""
-        self._domain_warning = ""  # of a model that was made for other images
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         # On a clock that nobody sets back.
         self.create_timer(1.0, self._every_second, clock=Clock(clock_type=ClockType.STEADY_TIME))
