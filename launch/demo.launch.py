@@ -10,7 +10,7 @@ from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, Regi
 from launch.event_handlers import OnProcessExit
 from launch.events.process import ProcessExited
 from launch.launch_description_sources import PythonLaunchDescriptionSource
-from launch.substitutions import LaunchConfiguration
+from launch.substitutions import EqualsSubstitution, IfElseSubstitution, LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
@@ -53,9 +53,14 @@ def generate_launch_description() -> LaunchDescription:
         output="screen",
         emulate_tty=True,
     )
+    scenes = EqualsSubstitution(LaunchConfiguration("source"), "scenes")
+    domain = IfElseSubstitution(scenes, if_value="generated scenes", else_value="photographs")
     node = IncludeLaunchDescription(
         PythonLaunchDescriptionSource(str(LAUNCH / "segment.launch.py")),
-        launch_arguments=[(name, LaunchConfiguration(name)) for name in ("camera", "labels")],
+        launch_arguments=[
+            *((name, LaunchConfiguration(name)) for name in ("camera", "labels")),
+            ("expect_domain", domain),
+        ],
     )
     return LaunchDescription([*arguments, RegisterEventHandler(OnProcessExit(on_exit=end_all)), node, camera])
 

@@ -28,7 +28,8 @@ which runs until Ctrl-C. The output folder gets:
   overlay.mp4                the same for a video
   summary.json               model, labels, thresholds; for each image its files, time, and the
                              labels present with area (pixels), score (mean activation inside
-                             the mask) and roi (x, y, width, height)
+                             the mask), presence (largest activation in the
+                             image) and roi (x, y, width, height)
 
 A video gets label_map and overlay.mp4 unless --write says otherwise.
 
@@ -55,7 +56,7 @@ the node would have published into a new recording, with the frames' headers and
                              background
   /synseg/CAMERA/confidence  sensor_msgs/Image, 0 to 255
   /synseg/CAMERA/overlay     sensor_msgs/Image: the picture with coloured regions, contours and names
-  /synseg/active_vocab       synseg_ros/VocabularyStatus: labels, thresholds, colours
+  /synseg/active_vocab       synseg_ros/VocabularyStatus: labels, thresholds, colours, pedigree
 
 CAMERA is the first part of the camera's topic; the whole where two topics begin with the same part.
 
@@ -270,10 +271,17 @@ def _add_info(commands: argparse._SubParsersAction) -> None:
         "info",
         "model_info",
         help="describe a model",
-        description="Print what a model folder holds: encoder, decoder, size, prompts, training, results.",
-        epilog="example:\n  synseg info synseg-tiny",
+        description="Print what a model folder holds: encoder, decoder, size, prompts, training, results, and how many "
+        "names it was taught; with --labels, how the model met each of them in its training.",
+        epilog='examples:\n  synseg info synseg-tiny\n  synseg info MODEL --labels "mug, stapler"',
     )
     parser.add_argument("model", metavar="MODEL", help="a shipped model's name, a model folder or an exported one")
+    parser.add_argument(
+        "--labels",
+        metavar="TEXTS",
+        help="print for each of these labels, with commas between, whether masks taught it, captions had it, or images "
+        "were named after it; for one never met, the nearest name that the model knows and the cosine of the two texts",
+    )
 
 
 def _add_labels(parser: argparse.ArgumentParser) -> None:

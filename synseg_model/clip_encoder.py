@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from synseg_model.attention import attend
 from synseg_model.config import EncoderConfig, ModelError
+from synseg_model.model_info import without_network
 from synseg_model.text_tower import ReadsText, load_tokenizer
 
 
@@ -208,5 +209,5 @@ def _public_clip(config: EncoderConfig) -> nn.Module:
         raise ModelError(
             f"cannot get the CLIP weights {config.model}/{config.pretrained} ({type(error).__name__}: "
             f"{str(error).splitlines()[0] if str(error) else 'no details'}); they need a network once. "
-            "Without one, choose the model 'synseg-tiny', which ships with the package"
+            + without_network()
         ) from None

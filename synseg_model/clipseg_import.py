@@ -16,6 +16,7 @@ from torch import Tensor
 
 from synseg_model.checkpoints import fill, fingerprint, read_tensors
 from synseg_model.config import DecoderConfig, EncoderConfig, ImageConfig, ModelConfig, ModelError
+from synseg_model.model_info import without_network
 from synseg_model.network import SynSeg
 
 HUB_FILES = ("config.json", "preprocessor_config.json", "model.safetensors", "pytorch_model.bin")
@@ -34,7 +35,7 @@ def from_hub(repository: str) -> tuple[SynSeg, str]:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else "no details"
         raise ModelError(
             f"cannot download the model {repository!r} ({type(error).__name__}: {reason}); it needs a network once. "
-            "Without one, choose the model 'synseg-tiny', which ships with the package"
+            + without_network(repository)
         ) from None
     return from_hugging_face(Path(folder), name=repository.rpartition("/")[2])
 

@@ -154,6 +154,7 @@ class ModelConfig:
     templates: prompts, each with one "{}" for the label; their embeddings are averaged.
     normalize_text: whether text embeddings are scaled to length 1 before FiLM (CLIPSeg's are not).
     threshold: activation from which a pixel belongs to a label's mask, in [0, 1].
+    domain: which images the model is for, in words, such as "photographs" or "generated scenes"; "" says nothing.
     training, results: how the weights were made and what they reach; free-form, for people.
     """
 
@@ -165,6 +166,7 @@ class ModelConfig:
     normalize_text: bool = False
     threshold: float = 0.5
     context_length: int = 77
+    domain: str = ""
     training: dict = field(default_factory=dict)
     results: dict = field(default_factory=dict)
     format: int = FORMAT
@@ -219,8 +221,8 @@ _SCALARS = {
     "name": str, "pretrained": (str, type(None)), "included": bool, "merges": (str, type(None)), "model": (str, dict),
     "backbone": (str, type(None)), "context_width": int, "dense": bool, "presence": bool,
     "width": int, "heads": int, "ffn": int, "head": str, "conditional_layer": int, "size": int, "resize": str,
-    "normalize_text": bool, "threshold": (int, float), "context_length": int, "training": dict, "results": dict,
-    "format": int,
+    "normalize_text": bool, "threshold": (int, float), "context_length": int, "domain": str, "training": dict,
+    "results": dict, "format": int,
 }  # fmt: skip
 
 

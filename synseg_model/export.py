@@ -7,6 +7,7 @@ import contextlib
 import functools
 import logging
 import os
+import shutil
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -28,6 +29,7 @@ from synseg_model.exported import (
     IMAGE_ENCODER,
     LABEL_MAP,
     MASKS,
+    NAMES_FILE,
     POSITIONS,
     TEXT_ENCODER,
     TOKENIZER,
@@ -36,7 +38,7 @@ from synseg_model.exported import (
     seal,
 )
 from synseg_model.half_graph import to_half
-from synseg_model.model_info import shipped_models
+from synseg_model.model_info import model_folder, shipped_models
 from synseg_model.network import SynSeg
 from synseg_model.on_device import confidence, continue_label_map, masks, resize
 from synseg_model.parity import check_parity, measure_parity
@@ -78,6 +80,9 @@ def export_model(
     with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as room:
         folder = Path(room, "export")
         folder.mkdir()
+        names = model_folder(model) / NAMES_FILE
+        if names.is_file():
+            shutil.copyfile(names, folder / NAMES_FILE)
         export = write_folder(network, folder, precision, reference.fingerprint, graphs)
         export.parity.update(measure_parity(reference, OnnxEngine(folder, "cpu")))
         exact = TorchEngine(model, "cpu", "fp64")
@@ -96,6 +101,7 @@ def write_folder(
 ) -> Export:
     """Write an exported folder, which is to be compared yet; returns what its `export.json` says.
 
+    folder: one that is empty, or holds the names.json that is to be sealed with the rest.
     fingerprint: of the model. graphs: of the network in fp32, by file name, where another precision has made them
     already: that takes longest.
     """
@@ -172,7 +178,7 @@ def _make_answer_graphs() -> Graphs:
         MASKS: _to_onnx(
             Masks(),
             {**given, "rows": rows, "columns": columns},
-            ["masks", "numbers", "sums"],
+            ["masks", "numbers", "sums", "peaks"],
             {**shapes, "rows": {0: height}, "columns": {0: width}},
         ),
     }
@@ -241,7 +247,7 @@ class LabelMap(nn.Module):
 class Masks(nn.Module):
     """Activations in, masks and their measures out."""
 
-    def forward(self, activations, thresholds, rows, columns) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, activations, thresholds, rows, columns) -> tuple[Tensor, ...]:
         return masks(activations, thresholds, rows, columns)
 
 

@@ -16,7 +16,9 @@ IMAGE_ENCODER, DECODER, TEXT_ENCODER = "image_encoder.onnx", "decoder.onnx", "te
 LABEL_MAP, MASKS = "label_map.onnx", "masks.onnx"
 GPU_GRAPHS = (IMAGE_ENCODER, DECODER, LABEL_MAP, MASKS)  # what runs for every frame
 TOKENIZER, POSITIONS = "tokenizer.json", "positions.npy"
+NAMES_FILE = "names.json"  # how the model met each name in its training; models may be without
 FILES = (*GPU_GRAPHS, TEXT_ENCODER, TOKENIZER, POSITIONS)
+OPTIONAL = (NAMES_FILE,)
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,8 @@ class Export:
             )
         try:
             export = cls(**values)
-            sizes = {name: int(export.files[name][0]) for name in FILES}
+            listed = [*FILES, *(name for name in OPTIONAL if name in export.files)]
+            sizes = {name: int(export.files[name][0]) for name in listed}
             {name: float(value) for name, value in export.parity.items()}
             if export.patch < 1 or not bytes.fromhex(export.fingerprint):
                 raise ValueError
@@ -91,7 +94,8 @@ def is_exported(folder: str | Path) -> bool:
 
 def seal(folder: Path) -> dict[str, list]:
     """Measure the files of a folder that has just been written: name to size in bytes and SHA-256."""
-    paths = {name: Path(folder) / name for name in FILES}
+    there = [name for name in OPTIONAL if (Path(folder) / name).is_file()]
+    paths = {name: Path(folder) / name for name in (*FILES, *there)}
     return {name: [path.stat().st_size, _digest(path)] for name, path in paths.items()}
 
 

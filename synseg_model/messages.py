@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import cv2
@@ -74,6 +74,7 @@ class MessageMaker:
             id=result.vocabulary.ids[cutout.index],
             label=result.labels[cutout.index],
             score=cutout.score,
+            presence=float(result.presence[cutout.index]),
             area=cutout.area,
             roi=self._types["RegionOfInterest"](x_offset=x, y_offset=y, width=width, height=height, do_rectify=False),
             mask=self.image(cutout.mask, "mono8", header),
@@ -99,8 +100,18 @@ class MessageMaker:
             inference_ms=float(inference_ms),
         )
 
-    def vocabulary_status(self, vocabulary: Vocabulary | None, version: int, stamp: Any, refusal: str = "") -> Any:
-        """Make the status of the vocabulary in use (None at version 0) and of the last request."""
+    def vocabulary_status(
+        self,
+        vocabulary: Vocabulary | None,
+        version: int,
+        stamp: Any,
+        refusal: str = "",
+        pedigree: Sequence[str] = (),
+    ) -> Any:
+        """Make the status of the vocabulary in use (None at version 0) and of the last request.
+
+        pedigree: one text per label, or none, as `Segmenter.pedigree_of` gives them.
+        """
         return self._types["VocabularyStatus"](
             stamp=stamp,
             version=version,
@@ -108,6 +119,7 @@ class MessageMaker:
             ids=self._ids(vocabulary),
             thresholds=self._sequence(vocabulary.thresholds if vocabulary else np.zeros(0, np.float32)),
             colors=self._colors(colors_of(vocabulary)) if vocabulary else [],
+            pedigree=list(pedigree),
             accepted=not refusal,
             message=refusal,
         )

@@ -7,22 +7,30 @@ import json
 import math
 import re
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from synseg_model.config import CONFIG_FILE, WEIGHTS_FILE, ModelConfig, ModelError
-from synseg_model.exported import Export, is_exported
+from synseg_model.exported import NAMES_FILE, Export, is_exported
+from synseg_model.pedigree import Pedigree
 
 SHIPPED = Path(__file__).parent / "models"
 DEFAULT_MODEL = "synseg-tiny"  # the shipped model that everything uses unless told otherwise
 PRESETS = {"clipseg-rd64-refined": "CIDAS/clipseg-rd64-refined"}  # names for ids of the Hugging Face hub
+FOR_PHOTOGRAPHS = "synseg-everyday"  # the shipped model that is named where another one does not serve
+PHOTOGRAPHS, GENERATED_SCENES = "photographs", "generated scenes"  # domains: what cameras see, and the player's own
 _HUB_ID = re.compile(r"[^./~\\\0][^/\\\0]*/[^./\\\0][^/\\\0]*")  # owner/repository
 _LARGEST_HEADER = 100 * 2**20  # bytes; the format's own limit
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print a model's description."""
-    print("\n".join(describe(find_folder(arguments.model))))
+    """Print a model's description, or how it met the labels that are given."""
+    folder = find_folder(arguments.model)
+    if arguments.labels is None:
+        print("\n".join(describe(folder)))
+    else:
+        print("\n".join(describe_labels(folder, arguments.labels.split(","))))
     return 0
 
 
@@ -34,7 +42,7 @@ def check_model(model: str | Path) -> None:
     """
     name = str(model)
     shipped = shipped_models()
-    path = SHIPPED / name if name in shipped else Path(name).expanduser()
+    path = model_folder(name)
     if name and path.is_dir():
         if not is_clipseg_folder(path):
             ModelConfig.read(path)
@@ -42,6 +50,7 @@ def check_model(model: str | Path) -> None:
                 Export.read(path)
             else:
                 read_header(path / WEIGHTS_FILE)
+            Pedigree.read(path)
     elif path.is_file():
         if path.suffix != ".pth":
             raise ModelError(f"model {name!r} is a file: expected a model folder or an original CLIPSeg .pth")
@@ -64,6 +73,40 @@ def find_folder(model: str) -> Path:
     raise ModelError(f"no model folder {model!r}: expected a shipped model {shipped} or a folder with {CONFIG_FILE}")
 
 
+def without_network(repository: str = PRESETS["clipseg-rd64-refined"]) -> str:
+    """Say what to do where a model cannot be downloaded."""
+    return (
+        f"Without one, choose the model {FOR_PHOTOGRAPHS!r}, which ships with the package; or download {repository} on "
+        f"another machine (hf download {repository} --local-dir DIR), copy that folder here and name its path as the "
+        "model. "
+        "The path of an original CLIPSeg .pth is accepted, too, where open_clip's cache has ViT-B-16-quickgelu/openai"
+    )
+
+
+def read_pedigree(model: str | Path) -> Pedigree:
+    """Read the pedigree of a model by any of its names; an empty one where it has none. Raise ModelError if damaged."""
+    path = model_folder(model)
+    return Pedigree.read(path) if path.is_dir() and not is_clipseg_folder(path) else Pedigree()
+
+
+def domain_warning(config: ModelConfig, expected: str = PHOTOGRAPHS) -> str:
+    """Say that a model was made for other images than it gets; "" where it was not, or does not say what it is for.
+
+    expected: what the images are, as a config's `domain` has it; "": do not warn.
+    """
+    if not config.domain or not expected or config.domain.casefold() == expected.casefold():
+        return ""
+    return (
+        f"the model {config.name!r} is for {config.domain}; its masks mean little on other images: "
+        f"for photographs choose the model {FOR_PHOTOGRAPHS!r}"
+    )
+
+
+def model_folder(model: str | Path) -> Path:
+    """Return where a model lies if it is a shipped one or a folder: of other names, a path that is no folder."""
+    return SHIPPED / str(model) if str(model) in shipped_models() else Path(model).expanduser()
+
+
 def shipped_models() -> list[str]:
     """Name the models that come with the package."""
     return sorted(path.parent.name for path in SHIPPED.glob(f"*/{CONFIG_FILE}"))
@@ -79,13 +122,14 @@ def is_clipseg_folder(folder: Path) -> bool:
 
 def describe(folder: Path) -> list[str]:
     """Describe a model folder or an exported one in lines; raise ModelError where it is incomplete or damaged."""
-    config = ModelConfig.read(folder)
+    config, pedigree = ModelConfig.read(folder), Pedigree.read(folder)
     encoder, decoder, image = config.encoder, config.decoder, config.image
     architecture = encoder.model if isinstance(encoder.model, str) else "open_clip config in the folder"
     weights = "carried in the folder" if encoder.included else f"public, {encoder.pretrained}"
     rows = [
         ("model", config.name),
         ("folder", str(folder)),
+        *([("for", config.domain)] if config.domain else []),
         ("encoder", f"{architecture} ({weights})"),
         *_towers(encoder.model),
         ("decoder", f"{decoder.head} head, width {decoder.width}, {decoder.heads} heads, FFN {decoder.ffn}"),
@@ -98,9 +142,34 @@ def describe(folder: Path) -> list[str]:
         ),
         ("threshold", f"{config.threshold:g}"),
         *(_graphs(folder) if is_exported(folder) else _weights(folder / WEIGHTS_FILE)),
+        *([("names", pedigree.summary())] if pedigree else []),
         *_tree("training", config.training),
         *_tree("results", config.results),
     ]
+    return _aligned(rows)
+
+
+def describe_labels(folder: Path, labels: Sequence[str]) -> list[str]:
+    """Say in a line for each label how the model met it in training; the model is loaded only for labels it never met.
+
+    Raise ModelError where the folder is damaged or has no names, ValueError for labels that no vocabulary has.
+    """
+    pedigree = Pedigree.read(folder)
+    if not pedigree:
+        raise ModelError(f"{folder} does not say which names it was taught: it has no {NAMES_FILE}")
+    labels = [" ".join(label.split()) for label in labels if label.strip()]
+    if not labels:
+        raise ValueError("no labels: expected at least one, with commas between")
+    if all(map(pedigree.of, labels)):
+        return _aligned([(label, str(pedigree.of(label))) for label in labels])
+    from synseg_model.segmenter import Segmenter
+
+    segmenter = Segmenter.load(folder, device="cpu")  # on a GPU engines might be built first
+    vocabulary = segmenter.prepare_vocabulary(labels)
+    return _aligned(list(zip(vocabulary.labels, segmenter.pedigree_of(vocabulary), strict=True)))
+
+
+def _aligned(rows: Sequence[tuple[str, str]]) -> list[str]:
     width = max(len(name) for name, _ in rows) + 2
     return [f"{name:<{width}}{value}" for name, value in rows]
 

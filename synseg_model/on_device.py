@@ -76,12 +76,13 @@ def confidence(state: State) -> Tensor:
     return torch.where(label_map > 0, winning, 1 - largest)
 
 
-def masks(activations: Tensor, thresholds: Tensor, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def masks(activations: Tensor, thresholds: Tensor, rows: Tensor, columns: Tensor) -> tuple[Tensor, ...]:
     """Threshold activations (B,k,h,w) at the pictures' size.
 
     thresholds: (k) float32. rows, columns: 0 to H-1 and 0 to W-1, int32, which tell the size.
     Returns masks (B,k,H,W) bool; numbers (B,k,5) int32: area, and the first and last column and row of each, in the
-    order left, top, right, bottom, of no meaning where the area is 0; sums (B,k) of activations inside.
+    order left, top, right, bottom, of no meaning where the area is 0; sums (B,k) of activations inside; peaks (B,k),
+    the largest activations.
     """
     planes = _at_size(activations, rows.shape[0], columns.shape[0])
     reached = planes >= thresholds[:, None, None]
@@ -91,7 +92,7 @@ def masks(activations: Tensor, thresholds: Tensor, rows: Tensor, columns: Tensor
     crossed = [(counts.amax(2) > 0, columns), (counts.amax(3) > 0, rows)]  # (B,k,W), (B,k,H)
     numbers += [torch.where(hit, places, places[-1:]).amin(2) for hit, places in crossed]
     numbers += [torch.where(hit, places, places[:1]).amax(2) for hit, places in crossed]
-    return reached, torch.stack(numbers, 2), sums
+    return reached, torch.stack(numbers, 2), sums, activations.amax((2, 3))
 
 
 def _at_size(activations: Tensor, height: int, width: int) -> Tensor:

@@ -57,8 +57,11 @@ class DeviceMaps(Protocol):
     def mask(self, index: int, threshold: np.float32) -> np.ndarray:
         """Return the mask (H,W) bool of one label."""
 
-    def measure(self, thresholds: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return all masks' areas (K,), scores (K,) and boxes (K,4); where an area is 0 its box has no meaning."""
+    def measure(self, thresholds: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Return all masks' areas (K,), scores (K,) and boxes (K,4), and the largest activations (K,).
+
+        Where an area is 0 its box has no meaning.
+        """
 
 
 class Result:
@@ -151,6 +154,16 @@ class Result:
         return _frozen(confidence)
 
     @cached_property
+    def presence(self) -> np.ndarray:
+        """(K,) float32 in [0, 1]: how sure the model is that a label is in the image at all, its largest activation.
+
+        It is that of `maps`, at the network's own resolution. With the engine option keep_labels, labels that are not
+        looked at in full have about 0.
+        """
+        largest = self._measured[3] if self._on_device else self._largest
+        return _frozen(np.clip(largest, 0, 1).astype(np.float32))
+
+    @cached_property
     def present(self) -> tuple[int, ...]:
         """Indices of the labels whose masks are not empty."""
         return tuple(index for index in self._candidates if self.area(index))
@@ -185,11 +198,14 @@ class Result:
         """Labels that can reach their thresholds: bilinear resampling never exceeds the largest sample."""
         if self._on_device:
             return tuple(np.flatnonzero(self._measured[0]).tolist())
-        largest = self.maps.max(axis=(1, 2))
-        return tuple(int(i) for i in np.flatnonzero(largest >= self.vocabulary.thresholds - _ROUNDING))
+        return tuple(int(i) for i in np.flatnonzero(self._largest >= self.vocabulary.thresholds - _ROUNDING))
 
     @cached_property
-    def _measured(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _largest(self) -> np.ndarray:
+        return self.maps.max(axis=(1, 2))
+
+    @cached_property
+    def _measured(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         return self._on_device.measure(self.vocabulary.thresholds)
 
     @cached_property
@@ -223,7 +239,7 @@ class Result:
         if index not in self._candidates:
             return _NOTHING
         if self._on_device:
-            area, score, box = (values[index].tolist() for values in self._measured)
+            area, score, box = (values[index].tolist() for values in self._measured[:3])
             return _Statistics(area, min(1.0, max(0.0, score)), tuple(box))
         return self._measure_mask(index)[0]
 

@@ -239,6 +239,7 @@ def _describe(result: Result, index: int, mask: str | None) -> dict[str, Any]:
         "label": result.labels[index],
         "area": result.area(index),
         "score": round(result.score(index), 4),
+        "presence": round(float(result.presence[index]), 4),
         "roi": list(result.roi(index)),
     }
     return {**described, "mask": mask} if mask else described

@@ -15,6 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from synseg_model.media import MediaError, Source, open_source, read_image
+from synseg_model.model_info import domain_warning
 from synseg_model.result_files import ResultFolder, VideoFile, picture_names
 from synseg_model.segmenter import Segmenter
 
@@ -38,6 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
     segmenter = Segmenter.load(
         arguments.model, arguments.engine, arguments.device, arguments.max_labels, refine=arguments.refine, **options
     )
+    warn_of_domain(segmenter)
     vocabulary = segmenter.set_vocabulary(labels, thresholds)
     settings = {
         "model": segmenter.engine.config.name,
@@ -63,6 +65,13 @@ def read_engine_options(arguments: argparse.Namespace) -> dict[str, object]:
     """Collect the engine's options that the command line gives."""
     options = {"precision": arguments.precision, "keep_labels": arguments.keep_labels}
     return {name: value for name, value in options.items() if value is not None}
+
+
+def warn_of_domain(segmenter: Segmenter) -> None:
+    """Warn where the model was made for other images than photographs, which a command's input is taken for."""
+    warning = domain_warning(segmenter.engine.config)
+    if warning:
+        logger.warning("%s", warning)
 
 
 def read_labels(arguments: argparse.Namespace) -> list[str]:

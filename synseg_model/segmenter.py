@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from synseg_model.engines import Engine, load_engine
-from synseg_model.model_info import DEFAULT_MODEL
+from synseg_model.model_info import DEFAULT_MODEL, read_pedigree
+from synseg_model.nearest_names import NearestNames
+from synseg_model.pedigree import Pedigree
 from synseg_model.refinement import make_refiner
 from synseg_model.result import Result
 from synseg_model.text_cache import TextCache
@@ -21,7 +23,7 @@ class Segmenter:
 
     engine: a loaded Engine; `Segmenter.load` finds one by name. max_labels: longest vocabulary accepted.
     cache_dir: folder for text embeddings, None for the user's cache folder. refine: "none", "superpixels" or "sgc", see
-    `synseg_model.refinement`.
+    `synseg_model.refinement`. pedigree: how the model met names in its training; without one it says nothing of that.
 
     Vocabularies may be prepared on one thread while another segments; each call of `segment` or
     `segment_batch` uses one vocabulary throughout.
@@ -33,6 +35,7 @@ class Segmenter:
         max_labels: int = MAX_LABELS,
         cache_dir: str | Path | None = None,
         refine: str = "none",
+        pedigree: Pedigree | None = None,
     ) -> None:
         if not 1 <= max_labels <= LARGEST_LIMIT:
             raise ValueError(f"max_labels {max_labels}: expected 1 to {LARGEST_LIMIT}")
@@ -44,6 +47,8 @@ class Segmenter:
         self._cache = TextCache(engine, cache_dir)
         self._vocabulary: Vocabulary | None = None
         self._refine = make_refiner(refine, engine)
+        self.pedigree = pedigree or Pedigree()
+        self.nearest_names = NearestNames(list(self.pedigree), self._cache)
 
     @classmethod
     def load(
@@ -62,7 +67,9 @@ class Segmenter:
         Raise ModelError for a model that is missing or damaged, ValueError for an unknown engine, device, option or
         refinement.
         """
-        return cls(load_engine(model, engine, device, **options), max_labels, cache_dir, refine)
+        loaded = load_engine(model, engine, device, **options)
+        pedigree = None if engine.partition(":")[0] == "null" else read_pedigree(model)
+        return cls(loaded, max_labels, cache_dir, refine, pedigree)
 
     @property
     def vocabulary(self) -> Vocabulary | None:
@@ -84,6 +91,28 @@ class Segmenter:
         """
         names, limits = self._rules.check(labels, thresholds)
         return Vocabulary(names, limits, self._cache.embed(names), self.engine.fingerprint)
+
+    def pedigree_of(self, vocabulary: Vocabulary, nearest: bool = True) -> tuple[str, ...]:
+        """Say for people how the model met each label of a vocabulary in its training.
+
+        Args:
+            vocabulary: one that this Segmenter prepared.
+            nearest: name the nearest name that the model knows, with the cosine of the text embeddings, for labels that
+                it never met. The first time, all names of the model are embedded for that, which may take seconds.
+
+        Returns:
+            One text per label, such as 'taught by masks (120 images)' or 'never met; nearest known: "cup" (0.71)';
+            none at all where the model does not say what it was taught.
+        """
+        if not self.pedigree:
+            return ()
+        texts = [str(self.pedigree.of(label)) for label in vocabulary.labels]
+        strange = [index for index, label in enumerate(vocabulary.labels) if not self.pedigree.of(label)]
+        if strange and nearest:
+            found = self.nearest_names.find(vocabulary.embeddings[strange])
+            for index, (name, cosine) in zip(strange, found, strict=False):
+                texts[index] += f'; nearest known: "{name}" ({cosine:.2f})'
+        return tuple(texts)
 
     def use(self, vocabulary: Vocabulary) -> None:
         """Use a prepared vocabulary from the next call on."""

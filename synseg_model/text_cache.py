@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 
 REMEMBERED = 4096  # embeddings in memory: 8 MB at 512 values
 LARGEST_FILE = 2**20  # bytes; an embedding takes a few thousand
+LARGEST_TABLE = 2**26  # bytes; 4096 embeddings of 1024 values take 16 MB
 PROMPTS_AT_ONCE = 256
 
 
@@ -69,9 +70,9 @@ class TextCache:
                 found = {key: self._find(key) for key in keys} if len(shapes) < 2 else dict.fromkeys(keys)
                 missing = [(k, label) for k, label in zip(keys, labels, strict=True) if found[k] is None]
                 if missing:
-                    fresh = self._encode([label for _, label in missing])
+                    fresh = self.encode([label for _, label in missing])
                     if any(e is not None and e.shape != fresh.shape[1:] for e in found.values()):
-                        missing, fresh = list(zip(keys, labels, strict=True)), self._encode(labels)
+                        missing, fresh = list(zip(keys, labels, strict=True)), self.encode(labels)
                     for (key, _), embedding in zip(missing, fresh, strict=True):
                         found[key] = embedding
                         self._remember(key, embedding)
@@ -82,8 +83,20 @@ class TextCache:
         """Return the labels that the engine has to embed."""
         return [label for label in labels if self._find(self._key(label)) is None]
 
-    def _encode(self, labels: Sequence[str]) -> np.ndarray:
-        """Embed labels: the mean over templates; if normalised, of unit vectors and to unit length again."""
+    def load_table(self, labels: Sequence[str]) -> np.ndarray | None:
+        """Read what `store_table` kept for the same labels, (N,D) float32; None where there is none to be trusted."""
+        table = self._load(self._key(list(labels)), 2, LARGEST_TABLE)
+        return table if table is not None and len(table) == len(labels) else None
+
+    def store_table(self, labels: Sequence[str], table: np.ndarray) -> None:
+        """Keep an array (N,D) that belongs to a list of labels in one file, which many small ones would be slow for."""
+        self._store(self._key(list(labels)), np.ascontiguousarray(table, np.float32))
+
+    def encode(self, labels: Sequence[str]) -> np.ndarray:
+        """Embed labels without keeping them: the mean over templates.
+
+        If the config normalises, the mean is of unit vectors and of unit length again.
+        """
         config = self._engine.config
         prompts = [prompt(template, label) for label in labels for template in config.templates]
         parts = [
@@ -96,7 +109,7 @@ class TextCache:
         mean = embeddings.mean(axis=1)
         return _normalised(mean) if config.normalize_text else mean
 
-    def _key(self, label: str) -> str:
+    def _key(self, label: str | list[str]) -> str:
         config = self._engine.config
         identity = [self._engine.fingerprint, list(config.templates), config.normalize_text, label]
         return hashlib.sha256(json.dumps(identity).encode()).hexdigest()
@@ -122,20 +135,20 @@ class TextCache:
     def _path(self, key: str) -> Path:
         return self._folder / f"{key}.npy"
 
-    def _load(self, key: str) -> np.ndarray | None:
-        """Read one embedding; None where there is none, or none that can be trusted."""
+    def _load(self, key: str, ndim: int = 1, largest: int = LARGEST_FILE) -> np.ndarray | None:
+        """Read one embedding, or a table of them; None where there is none, or none that can be trusted."""
         if self._folder is None:
             return None
         try:
             with open(self._path(key), "rb") as file:
-                data = file.read(LARGEST_FILE + 1)
+                data = file.read(largest + 1)
         except OSError:
             return None
         try:
-            if len(data) > LARGEST_FILE:
-                raise ValueError(f"larger than {LARGEST_FILE} bytes")
+            if len(data) > largest:
+                raise ValueError(f"larger than {largest} bytes")
             embedding = np.load(io.BytesIO(data), allow_pickle=False)
-            if not isinstance(embedding, np.ndarray) or embedding.dtype != np.float32 or embedding.ndim != 1:
+            if not isinstance(embedding, np.ndarray) or embedding.dtype != np.float32 or embedding.ndim != ndim:
                 raise ValueError("not an embedding")
             if not np.isfinite(embedding).all() or not embedding.any():
                 raise ValueError("not finite or all zero")

@@ -10,6 +10,8 @@ from itertools import count, islice
 
 import numpy as np
 
+from synseg_model.folding import SPACES, case_key
+
 MAX_LABELS = 1203  # the size of LVIS; larger vocabularies are a setting away
 LARGEST_LIMIT = 65535  # label maps are uint16 and 0 is background
 
@@ -18,7 +20,6 @@ LARGEST_LIMIT = 65535  # label maps are uint16 and 0 is background
 _CHARACTERS_PER_TOKEN = 16
 _REPEATS = 16
 
-_SPACES = dict.fromkeys(map(ord, "\u200b\u2060\ufeff"), " ")  # zero-width space, word joiner, byte-order mark
 _BIDI_CONTROLS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
@@ -68,8 +69,8 @@ class Vocabulary:
         The smallest free ids are given, so none exceeds the size of the largest vocabulary in a row of such.
         """
         before = zip(previous.labels, previous.ids, strict=True) if previous else ()
-        known = {_case_key(label): number for label, number in before}
-        kept = [known.get(_case_key(label)) for label in self.labels]
+        known = {case_key(label): number for label, number in before}
+        kept = [known.get(case_key(label)) for label in self.labels]
         taken = {number for number in kept if number}
         free = (number for number in count(1) if number not in taken)
         return replace(self, ids=tuple(number or next(free) for number in kept))
@@ -104,7 +105,7 @@ class LabelRules:
         kept: dict[str, tuple[str, float]] = {}
         for position, (raw, value) in enumerate(zip(given, values, strict=True), start=1):
             label = self._tidy(raw, position)
-            key = _case_key(label)
+            key = case_key(label)
             if key in kept:
                 continue
             if len(kept) == self.max_labels:
@@ -174,7 +175,7 @@ class LabelRules:
                 raise VocabularyError(f"label {_show(label)} is not valid Unicode: it has a lone surrogate")
             if (category == "Cc" and character not in "\t\n\v\f\r\x85") or character in _BIDI_CONTROLS:
                 raise VocabularyError(f"label {_show(label)} has the control character U+{ord(character):04X}")
-        tidy = unicodedata.normalize("NFC", " ".join(label.translate(_SPACES).split()))
+        tidy = unicodedata.normalize("NFC", " ".join(label.translate(SPACES).split()))
         if all(unicodedata.category(character) in ("Cf", "Zs") for character in tidy):
             raise VocabularyError(f"label {position} is empty ({_show(label)}): expected a text")
         return tidy
@@ -183,11 +184,6 @@ class LabelRules:
 def prompt(template: str, label: str) -> str:
     """Put a label into a prompt template."""
     return template.replace("{}", label)  # str.format would read braces elsewhere in the template
-
-
-def _case_key(label: str) -> str:
-    """Make labels equal that differ in case alone (Unicode's canonical caseless matching)."""
-    return unicodedata.normalize("NFD", unicodedata.normalize("NFD", label).casefold())
 
 
 def _show(value: object, most: int = 60) -> str:

@@ -48,7 +48,8 @@ class Frame:
     """What the node found in one picture.
 
     header: of the picture. version, labels, ids: of the vocabulary it was segmented with. present: labels that are
-    there. scores: mean activation of each of these in [0, 1]. masks: by label, see LabelMasks.
+    there. scores: mean activation of each of these in [0, 1]. presence: how sure the model is that each of these is in
+    the image at all, in [0, 1]. masks: by label, see LabelMasks.
     """
 
     header: Header
@@ -57,6 +58,7 @@ class Frame:
     ids: tuple[int, ...]
     present: tuple[str, ...]
     scores: Mapping[str, float]
+    presence: Mapping[str, float]
     masks: LabelMasks
 
     @classmethod
@@ -69,6 +71,7 @@ class Frame:
             tuple(message.ids),
             tuple(mask.label for mask in message.masks),
             {mask.label: mask.score for mask in message.masks},
+            {mask.label: mask.presence for mask in message.masks},
             LabelMasks(message),
         )
 
@@ -96,6 +99,14 @@ class MaskClient:
         if on_frame is not None:  # the node segments for those who listen
             take = lambda message: on_frame(Frame.from_message(message))  # noqa: E731
             self._subscriptions.append(node.create_subscription(ClassMasks, f"synseg/{camera}/masks", take, OUTPUT))
+
+    @property
+    def pedigree(self) -> dict[str, str]:
+        """How the model met each label of the running vocabulary, for people; empty where it does not say.
+
+        Of labels that it never met, the nearest known name is in a later status.
+        """
+        return dict(zip(self.status.labels, self.status.pedigree, strict=False)) if self.status else {}
 
     def ask(self, labels: Sequence[str], thresholds: Sequence[float] = ()) -> None:
         """Ask for labels; thresholds in [0, 1], none or one per label. They replace everybody's."""

@@ -21,6 +21,8 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 
 from synseg_model import Segmenter
 from synseg_model.memory import keep_freed_memory
+from synseg_model.model_info import domain_warning
+from synseg_model.pedigree import NEVER_MET
 from synseg_ros.cameras import Camera
 from synseg_ros.conversions import MAKER
 from synseg_ros.diagnostics import memory, pairs, worst
@@ -50,6 +52,7 @@ class SynSegNode(LifecycleNode):
         self._live = LiveSettings(self, NodeSettings, self._settings_changed)
         self._pipeline: Pipeline | None = None
         self._cameras: dict[str, Camera] = {}
+        self._domain_warning = ""  # of a model that was made for other images
         self._release: list[Callable[[], object]] = []  # what undoes configure, in the order of doing
         self._last = ActiveVocabulary()  # which a later configure goes on with
         self._state, self._error = "unconfigured", ""
@@ -131,6 +134,9 @@ class SynSegNode(LifecycleNode):
             build_beside=True,  # which may take minutes: no lifecycle manager waits so long
             **settings.engine_options(),
         )
+        self._domain_warning = domain_warning(segmenter.engine.config, settings.expect_domain)
+        if self._domain_warning:
+            self.get_logger().warning(self._domain_warning)
         self._pipeline = pipeline = Pipeline(
             segmenter, self, lambda: self.settings, on_error=self._report, version=self._last.version
         )
@@ -211,6 +217,7 @@ class SynSegNode(LifecycleNode):
         message = self._error or "; ".join(filter(None, (self._state, silent, building)))
         values = {"state": self._state, **self._values(active), **memory()}
         values |= {"stale cameras": ", ".join(stale), "engine build": building, "last error": self._error}
+        values["model warning"] = self._domain_warning
         own = DiagnosticStatus.ERROR if self._error else DiagnosticStatus.WARN if failed else DiagnosticStatus.OK
         level = max(own, worst(cameras))
         return DiagnosticStatus(name=self._diagnosed_as(), level=level, message=message, values=pairs(values))
@@ -250,7 +257,9 @@ class SynSegNode(LifecycleNode):
         """Tell which vocabulary is in use, or why one was refused: what ids mean comes before the status."""
         for camera in tuple(self._cameras.values()):
             camera.outputs.announce(active.vocabulary, self.get_clock().now().to_msg())
-        if refusal:
+        if active.version == self._last.version and active.pedigree != self._last.pedigree:
+            self._log_strange(active)  # all else is told already
+        elif refusal:
             self.get_logger().warning(f"refused a vocabulary, version {active.version} stays: {refusal}")
         elif active.version != self._last.version:
             shown = ", ".join(active.vocabulary.labels[:LABELS_SHOWN])
@@ -259,9 +268,17 @@ class SynSegNode(LifecycleNode):
         self._last = active
         self._publish_status(active, refusal)
 
+    def _log_strange(self, active: ActiveVocabulary) -> None:
+        """Name the labels that the model never met, with the nearest names that it knows."""
+        every = zip(active.vocabulary.labels, active.pedigree, strict=True)
+        strange = [f"{label!r} {met}" for label, met in every if met.startswith(NEVER_MET)]
+        more = f", and {len(strange) - LABELS_SHOWN} more" if len(strange) > LABELS_SHOWN else ""
+        self.get_logger().info(f"labels that the model does not know: {', '.join(strange[:LABELS_SHOWN])}{more}")
+
     def _publish_status(self, active: ActiveVocabulary, refusal: str) -> None:
         now = self.get_clock().now().to_msg()
-        self._status.publish(MAKER.vocabulary_status(active.vocabulary, active.version, now, refusal))
+        status = MAKER.vocabulary_status(active.vocabulary, active.version, now, refusal, active.pedigree)
+        self._status.publish(status)
 
     def _report(self, error: Exception) -> None:
         if self.context.ok():

@@ -67,6 +67,11 @@ class NodeSettings:
         minimum=0,
         maximum=65535,
     )
+    expect_domain: str = option(
+        "photographs",
+        "What the cameras show, such as 'photographs' or 'generated scenes': a model that says that it is for other "
+        "images is used with a warning; empty: with none.",
+    )
     camera: str = option("/camera/image_raw", "Topic of the camera, if there is only one.")
     camera_topics: tuple[str, ...] = option((), "Topics of several cameras, in the place of 'camera'.")
     camera_names: tuple[str, ...] = option(

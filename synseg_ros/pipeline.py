@@ -21,16 +21,21 @@ from synseg_ros.worker import Worker
 
 PROMPTS_AT_ONCE = 8  # encoded between two frames, at least
 SHARE_OF_FRAME = 0.5  # of a frame's time, for encoding more than those
+SHARE_FOR_NAMES = 0.1  # the same for the model's own names, which nobody waits for
 STOP_SECONDS = 0.5  # to wait for each of the three threads when the node ends
 
 
 @dataclass(frozen=True)
 class ActiveVocabulary:
-    """The vocabulary in use, its version, which all made with it carries (0 while there is none), and its request."""
+    """The vocabulary in use, its version, which all made with it carries (0 while there is none), and its request.
+
+    pedigree: how the model met each label, see `Segmenter.pedigree_of`; the nearest known names come later.
+    """
 
     version: int = 0
     vocabulary: Vocabulary | None = None
     request: Request | None = None
+    pedigree: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -89,13 +94,15 @@ class Pipeline:
         self.segmenter: Segmenter | None = segmenter
         self.upgrade = segmenter.engine if isinstance(segmenter.engine, UpgradingEngine) else None
         self.active = ActiveVocabulary()  # replaced as a whole, on the worker's thread only
+        self._refusal = ""  # of the last request
         self.worker: Worker[Frame] = Worker(self._segment, on_error)
         self.worker.pause()
-        self._cameras, self._settings, self._version = cameras, settings, version
+        self._cameras, self._settings, self._version, self._on_error = cameras, settings, version, on_error
         self._encoder = VocabularyEncoder(
             self._prepare,
             on_ready=lambda ready: self.worker.between_frames(partial(self._install, *ready)),
             on_refused=lambda error: self.worker.between_frames(partial(self._refuse, error)),
+            afterwards=self._find_nearest_names,
         )
 
     def start(self) -> None:
@@ -145,17 +152,50 @@ class Pipeline:
 
         All at once would hold up the cameras.
         """
-        least = count = max(1, PROMPTS_AT_ONCE // len(self.segmenter.engine.config.templates))
-        start = 0
+        start, count = 0, self._fewest_labels()
         while start + count < len(labels):
-            seconds = self.worker.in_turn(partial(self._seconds_to_embed, labels[start : start + count]))
-            fitting = int(SHARE_OF_FRAME * self.worker.round_seconds / seconds * count)
-            start, count = start + count, min(max(least, fitting), 2 * count)
+            embed = partial(self.segmenter.prepare_vocabulary, labels[start : start + count])
+            start, count = start + count, self._next_count(count, embed, self._fewest_labels(), SHARE_OF_FRAME)
 
-    def _seconds_to_embed(self, labels: Sequence[str]) -> float:
-        began = time.perf_counter()
-        self.segmenter.prepare_vocabulary(labels)
-        return time.perf_counter() - began
+    def _find_nearest_names(self, busy: Callable[[], bool]) -> None:
+        """Say of labels that the model never met which names it knows are nearest, unless something else is to be done.
+
+        For the first such label, the model's names are embedded between frames, too: a vocabulary never waits for that.
+        """
+        try:
+            segmenter = self.segmenter
+            if not segmenter.pedigree:
+                return
+            active = self.worker.in_turn(lambda: self.active)
+            vocabulary = active.vocabulary
+            if vocabulary is None or all(map(segmenter.pedigree.of, vocabulary.labels)):
+                return
+            names, count = segmenter.nearest_names, 1
+            while names.missing:
+                if busy():
+                    return
+                fewest = 1 if self.worker.round_seconds else self._fewest_labels()  # there were no frames yet
+                count = self._next_count(count, partial(names.embed, count), fewest, SHARE_FOR_NAMES)
+            pedigree = segmenter.pedigree_of(vocabulary)
+        except Exception as error:  # what is only good to know must not end the thread
+            self.worker.between_frames(partial(self._on_error, error))  # not at all where the pipeline is being ended
+            return
+        if pedigree != active.pedigree:
+            self.worker.between_frames(partial(self._complete, active, pedigree))
+
+    def _fewest_labels(self) -> int:
+        return max(1, PROMPTS_AT_ONCE // len(self.segmenter.engine.config.templates))
+
+    def _next_count(self, count: int, embed: Callable[[], object], fewest: int, share: float) -> int:
+        """Embed so many labels between two frames; returns how many may follow, to take a share of a frame's time."""
+
+        def seconds_to_embed() -> float:
+            began = time.perf_counter()
+            embed()
+            return time.perf_counter() - began
+
+        seconds = self.worker.in_turn(seconds_to_embed)
+        return min(max(fewest, int(share * self.worker.round_seconds / seconds * count)), 2 * count)
 
     def _make(self, request: Request) -> Vocabulary:
         labels, thresholds = request
@@ -181,11 +221,19 @@ class Pipeline:
         running = self.active.vocabulary
         if not vocabulary.same_as(running):
             self._version += 1
-            self.active = ActiveVocabulary(self._version, vocabulary.following(running), request)
+            pedigree = self.segmenter.pedigree_of(vocabulary, nearest=False)
+            self.active = ActiveVocabulary(self._version, vocabulary.following(running), request, pedigree)
+        self._refusal = ""
         self._cameras.announce(self.active, "")
 
+    def _complete(self, active: ActiveVocabulary, pedigree: tuple[str, ...]) -> None:
+        if self.active is active:
+            self.active = replace(active, pedigree=pedigree)
+            self._cameras.announce(self.active, self._refusal)
+
     def _refuse(self, error: Exception) -> None:
-        self._cameras.announce(self.active, str(error) or type(error).__name__)
+        self._refusal = str(error) or type(error).__name__
+        self._cameras.announce(self.active, self._refusal)
 
     def _segment(self, frames: Mapping[str, Frame]) -> None:
         active, taken = self.active, time.monotonic()

@@ -86,6 +86,9 @@ class VocabularyEncoder:
     prepare runs on the thread and may take as long as it needs; its result goes to on_ready, its exception to
     on_refused, both called on the thread too. again() prepares once more what was ready last, unless something newer
     waits. start() begins; stop() ends it.
+
+    afterwards is called on the thread when on_ready or on_refused is done, for what is not urgent; it gets what tells
+    whether to give that up, as there is other work.
     """
 
     def __init__(
@@ -93,8 +96,10 @@ class VocabularyEncoder:
         prepare: Callable[[Request], Any],
         on_ready: Callable[[Any], None],
         on_refused: Callable[[Exception], None],
+        afterwards: Callable[[Callable[[], bool]], None] = lambda busy: None,
     ) -> None:
         self._prepare, self._on_ready, self._on_refused = prepare, on_ready, on_refused
+        self._afterwards = afterwards
         self._waiting: Request | None = None
         self._ready: Request | None = None  # what was prepared last
         self._again = self._stopping = False
@@ -140,7 +145,12 @@ class VocabularyEncoder:
             else:
                 self._ready = request
                 self._on_ready(vocabulary)
+            self._afterwards(self._is_busy)
             del request  # which may be large, and the next one may be long in coming
+
+    def _is_busy(self) -> bool:
+        with self._changed:
+            return self._has_work()
 
     def _has_work(self) -> bool:
         return self._stopping or self._waiting is not None or (self._again and self._ready is not None)

@@ -34,6 +34,7 @@ from synseg_model.config import (
     ModelConfig,
 )
 from synseg_model.engines.torch_engine import choose_device
+from synseg_model.model_info import GENERATED_SCENES
 from synseg_model.network import SynSeg
 from synseg_model.trainer import cosine_with_warmup
 from training.batches import TextBank, to_tensor
@@ -123,6 +124,7 @@ def build_network(config: PretrainDecoderConfig) -> tuple[SynSeg, ModelConfig]:
         ),
         image=ImageConfig(size=config.image_size, resize="area", mean=CLIP_MEAN, std=CLIP_STD),
         templates=TEMPLATES,
+        domain=GENERATED_SCENES,
         training={**made, "decoder": asdict(config)},
     )
     return SynSeg(ClipEncoder(clip, tokenizer(folder)), model_config), model_config

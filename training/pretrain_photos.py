@@ -29,6 +29,7 @@ from synseg_model.checkpoints import load_model, save_model
 from synseg_model.config import DecoderConfig, EncoderConfig, ImageConfig, ModelConfig, ModelError
 from synseg_model.conv_encoder import STRIDES, build_backbone, load_packaged_weights
 from synseg_model.files import write_whole
+from synseg_model.model_info import PHOTOGRAPHS
 from synseg_model.network import SynSeg
 from synseg_model.trainer import BEST_FILE, CollapseError, Trainer, TrainerConfig, seed_step
 from training.command_line import INTERRUPTED, with_resume_flag
@@ -110,6 +111,7 @@ def build_network(config: PretrainPhotosConfig) -> SynSeg:
         templates=("{}",),
         normalize_text=True,
         context_length=about["text_cfg"]["context_length"],
+        domain=PHOTOGRAPHS,
         training={"text": about.get("training", {}), "photographs": asdict(config)},
         results={"text": about.get("results", {})},
     )  # fmt: skip

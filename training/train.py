@@ -25,7 +25,7 @@ from torch import nn
 from synseg_model.checkpoints import load_model, read_tensors, save_model
 from synseg_model.decoder import ActivationDecoder
 from synseg_model.files import write_whole
-from synseg_model.model_info import find_folder
+from synseg_model.model_info import GENERATED_SCENES, find_folder
 from synseg_model.network import SynSeg
 from synseg_model.segmenter import Segmenter
 from synseg_model.trainer import CollapseError, Trainer, TrainerConfig, seed_step
@@ -238,7 +238,12 @@ def write_model(folder: Path, network: SynSeg, averaged: nn.Module, config: Trai
     """Write the model folder with the averaged decoder, the run's settings and the tokenizer's merges."""
     network.decoder.load_state_dict(averaged.state_dict())
     training = {**network.config.training, "captions": asdict(config)}
-    model_config = dataclasses.replace(network.config, name=config.name, training=training, results={})
+    domain = network.config.domain
+    if config.data.source == "scenes":
+        domain = GENERATED_SCENES
+    elif domain == GENERATED_SCENES:  # it has met other images now, and nobody has said which
+        domain = ""
+    model_config = dataclasses.replace(network.config, name=config.name, domain=domain, training=training, results={})
     save_model(folder, network, model_config, torch.float16 if model_config.encoder.included else torch.float32)
     if model_config.encoder.merges:
         merges = model_config.encoder.merges

@@ -14,7 +14,7 @@ from synseg_model.bags.cameras import Camera, choose_cameras
 from synseg_model.bags.reading import Recording
 from synseg_model.bags.types import VOCABULARY, Types
 from synseg_model.bags.writing import NewBag, qos
-from synseg_model.segment_files import progress_bar, read_engine_options, read_labels, read_thresholds
+from synseg_model.segment_files import progress_bar, read_engine_options, read_labels, read_thresholds, warn_of_domain
 from synseg_model.segmenter import Segmenter
 
 logger = logging.getLogger(__name__)
@@ -45,6 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
         bag = NewBag(target, types, arguments.storage, arguments.overwrite)
         options = read_engine_options(arguments)
         segmenter = Segmenter.load(arguments.model, arguments.engine, arguments.device, arguments.max_labels, **options)
+        warn_of_domain(segmenter)
         segmenter.set_vocabulary(labels, [threshold] * len(labels) if threshold is not None else thresholds)
         bag.about = {
             "synseg": json.dumps(
@@ -173,7 +174,9 @@ class _Job:
     def _write_status(self, timestamp: int, refusal: str = "") -> None:
         seconds = min(timestamp // 10**9, 2**31 - 1)  # what a message can say, also where damage made up the time
         stamp = self._types.type("builtin_interfaces/msg/Time")(sec=seconds, nanosec=timestamp % 10**9)
-        status = self._types.maker.vocabulary_status(self._segmenter.vocabulary, self._version, stamp, refusal)
+        vocabulary = self._segmenter.vocabulary
+        pedigree = self._segmenter.pedigree_of(vocabulary)
+        status = self._types.maker.vocabulary_status(vocabulary, self._version, stamp, refusal, pedigree)
         self._bag.write([(self._status, status)], timestamp)
 
     def report(self) -> int:

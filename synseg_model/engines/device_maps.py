@@ -46,8 +46,8 @@ class DeviceBatch(ABC, Generic[Array]):
         """Copy a frame's activations (K,h,w) float32 to the host."""
 
     @abstractmethod
-    def measure(self, row: int, thresholds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Measure the masks of a frame; returns the numbers (K,5) int32 and sums (K,) that `on_device.masks` makes."""
+    def measure(self, row: int, thresholds: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Measure the masks of a frame; returns what `on_device.masks` makes: numbers (K,5), sums and peaks (K,)."""
 
     @abstractmethod
     def mask(self, row: int, index: int, threshold: np.float32) -> np.ndarray:
@@ -81,8 +81,8 @@ class FrameMaps:
     def mask(self, index: int, threshold: np.float32) -> np.ndarray:
         return self.batch.mask(self.row, index, threshold)
 
-    def measure(self, thresholds: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        numbers, sums = self.batch.measure(self.row, thresholds)
+    def measure(self, thresholds: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        numbers, sums, peaks = self.batch.measure(self.row, thresholds)
         areas, (left, top, right, bottom) = numbers[:, 0], numbers[:, 1:].T
         boxes = np.stack([left, top, right - left + 1, bottom - top + 1], axis=1)
-        return areas, sums / np.maximum(areas, 1), boxes
+        return areas, sums / np.maximum(areas, 1), boxes, peaks

@@ -47,14 +47,18 @@ class ExportedBatch(DeviceBatch[Array]):
                     return self._engine.download(found["masks"])[0, 0].copy()
         raise IndexError(f"label index {index}: there are {self.shape[1]} labels")
 
-    def measure(self, row: int, thresholds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        numbers, sums = np.empty((self.shape[1], 5), np.int32), np.empty(self.shape[1], np.float32)
+    def measure(self, row: int, thresholds: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        numbers, (sums, peaks) = np.empty((self.shape[1], 5), np.int32), np.empty((2, self.shape[1]), np.float32)
         with self._engine.turn():
             for start, stop, part in self._parts(row):
                 found = self._threshold(part, thresholds[start:stop])
                 numbers[start:stop] = self._engine.download(found["numbers"])[0]
                 sums[start:stop] = self._engine.download(found["sums"])[0]
-        return numbers, sums
+                if "peaks" in found:
+                    peaks[start:stop] = self._engine.download(found["peaks"])[0]
+                else:  # a folder that was exported before its graphs had them
+                    peaks[start:stop] = self._engine.download(part)[0].max(axis=(1, 2))
+        return numbers, sums, peaks
 
     def _decide(self, vocabulary: Vocabulary) -> list[tuple[Array, Array]]:
         engine, ids, states = self._engine, np.array(vocabulary.ids, np.int32), ("label_map", "winning", "largest")

@@ -34,14 +34,15 @@ class TorchBatch(DeviceBatch[Tensor]):
 
     @torch.inference_mode()
     def mask(self, row: int, index: int, threshold: np.float32) -> np.ndarray:
-        reached, _, _ = self._threshold(row, slice(index, index + 1), np.array([threshold], np.float32))
+        reached, _, _, _ = self._threshold(row, slice(index, index + 1), np.array([threshold], np.float32))
         return self.download(reached[0, 0], bool)
 
     @torch.inference_mode()
-    def measure(self, row: int, thresholds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def measure(self, row: int, thresholds: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         parts = [self._threshold(row, part, thresholds[part])[1:] for part in self._parts(1)]
-        numbers, sums = (torch.cat(values, 1)[0] for values in zip(*parts, strict=True))
-        return self.download(numbers, np.int32), self.download(sums, np.float32)
+        numbers, sums, peaks = (torch.cat(values, 1)[0] for values in zip(*parts, strict=True))
+        sums, peaks = self.download(torch.stack([sums, peaks]), np.float32)
+        return self.download(numbers, np.int32), sums, peaks
 
     @torch.inference_mode()
     def _decide(self, vocabulary: Vocabulary) -> list[tuple[Tensor, Tensor]]:
@@ -56,7 +57,7 @@ class TorchBatch(DeviceBatch[Tensor]):
     def _activations(self, rows: slice, labels: slice) -> Tensor:
         return self._logits[rows, labels].float().sigmoid()
 
-    def _threshold(self, row: int, part: slice, thresholds: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
+    def _threshold(self, row: int, part: slice, thresholds: np.ndarray) -> tuple[Tensor, ...]:
         device = self._logits.device
         axes = (torch.arange(side, dtype=torch.int32, device=device) for side in self.size)
         activations = self._activations(slice(row, row + 1), part)

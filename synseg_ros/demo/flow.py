@@ -13,11 +13,10 @@ from rclpy.executors import SingleThreadedExecutor
 from tqdm import tqdm
 
 from synseg_ros.demo.listener import HEARD, Listener
-from synseg_ros.demo.plan import Plan, camera_arguments
+from synseg_ros.demo.plan import Plan, camera_arguments, node_arguments
 from synseg_ros.demo.processes import Child, private_domain, stop_all
 from synseg_ros.demo.report import TITLES, per_label, table, write_contact_sheet
 from synseg_ros.diagnostics import KINDS
-from synseg_ros.parameters import ros_arguments
 
 NODE_MODULE, ENGINE = "synseg_ros.node", "auto"
 TOPIC, CAMERA = "/camera/image_raw", "camera"
@@ -44,7 +43,7 @@ class Demo:
     def start(self) -> None:
         """Start the node, the camera and the listener in a ROS domain of their own, on this machine only."""
         os.environ.update(private_domain())
-        node = ros_arguments({"model": self._model, "engine": ENGINE, "camera": TOPIC, "camera_names": [CAMERA]})
+        node = node_arguments(self._plan, self._model, ENGINE, TOPIC, CAMERA)
         self._children["node"] = Child("node", NODE_MODULE, node, os.environ)
         if self._plan.scenes:
             self._start_camera()  # its truth is needed to choose labels; others wait for the first vocabulary

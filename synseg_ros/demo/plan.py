@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from synseg_model.media import open_source
-from synseg_model.model_info import DEFAULT_MODEL
+from synseg_model.model_info import DEFAULT_MODEL, GENERATED_SCENES
 from synseg_ros.camera_sources import PHOTOGRAPHS, SCENES
 from synseg_ros.demo.truth import TruthSegments
 from synseg_ros.parameters import ros_arguments
@@ -96,6 +96,14 @@ def _split(labels: str) -> tuple[str, ...]:
     for name in filter(None, map(str.strip, labels.split(","))):
         names.setdefault(name.casefold(), name)
     return tuple(names.values())
+
+
+def node_arguments(plan: Plan, model: str, engine: str, topic: str, camera: str) -> Sequence[str]:
+    """Return the ROS arguments of the node for a plan; camera: the name of the one on the topic."""
+    values = {"model": model, "engine": engine, "camera": topic, "camera_names": [camera]}
+    if plan.scenes:  # a model that is for them is right here
+        values["expect_domain"] = GENERATED_SCENES
+    return ros_arguments(values)
 
 
 def camera_arguments(plan: Plan, topic: str, answers: str) -> Sequence[str]:

@@ -6,6 +6,7 @@ import resource
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -26,6 +27,7 @@ from synseg_model.bags.types import COMPRESSED, IMAGE, VOCABULARY, Types
 from synseg_model.bags.writing import STORAGES
 from synseg_model.frames import image_fields, image_to_array
 from synseg_model.media import decode_image
+from synseg_model.pedigree import Met, Pedigree
 from synseg_model.visualize import overlay
 from training.datasets.scenes import make_scene
 
@@ -612,6 +614,21 @@ def test_types_have_the_hashes_that_ros_gives_them():
         assert TYPES.describe(name)[1] == hashes[name]
 
 
+def test_the_vocabulary_says_how_the_model_met_its_labels(engine, tmp_path, monkeypatch):
+    known = Pedigree({"red ball": Met(masks=3), "sky": Met(captions=2)})
+    monkeypatch.setattr("synseg_model.segmenter.read_pedigree", lambda model: known)
+    assert run(record(tmp_path / "in"), tmp_path / "out") == 0
+    ((_, status),) = read(tmp_path / "out")["/synseg/active_vocab"]
+    assert status.pedigree[::2] == ["taught by masks (3 images)", "met in captions (2)"]
+    assert status.pedigree[1].startswith('never met; nearest known: "')
+
+
+def test_a_model_for_other_images_causes_one_warning(engine, tmp_path, capsys):
+    engine.config = replace(engine.config, domain="generated scenes")
+    assert run(record(tmp_path / "in"), tmp_path / "out") == 0
+    assert capsys.readouterr().err.count("is for generated scenes") == 1
+
+
 @pytest.mark.ros
 def test_ros_reads_the_written_messages(engine, tmp_path):
     serialization = pytest.importorskip("rclpy.serialization", reason="needs ROS 2: use scripts/with_env")
@@ -629,6 +646,7 @@ def test_ros_reads_the_written_messages(engine, tmp_path):
     assert [(mask.id, mask.label, mask.area) for mask in masks.masks] == [
         (index + 1, result.labels[index], result.area(index)) for index in result.present
     ]
+    assert [mask.presence for mask in masks.masks] == pytest.approx(result.presence[list(result.present)].tolist())
     assert masks.header.frame_id == "front" and masks.masks[0].mask.encoding == "mono8"
     label_map = read_as(first["/synseg/front/label_map"], Image)
     np.testing.assert_array_equal(image_to_array(label_map), result.label_map)

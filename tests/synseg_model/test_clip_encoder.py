@@ -113,7 +113,7 @@ def test_public_weights_without_a_network_name_the_offline_choice(monkeypatch):
         raise ConnectionError("no route to host")
 
     monkeypatch.setattr(open_clip, "create_model", no_network)
-    with pytest.raises(ModelError, match=r"ViT-B-16-quickgelu/openai.*no route to host.*synseg-tiny"):
+    with pytest.raises(ModelError, match=r"ViT-B-16-quickgelu/openai.*no route.*synseg-everyday.*-dir DIR.*\.pth"):
         build_encoder(EncoderConfig("ViT-B-16-quickgelu", pretrained="openai"))
 
 

@@ -107,6 +107,25 @@ def test_statistics_and_single_masks_describe_the_masks(keep, thresholds):
             assert (x + width, y + height) == (columns.max() + 1, rows.max() + 1)
 
 
+@pytest.mark.parametrize("memory", [1, 2**28])
+def test_presence_is_the_largest_activation_of_each_label(keep, memory):
+    for maps in keep(random_logits(), SIZES[0], memory):
+        result = Result(vocabulary_of([0.5] * 6), maps, SIZES[0])
+        assert (result.presence.shape, result.presence.dtype) == ((6,), np.float32)
+        np.testing.assert_allclose(result.presence, maps.numpy().max(axis=(1, 2)), atol=1e-6)
+        assert len(set(result.presence.tolist())) > 3
+
+
+def test_graphs_that_were_exported_without_peaks_have_presence_too(onnx, monkeypatch):
+    run = onnx.run
+    monkeypatch.setattr(onnx, "run", lambda *given: {k: v for k, v in run(*given).items() if k != "peaks"})
+    activations = torch.from_numpy(random_logits(batch=1)).sigmoid().numpy()
+    passes = [onnx.keep(np.ascontiguousarray(part)) for part in (activations[:, :2], activations[:, 2:])]
+    (maps,) = ExportedBatch(onnx, passes, (9, 7)).frames()
+    result = Result(vocabulary_of([0.5] * 6), maps, (9, 7))
+    np.testing.assert_array_equal(result.presence, activations[0].max(axis=(1, 2)))
+
+
 def test_of_equals_the_first_wins_across_passes_and_zero_reaches_zero(keep):
     (maps,) = keep(np.full((1, 5, 4, 4), 1.5, np.float32), (8, 8), memory=1)
     assert (Result(vocabulary_of([0.9, 0.5, 0.5, 0.5, 0.5]), maps, (8, 8)).label_map == 2).all()
@@ -168,7 +187,9 @@ def test_a_segmenter_on_a_gpu_brings_down_only_what_is_asked_for(small_model, tm
     assert there.label_map.shape == (90, 120) and downloads == [(90, 120)]
     assert there.confidence.shape == (90, 120) and downloads == [(90, 120)] * 2
     del downloads[:]
-    assert there.present and downloads == [(3, 5), (3,)]
+    assert there.present and downloads == [(2, 3), (3, 5)]
+    np.testing.assert_allclose(there.presence, here.presence, atol=1e-4)
+    assert len(downloads) == 2
     del downloads[:]
     np.testing.assert_allclose(there.activations, here.activations, atol=1e-4)
     assert downloads == [here.maps.shape]

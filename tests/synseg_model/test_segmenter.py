@@ -102,6 +102,15 @@ def test_outputs_have_the_promised_types_and_ranges():
     assert result.labels == tuple(f"label {i}" for i in range(6))
 
 
+def test_presence_is_the_largest_activation_whatever_the_threshold():
+    result = make_result(random_maps(), THRESHOLDS[1])
+    assert (result.presence.shape, result.presence.dtype) == ((6,), np.float32)
+    np.testing.assert_array_equal(result.presence, random_maps().max(axis=(1, 2)))
+    for index in result.present:
+        assert result.presence[index] >= max(result.vocabulary.thresholds[index], result.score(index)) - 1e-6
+    assert not result.presence.flags.writeable
+
+
 def test_of_equal_activations_the_first_label_wins():
     result = make_result(np.full((3, 4, 4), 0.75))
     assert (result.label_map == 1).all()

@@ -79,14 +79,14 @@ def stripe_engine():
 def make_rig(bench, monkeypatch, stripe_engine, tmp_path):
     """Start a node with an engine and parameters, active unless start is False."""
 
-    def make(engine=stripe_engine, start=True, **parameters):
+    def make(engine=stripe_engine, start=True, pedigree=None, **parameters):
         from rclpy.parameter import Parameter
 
         from synseg_model import Segmenter
         from synseg_ros.node import SynSegNode
         from tests.synseg_ros.rig import Rig
 
-        segmenter = Segmenter(engine, cache_dir=tmp_path)
+        segmenter = Segmenter(engine, cache_dir=tmp_path, pedigree=pedigree)
         monkeypatch.setattr("synseg_ros.node.Segmenter.load", lambda *args, **options: segmenter)
         given = [Parameter(name, value=value) for name, value in parameters.items()]
         node = SynSegNode(context=bench.context, parameter_overrides=given)

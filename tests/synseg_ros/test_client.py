@@ -10,6 +10,7 @@ import pytest
 
 pytest.importorskip("synseg_ros.msg", reason="needs ROS 2 and the built messages: use scripts/with_env")
 
+from synseg_model.pedigree import Met, Pedigree
 from synseg_ros.client import MaskClient
 from tests.synseg_ros.rig import HEIGHT, WIDTH
 
@@ -31,12 +32,24 @@ def test_a_client_gets_full_size_masks_of_present_and_absent_labels(make_rig, be
     np.testing.assert_array_equal(frame.masks["ball"], ~frame.masks["cube"])
     assert frame.masks["ball"][:, : WIDTH // 2].all()
     assert frame.scores["ball"] == pytest.approx(1.0)
+    assert frame.presence == {"ball": 1.0, "cube": 1.0}
     with pytest.raises(KeyError, match="dog"):
         frame.masks["dog"]
     client.ask(["ball"], thresholds=[2.0])
     bench.spin_until(lambda: refusals, what="the refusal")
     assert "2.0" in refusals[0]
     assert client.status.version == 1
+
+
+def test_a_client_is_told_how_the_model_met_its_labels(make_rig, bench):
+    make_rig(pedigree=Pedigree({"ball": Met(masks=2)}))
+    client = MaskClient(bench.node)
+    bench.closers.append(client.close)
+    assert client.pedigree == {}
+    client.ask(["Ball", "cube"])
+    bench.spin_until(lambda: "nearest" in client.pedigree.get("cube", ""), what="the nearest name")
+    assert client.pedigree["Ball"] == "taught by masks (2 images)"
+    assert client.pedigree["cube"].startswith('never met; nearest known: "ball" (')
 
 
 @pytest.mark.parametrize(("label", "status", "said"), [("red  ball", 0, "red ball: centre"), ("", 2, "refused")])

@@ -18,7 +18,7 @@ from synseg_model.model_info import DEFAULT_MODEL
 from synseg_ros.demo import flow
 from synseg_ros.demo.__main__ import main
 from synseg_ros.demo.listener import Picture
-from synseg_ros.demo.plan import SCENE_SEED, STREET, Plan, camera_arguments, make_plan
+from synseg_ros.demo.plan import SCENE_SEED, STREET, Plan, camera_arguments, make_plan, node_arguments
 from synseg_ros.demo.processes import private_domain
 from synseg_ros.demo.report import choose, per_label, table
 from synseg_ros.demo.truth import IntersectionOverUnion, TruthSegments
@@ -167,6 +167,12 @@ def test_a_folder_that_is_called_scenes_is_not_taken_for_generated_ones(folder, 
     monkeypatch.chdir(folder.rename(folder.with_name("scenes")).parent)
     assert not make_plan("./scenes", "").scenes
     assert make_plan("scenes", "").scenes
+
+
+def test_only_generated_scenes_are_what_a_model_for_them_expects(folder):
+    expected = 'expect_domain:="generated scenes"'
+    assert expected in node_arguments(make_plan("scenes", ""), "synseg-tiny", "auto", "/topic", "camera")
+    assert expected not in node_arguments(make_plan(str(folder), ""), "synseg-tiny", "auto", "/topic", "camera")
 
 
 @pytest.mark.parametrize("label", ["car", "object"])

@@ -47,6 +47,7 @@ def test_masks_of_present_labels_are_cropped_to_their_boxes(result):
     assert (column.id, column.label, column.area) == (3, "label 2", 4)
     assert (corner.roi.x_offset, corner.roi.y_offset, corner.roi.width, corner.roi.height) == (3, 2, 3, 2)
     assert corner.score == pytest.approx(0.75)
+    assert (corner.presence, column.presence) == (0.75, 1.0)
     assert (corner.mask.encoding, corner.mask.header) == ("mono8", HEADER)
     np.testing.assert_array_equal(image_to_array(corner.mask), [[0, 255, 255], [255, 255, 255]])
     np.testing.assert_array_equal(image_to_array(column.mask), np.full((4, 1), 255))
@@ -81,6 +82,12 @@ def test_the_info_names_version_and_labels(result):
     info = MAKER.frame_info(result, HEADER, version=9, inference_ms=12.5)
     assert (info.header, info.vocabulary_version, info.labels) == (HEADER, 9, list(result.labels))
     assert info.inference_ms == 12.5
+
+
+def test_the_status_says_how_labels_were_met_where_the_model_does():
+    met = ("taught by masks (120 images)", 'never met; nearest known: "cup" (0.71)')
+    assert MAKER.vocabulary_status(vocabulary_of(2), 1, Time(sec=1), pedigree=met).pedigree == list(met)
+    assert MAKER.vocabulary_status(vocabulary_of(2), 1, Time(sec=1)).pedigree == []
 
 
 def test_the_status_gives_every_label_its_threshold_and_the_overlays_colour():

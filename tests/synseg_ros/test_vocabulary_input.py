@@ -195,3 +195,41 @@ def test_again_prepares_what_was_ready_last_unless_something_newer_waits(desk):
     assert desk.idle.wait(PATIENCE)
     assert desk.refused == ["empty label"]
     assert desk.ready == [("last",)] * 3
+
+
+def test_what_is_not_urgent_follows_a_refusal_too(desk):
+    called = threading.Event()
+    encoder = VocabularyEncoder(desk.prepare, desk.note_ready, desk.note_refused, lambda busy: called.set())
+    desk.gate.set()
+    encoder.request((("",), ()))
+    encoder.start()
+    assert called.wait(PATIENCE)
+    assert encoder.stop(PATIENCE)
+    assert desk.refused == ["empty label"]
+
+
+def test_what_is_not_urgent_follows_a_vocabulary_and_is_told_to_give_up_for_a_newer_one():
+    order, busy, go_on, done = [], threading.Event(), threading.Event(), threading.Event()
+
+    def note_ready(label):
+        order.append(label)
+        if label == "cube":
+            done.set()
+
+    def afterwards(is_busy):
+        if busy.is_set():
+            return
+        order.append(("alone", not is_busy()))
+        busy.set()
+        assert go_on.wait(PATIENCE)
+        order.append(("alone", not is_busy()))
+
+    encoder = VocabularyEncoder(lambda request: request[0][0], note_ready, pytest.fail, afterwards)
+    encoder.start()
+    encoder.request(BALL)
+    assert busy.wait(PATIENCE)
+    encoder.request(CUBE)
+    go_on.set()
+    assert done.wait(PATIENCE)
+    assert encoder.stop(PATIENCE)
+    assert order == ["ball", ("alone", True), ("alone", False), "cube"]

@@ -1,5 +1,6 @@
 """The program as its users start it: real processes, real scenes, real captions."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -12,9 +13,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from synseg_model.checkpoints import load_model
+from synseg_model.config import ModelConfig
 from synseg_model.model_info import find_folder
 from synseg_model.segmenter import Segmenter
-from training.train import MASK_DECODER, TrainConfig, run
+from training.train import MASK_DECODER, DataConfig, TrainConfig, run, write_model
 
 SMALL = [
     "--data.scenes=40",
@@ -100,6 +103,21 @@ def test_masks_of_captions_train_and_a_share_of_the_start_is_kept(cache, tmp_pat
         middle = start[key].float().lerp(whole[key].float(), 0.5)
         torch.testing.assert_close(half[key].float(), middle, rtol=2e-3, atol=2e-4)
     assert len(list(cache.glob("masks-*/*.tar"))) == 1, "the second run made the masks again"
+
+
+@pytest.mark.parametrize(
+    ("before", "source", "after"),
+    [
+        ("photographs", "scenes", "generated scenes"),
+        ("generated scenes", "coco", ""),
+        ("photographs", "webdataset", "photographs"),
+    ],
+)
+def test_a_model_is_for_the_images_that_it_was_trained_on(tmp_path, small_model, before, source, after):
+    network, _ = load_model(small_model)
+    network.config = dataclasses.replace(network.config, domain=before)
+    folder = write_model(tmp_path / "model", network, network.decoder, TrainConfig(data=DataConfig(source=source)))
+    assert ModelConfig.read(folder).domain == after
 
 
 @pytest.mark.parametrize(
