@@ -63,7 +63,8 @@ def command(config: AblatePhotosConfig, arm: str, seed: int, output: Path) -> li
         "mixture.hidden": json.dumps(list(config.hidden)), "resume": "true",
     }  # fmt: skip
     settings |= {f"terms.{name}": value for name, value in ARMS[arm].items()}
-    return [sys.executable, "-m", "training.pretrain_photos", *(f"--{name}={value}" for name, value in settings.items())]
+    values = (f"--{name}={value}" for name, value in settings.items())
+    return [sys.executable, "-m", "training.pretrain_photos", *values]
 
 
 def ablate(config: AblatePhotosConfig) -> str:

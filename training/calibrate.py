@@ -54,7 +54,7 @@ class CalibrateConfig:
 
 
 def measure(network: SynSeg, photos: list[Packed], names: list[str], background: bool) -> dict[str, np.ndarray]:
-    """Count over photographs, for every threshold: absent names that show something, and pixels right, said and true."""
+    """Count for every threshold the absent names that show something, and the pixels right, said and true."""
     text = torch.from_numpy(embed_names(network, names))
     config = network.config.image
     mean, std = (torch.tensor(values) for values in (config.mean, config.std))
