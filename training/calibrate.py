@@ -96,6 +96,9 @@ def calibrate(config: CalibrateConfig) -> dict:
         counts = measure(network, found, list(about["exhaustive"][name]), name in BACKGROUND)
         total = {key: total.get(key, 0) + value for key, value in counts.items()}
         results[name] = rates(counts)
+    if not total:
+        held_out = ", ".join(dict.fromkeys(photo.set for photo in photos if photo.kind == "masks")) or "none"
+        raise ValueError(f"sets {', '.join(config.sets)}: no photograph of them is held out; there are {held_out}")
     results["all"] = rates(total)
     shown = results["all"]["absent_shown"]
     silent = [t for t, share in zip(THRESHOLDS.tolist(), shown, strict=True) if share < config.accepted]

@@ -231,6 +231,13 @@ def test_print_config_is_a_file_that_sets_the_same(tmp_path, capsys):
     assert capsys.readouterr().out == text and "flickr8k" not in text
 
 
+def test_the_shipped_models_settings_are_settings(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        run(["--config", "training/configs/synseg_everyday.yaml", "--print-config"])
+    assert stopped.value.code == 0
+    assert "name: synseg-everyday" in capsys.readouterr().out
+
+
 def test_levels_are_those_of_the_strides_that_the_decoder_reads():
     assert levels_of("test_efficientnet") == (1, 2, 3, 4)
     assert levels_of("test_convnext") == (0, 1, 2, 3)
