@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from synseg_model.config import DecoderConfig
+from synseg_model.config import SKIP_STRIDE, DecoderConfig
 from synseg_model.decoder import DecoderBlock, FiLM
 
 POSITIONS = (9, 12)  # rows and columns of learned positions, resampled to an input's grid of stride 32
@@ -29,7 +29,7 @@ class SkipDecoder(nn.Module):
     Logits have a quarter of the input's rows and columns; `SynSeg.forward` brings them to the input's size.
     """
 
-    stride = 4  # pixels of the input for one logit
+    stride = SKIP_STRIDE
 
     def __init__(self, config: DecoderConfig, channels: Sequence[int], text_width: int, patch: int):
         """channels: of the encoder's levels, finest first. patch: the encoder's coarsest stride."""
