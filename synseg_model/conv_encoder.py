@@ -86,13 +86,13 @@ def build_backbone(name: str, levels: Sequence[int], pretrained: bool = False) -
             whole = timm.create_model(name, features_only=True)
             count = len(whole.feature_info.info)
             if not levels or not all(0 <= level < count for level in levels):
-                strides = ", ".join(
-                    f"{i} (stride {stride})" for i, stride in enumerate(whole.feature_info.reduction())
-                )
+                strides = ", ".join(f"{i} (stride {stride})" for i, stride in enumerate(whole.feature_info.reduction()))
                 raise ModelError(f"encoder levels {list(levels)}: backbone {name!r} has {strides}")
             return timm.create_model(name, features_only=True, out_indices=tuple(levels), pretrained=pretrained)
     except (RuntimeError, AttributeError, AssertionError) as error:
-        raise ModelError(f"timm's {name!r} gives no feature levels ({error}): choose a convolutional backbone") from None
+        raise ModelError(
+            f"timm's {name!r} gives no feature levels ({error}): choose a convolutional backbone"
+        ) from None
 
 
 def load_packaged_weights(image: nn.Module, path: str | Path) -> None:

@@ -17,6 +17,7 @@ from torch.export import Dim
 from synseg_model.config import CONFIG_FILE, ModelError
 from synseg_model.engines.onnx_engine import OnnxEngine
 from synseg_model.engines.torch_engine import TorchEngine
+from synseg_model.export_levels import make_level_graphs
 from synseg_model.exported import (
     DECODER,
     EXPORT_FILE,
@@ -30,7 +31,6 @@ from synseg_model.exported import (
     is_exported,
     seal,
 )
-from synseg_model.export_levels import make_level_graphs
 from synseg_model.half_graph import to_half
 from synseg_model.model_info import shipped_models
 from synseg_model.network import SynSeg

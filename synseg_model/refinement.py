@@ -190,7 +190,7 @@ def make_refiner(kind: str, engine: Engine, config: RefineConfig | None = None) 
     backbone = engine.config.encoder.backbone
     if backbone:
         raise ValueError(
-            f"refine 'sgc' needs CLIP's attention, which the image encoder {backbone!r} does not have: choose superpixels"
+            f"refine 'sgc' needs CLIP's attention, and the image encoder {backbone!r} has none: choose superpixels"
         )
     if not hasattr(engine, "attention"):
         raise ValueError(f"refine 'sgc' needs CLIP's attention, which the engine {engine.name} cannot give: use torch")

@@ -141,7 +141,8 @@ class TorchEngine:
         """
         encoder = self.network.encoder
         if self.config.encoder.backbone:
-            raise ValueError(f"image encoder {self.config.encoder.backbone!r} has no attention: choose a model with a ViT")
+            backbone = self.config.encoder.backbone
+            raise ValueError(f"the image encoder {backbone!r} has no attention: choose a model with a ViT")
         pixels = resize_frame(frame, self.config.image, encoder.patch)
         images = self._normalise(torch.from_numpy(pixels[None]).to(self._device))
         with self._autocast():
