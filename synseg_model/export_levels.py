@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from timm.layers import Conv2dSame
 from torch import Tensor, nn
@@ -54,7 +56,7 @@ class ImageEncoder(nn.Module):
         image = network.config.image
         self.register_buffer("mean", torch.tensor(image.mean).view(3, 1, 1) * 255)
         self.register_buffer("std", torch.tensor(image.std).view(3, 1, 1) * 255)
-        self.backbone = _pad_evenly(network.encoder.image)
+        self.backbone = pad_evenly(network.encoder.image)
 
     def forward(self, frames: Tensor, positions: Tensor) -> tuple[Tensor, ...]:
         """Encode frames (B,H,W,3) uint8 RGB.
@@ -110,10 +112,8 @@ class _Padded(nn.Module):
         return F.conv2d(F.pad(x, self.padding), own.weight, own.bias, own.stride, 0, own.dilation, own.groups)
 
 
-def _pad_evenly(image: nn.Module) -> nn.Module:
+def pad_evenly(image: nn.Module) -> nn.Module:
     """Copy a backbone, its weights shared, with `_Padded` in place of convolutions that pad by the input's size."""
-    import copy
-
     memo = {id(tensor): tensor for tensor in [*image.parameters(), *image.buffers()]}
     image = copy.deepcopy(image, memo)
     for module in list(image.modules()):
