@@ -128,10 +128,8 @@ class _Graph:
         if not self._kept:
             return self._request
         shapes = tuple((name, array.shape) for name, array in inputs.items())
-        if shapes not in self._fixed:
-            request = None
-        else:
-            request = self._fixed.pop(shapes) or self._compile_for(dict(shapes))
+        comes_again = shapes in self._fixed
+        request = (self._fixed.pop(shapes) or self._compile_for(dict(shapes))) if comes_again else None
         self._fixed[shapes] = request  # as the last
         if len(self._fixed) > self._kept:
             del self._fixed[next(iter(self._fixed))]
