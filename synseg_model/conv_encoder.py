@@ -87,9 +87,7 @@ def build_backbone(name: str, levels: Sequence[int], pretrained: bool = False) -
             whole = timm.create_model(name, features_only=True)
             count = len(whole.feature_info.info)
             if not levels or not all(0 <= level < count for level in levels):
-                strides = ", ".join(
-                    f"{i} (stride {stride})" for i, stride in enumerate(whole.feature_info.reduction())
-                )
+                strides = ", ".join(f"{i} (stride {stride})" for i, stride in enumerate(whole.feature_info.reduction()))
                 raise ModelError(f"encoder levels {list(levels)}: backbone {name!r} has {strides}")
             if not pretrained:
                 return timm.create_model(name, features_only=True, out_indices=tuple(levels))
