@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from rclpy.node import Node
 from rclpy.subscription import Subscription
-from rclpy.time import Time
 from sensor_msgs.msg import CompressedImage, Image
 
 from synseg_model.frames import FrameError, check_image, compressed_to_rgb, image_to_rgb
@@ -25,6 +24,8 @@ from synseg_ros.qos import NEWEST_FRAME, OVERRIDABLE, subscriber_events
 DECODERS = {Image: image_to_rgb, CompressedImage: compressed_to_rgb}
 TYPES = {"sensor_msgs/msg/Image": Image, "sensor_msgs/msg/CompressedImage": CompressedImage}
 LOSS_WARNING_SECONDS = 60.0  # from one warning to the next
+# How old a frame may be at its publication, by its stamp; beyond these the stamp is of another clock than the node's.
+EARLIEST_SECONDS, LATEST_SECONDS = -1.0, 60.0
 COMPRESSED = "/compressed"  # where image_transport puts a topic's compressed frames
 
 
@@ -50,7 +51,7 @@ class Camera:
         self.outputs = CameraOutputs(node, name, settings)
         self._node, self._settings, self._offer, self._ready = node, settings, offer, ready
         self._warnings, self._loss_warnings = RateLimit(), RateLimit(LOSS_WARNING_SECONDS)
-        self._silent = False
+        self._silent = self._clock_told = False
         self._subscription: Subscription | None = None
         self._due = 0.0  # when the next frame may be taken, under a rate limit
 
@@ -147,26 +148,44 @@ class Camera:
     def _take(
         self, decode: Callable[[Any], np.ndarray], message: Image | CompressedImage, info: Mapping[str, Any]
     ) -> None:
-        now = time.monotonic()
         self.statistics.received(info)
         try:
             if decode is image_to_rgb:  # compressed ones tell by decoding, which is the worker's
                 check_image(message)
+            self._pass_on(Frame(message, decode, time.monotonic()))
         except FrameError as error:
             self.failed("bad", str(error))
-            return
+        except Exception as error:  # whatever it is, the frame is counted and its camera named
+            self.failed("failed", f"{type(error).__name__}: {error}")
+
+    def _pass_on(self, frame: Frame) -> None:
+        """Offer a frame to the worker if it is wanted, and count it if not."""
         if not (self._ready() and self.outputs.wanted()):
             self.statistics.count("idle")
             return
         if self._settings().max_rate:
             period = 1 / self._settings().max_rate
-            if now < self._due - period / 10:  # a camera does not come on the dot
+            if frame.arrived < self._due - period / 10:  # a camera does not come on the dot
                 self.statistics.count("skipped")
                 return
-            self._due = max(self._due, now) + period
-        if not self._offer(self.name, Frame(message, decode, now)):
+            self._due = max(self._due, frame.arrived) + period
+        if not self._offer(self.name, frame):
             self.statistics.count("dropped")
 
     def _age_ms(self, header: Any) -> float:
-        stamp = Time.from_msg(header.stamp).nanoseconds
-        return (self._node.get_clock().now().nanoseconds - stamp) / 1e6 if stamp else float("nan")
+        """Return the milliseconds since a frame's stamp, nan where it is of another clock: then no latency is known.
+
+        Such are stamps that are not set, negative, counted from a boot, or wrong by an hour.
+        """
+        stamp = header.stamp.sec + header.stamp.nanosec / 1e9  # rclpy's Time refuses negative ones
+        age = self._node.get_clock().now().nanoseconds / 1e9 - stamp
+        if stamp and EARLIEST_SECONDS <= age <= LATEST_SECONDS:
+            return 1e3 * age
+        if not self._clock_told:
+            self._clock_told = True
+            wrong = f"are {abs(age):.0f} s {'old' if age > 0 else 'ahead'}" if stamp else "are not set"
+            self._node.get_logger().warning(
+                f"the stamps of {self.topic} {wrong} (the first such: {stamp:.3f} s): they are of another clock, and "
+                "the latency is not known. Masks keep the frame's own stamp"
+            )
+        return float("nan")

@@ -132,6 +132,8 @@ class CameraStatistics:
             self.share_lost = lost = self._share_lost()
         rows = {f"frames {kind}": str(count) for kind, count in counts.items()}
         rows["frames per second"] = f"{len(recent) / WINDOW_SECONDS:.1f}"
+        if recent and not any(np.isfinite(row[1]) for row in recent):
+            rows["latency"] = "unknown: the frames' stamps are of another clock, or not set"
         slowest = 0.0
         for stage, times in zip(STAGES, np.array(recent).T[1:] if recent else (), strict=False):
             known = times[np.isfinite(times)]

@@ -23,7 +23,7 @@ from synseg_model import Segmenter
 from synseg_model.memory import keep_freed_memory
 from synseg_ros.cameras import Camera
 from synseg_ros.conversions import MAKER
-from synseg_ros.diagnostics import memory, pairs, worst
+from synseg_ros.diagnostics import RateLimit, memory, pairs, worst
 from synseg_ros.msg import VocabularyStatus
 from synseg_ros.parameter_server import LiveSettings
 from synseg_ros.parameters import NodeSettings
@@ -53,6 +53,7 @@ class SynSegNode(LifecycleNode):
         self._release: list[Callable[[], object]] = []  # what undoes configure, in the order of doing
         self._last = ActiveVocabulary()  # which a later configure goes on with
         self._state, self._error = "unconfigured", ""
+        self._errors = RateLimit()
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         # On a clock that nobody sets back.
         self.create_timer(1.0, self._every_second, clock=Clock(clock_type=ClockType.STEADY_TIME))
@@ -98,7 +99,8 @@ class SynSegNode(LifecycleNode):
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Listen no more; what is in the engine just now is not published."""
-        self._pipeline.worker.pause()
+        for name in self._pipeline.worker.pause():
+            self.dropped(name)
         for camera in self._cameras.values():
             camera.ignore()
         self._state = "inactive"
@@ -132,7 +134,7 @@ class SynSegNode(LifecycleNode):
             **settings.engine_options(),
         )
         self._pipeline = pipeline = Pipeline(
-            segmenter, self, lambda: self.settings, on_error=self._report, version=self._last.version
+            segmenter, self, lambda: self.settings, on_error=self.report, version=self._last.version
         )
         self._status = self.create_publisher(VocabularyStatus, "synseg/active_vocab", LATCHED)
         self._release.append(lambda: self.destroy_publisher(self._status))
@@ -246,6 +248,10 @@ class SynSegNode(LifecycleNode):
         if self.context.ok():
             self._cameras[camera].failed(kind, reason)
 
+    def dropped(self, camera: str) -> None:
+        """Note that a frame is no longer wanted."""
+        self._cameras[camera].statistics.count("dropped")
+
     def announce(self, active: ActiveVocabulary, refusal: str) -> None:
         """Tell which vocabulary is in use, or why one was refused: what ids mean comes before the status."""
         for camera in tuple(self._cameras.values()):
@@ -263,9 +269,12 @@ class SynSegNode(LifecycleNode):
         now = self.get_clock().now().to_msg()
         self._status.publish(MAKER.vocabulary_status(active.vocabulary, active.version, now, refusal))
 
-    def _report(self, error: Exception) -> None:
-        if self.context.ok():
-            self.get_logger().error(f"{type(error).__name__}: {error}")
+    def report(self, error: Exception) -> None:
+        """Log an error that belongs to no camera, not too often."""
+        held_back = self._errors.admit()
+        if self.context.ok() and held_back is not None:
+            more = f" ({held_back} more errors held back)" if held_back else ""
+            self.get_logger().error(f"{type(error).__name__}: {error}{more}")
 
 
 def spin(node: SynSegNode) -> None:
@@ -278,8 +287,7 @@ def spin(node: SynSegNode) -> None:
         except ExternalShutdownException:
             return
         except Exception as error:
-            if node.context.ok():
-                node.get_logger().error(f"{type(error).__name__}: {error}")
+            node.report(error)
 
 
 def main(args: list[str] | None = None) -> int:

@@ -66,6 +66,9 @@ class Cameras(Protocol):
     def failed(self, camera: str, kind: str, reason: str) -> None:
         """Note that a frame came to nothing: kind "bad" for the camera's fault, "failed" for the engine's."""
 
+    def dropped(self, camera: str) -> None:
+        """Note that a frame is no longer wanted."""
+
     def announce(self, active: ActiveVocabulary, refusal: str) -> None:
         """Tell everybody which vocabulary is in use now, or why the last request was refused."""
 
@@ -91,7 +94,7 @@ class Pipeline:
         self.active = ActiveVocabulary()  # replaced as a whole, on the worker's thread only
         self.worker: Worker[Frame] = Worker(self._segment, on_error)
         self.worker.pause()
-        self._cameras, self._settings, self._version = cameras, settings, version
+        self._cameras, self._settings, self._version, self._on_error = cameras, settings, version, on_error
         self._encoder = VocabularyEncoder(
             self._prepare,
             on_ready=lambda ready: self.worker.between_frames(partial(self._install, *ready)),
@@ -195,7 +198,7 @@ class Pipeline:
             try:
                 images[name] = to_rgb(frame.decode, frame.message)
             except FrameError as error:
-                self._cameras.failed(name, "bad", str(error))
+                self._failed(name, "bad", str(error))
             decoding[name] = 1e3 * (time.perf_counter() - began)
         began = time.perf_counter()
         try:
@@ -205,11 +208,22 @@ class Pipeline:
                 for name in images:
                     self._segment({name: frames[name]})
             else:
-                self._cameras.failed(*images, "failed", f"{type(error).__name__}: {error}")
+                self._failed(*images, "failed", f"{type(error).__name__}: {error}")
             return
         inference = 1e3 * (time.perf_counter() - began)
         for (name, image), result in zip(images.items(), results, strict=True):
             if self.worker.paused:  # deactivated meanwhile
-                return
+                self._cameras.dropped(name)
+                continue
             timing = Timing(1e3 * (taken - frames[name].arrived), decoding[name], inference)
-            self._cameras.publish(name, frames[name], image, result, active.version, timing)
+            try:
+                self._cameras.publish(name, frames[name], image, result, active.version, timing)
+            except Exception as error:  # one camera's frame must not cost the others theirs
+                self._failed(name, "failed", f"{type(error).__name__}: {error}")
+
+    def _failed(self, camera: str, kind: str, reason: str) -> None:
+        """Note that a frame came to nothing, whatever goes wrong in that."""
+        try:
+            self._cameras.failed(camera, kind, reason)
+        except Exception as error:
+            self._on_error(error)
