@@ -136,6 +136,7 @@ class Camera:
         return (found or [guess])[0], self.topic
 
     def _subscribe(self, kind: type, topic: str) -> None:
+        self.statistics.restart_numbering()
         self._subscription = self._node.create_subscription(
             kind,
             topic,

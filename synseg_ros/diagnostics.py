@@ -65,6 +65,11 @@ class CameraStatistics:
         """Begin to expect frames."""
         self._heard = self.clock()
 
+    def restart_numbering(self) -> None:
+        """Forget the newest message's number: what a new subscription has not heard before its first is not lost."""
+        with self._lock:
+            self._newest = (None, 0)
+
     def silence(self) -> float:
         """Return for how many seconds no frame has come; negative while none is expected."""
         return self.clock() - self._heard

@@ -126,3 +126,21 @@ def test_frames_that_wait_or_are_in_the_engine_when_it_is_deactivated_are_counte
     troubled.gate.set()
     cameras.bench.spin_until(lambda: cameras.uncounted("rear") == cameras.uncounted("camera") == 0, what="the counts")
     assert cameras.counts("camera")["dropped"] >= 1
+
+
+def test_frames_that_come_while_inactive_are_not_lost(cameras, bench):
+    cameras.show_both_until(lambda: len(cameras.masks) >= 2, Time(sec=1), "masks")
+    lost = cameras.counts("camera")["lost"]
+    node = cameras.rig.node
+    for _ in range(2):
+        node.trigger_deactivate()
+        bench.spin_until(lambda: not cameras.rig.camera.get_subscription_count(), what="the node's deafness")
+        for _ in range(40):
+            cameras.rig.show()
+        node.trigger_activate()
+        cameras.rig.connect()
+        bench.spin_until(cameras.rear.get_subscription_count)
+        heard = len(cameras.masks)
+        cameras.show_both_until(lambda heard=heard: len(cameras.masks) > heard + 1, Time(sec=1), "masks again")
+    assert cameras.counts("camera")["lost"] - lost <= 2
+    assert cameras.rig.node._cameras["camera"].statistics.share_lost < 0.2
