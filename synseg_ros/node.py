@@ -20,6 +20,7 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
 from synseg_model import Segmenter
+from synseg_model.install_hints import missing_module
 from synseg_model.memory import keep_freed_memory
 from synseg_ros.cameras import Camera
 from synseg_ros.conversions import MAKER
@@ -82,8 +83,8 @@ class SynSegNode(LifecycleNode):
             self._clean_up()
             if not self.context.ok():  # the process is being ended, and no transition can be completed any more
                 raise KeyboardInterrupt from None
-            hint = "; the torch engine needs: make env, or pip install 'synseg[torch]'"
-            self._error = " ".join(str(error).split()) + (hint if isinstance(error, ModuleNotFoundError) else "")
+            reason = missing_module(error) if isinstance(error, ModuleNotFoundError) else str(error)
+            self._error = " ".join(reason.split())
             self.get_logger().error(f"cannot be configured: {self._error or type(error).__name__}")
             return REFUSED
         self._state, self._error = "inactive", ""

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
-pytest.importorskip("rosbags", reason="needs rosbags: pip install 'synseg[bag]'")
+pytest.importorskip("rosbags", reason="needs rosbags: the extra bag")
 
 from rosbags.highlevel import AnyReader
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
@@ -25,6 +25,7 @@ from synseg_model.bags.reading import Recording
 from synseg_model.bags.types import COMPRESSED, IMAGE, VOCABULARY, Types
 from synseg_model.bags.writing import STORAGES
 from synseg_model.frames import image_fields, image_to_array
+from synseg_model.install_hints import install_command
 from synseg_model.media import decode_image
 from synseg_model.visualize import overlay
 from training.datasets.scenes import make_scene
@@ -598,7 +599,7 @@ def test_without_rosbags_the_command_says_how_to_get_it(tmp_path, monkeypatch, c
         if name.partition(".")[0] == "rosbags" or name.startswith("synseg_model.bags"):
             monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "rosbags", None)
-    assert "pip install 'synseg[bag]'" in refused(capsys, tmp_path / "in", tmp_path / "out")
+    assert install_command("bag") in refused(capsys, tmp_path / "in", tmp_path / "out")
 
 
 def test_types_have_the_hashes_that_ros_gives_them():
