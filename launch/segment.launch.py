@@ -10,11 +10,12 @@ from typing import Any
 from ament_index_python.packages import PackageNotFoundError, get_package_prefix, get_package_share_directory
 from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch.logging import get_logger
 from launch.substitutions import EnvironmentVariable, LaunchConfiguration
 from launch_ros.actions import LifecycleNode, LoadComposableNodes
 from launch_ros.descriptions import ComposableNode
 
-from synseg_ros.parameters import NodeSettings, checked, from_text, ros_arguments
+from synseg_ros.parameters import NodeSettings, checked, from_text, nearest, ros_arguments
 
 CONFIG = Path(get_package_share_directory("synseg_ros"), "config", "synseg.yaml")
 
@@ -53,6 +54,7 @@ def generate_launch_description() -> LaunchDescription:
 
 def start_node(context: LaunchContext) -> list[LifecycleNode | LoadComposableNodes]:
     """Return the node, with the parameter file and on top of it the arguments that were given."""
+    warn_of_misspelt(context)
     given = {}
     for field in dataclasses.fields(NodeSettings):
         text = LaunchConfiguration(field.name).perform(context).strip()
@@ -85,6 +87,17 @@ def start_node(context: LaunchContext) -> list[LifecycleNode | LoadComposableNod
     ]
 
 
+def warn_of_misspelt(context: LaunchContext) -> None:
+    """Warn of arguments that are none here but nearly: launch passes on whatever is given, without a word."""
+    known = [field.name for field in dataclasses.fields(NodeSettings)] + list(OTHERS)
+    for name, value in context.launch_configurations.items():
+        meant = nearest(name, known)
+        if meant and name not in known:
+            get_logger("segment.launch").warning(
+                f"{name}:={value} is no argument of this launch file and has no effect: did you mean {meant}?"
+            )
+
+
 def remappings(text: str) -> list[tuple[str, str]]:
     """Read FROM:=TO,FROM:=TO; raise ValueError for anything else."""
     pairs = []
@@ -111,10 +124,14 @@ def compress_in(container: str, given: dict[str, Any], name: str, namespace: str
     if given.get("transport") == "raw":
         raise ValueError(f"container:={container} compresses what transport:=raw would have raw: give one of the two")
     nodes = []
-    for camera, topic in checked(NodeSettings, given).cameras().items():
-        raw = topic.removesuffix("/compressed")
-        resolved = raw if raw.startswith("/") else f"{namespace.rstrip('/')}/{raw}"
-        reliability = f"qos_overrides./{resolved.lstrip('/')}.subscription.reliability"
+    own = f"/{namespace.strip('/')}" if namespace.strip("/") else ""
+
+    def resolve(topic: str) -> str:  # without a namespace, after which no camera is named
+        return f"/{name}{topic[1:]}" if topic.startswith("~") else f"/{topic.lstrip('/')}"
+
+    for camera, topic in checked(NodeSettings, given).cameras(resolve).items():
+        raw = (topic if topic.startswith("/") else own + resolve(topic)).removesuffix("/compressed")
+        reliability = f"qos_overrides.{raw}.subscription.reliability"
         nodes.append(
             ComposableNode(
                 package="image_transport",

@@ -25,6 +25,7 @@ from synseg_model.memory import keep_freed_memory
 from synseg_ros.cameras import Camera
 from synseg_ros.conversions import MAKER
 from synseg_ros.diagnostics import RateLimit, memory, pairs, worst
+from synseg_ros.given_parameters import warn_of_other_nodes_files, warn_of_unknown
 from synseg_ros.msg import VocabularyStatus
 from synseg_ros.parameter_server import LiveSettings
 from synseg_ros.parameters import NodeSettings
@@ -49,12 +50,14 @@ class SynSegNode(LifecycleNode):
     def __init__(self, **options: Any) -> None:
         super().__init__("synseg", **options)
         self._live = LiveSettings(self, NodeSettings, self._settings_changed)
+        warn_of_unknown(self)
         self._pipeline: Pipeline | None = None
         self._cameras: dict[str, Camera] = {}
         self._release: list[Callable[[], object]] = []  # what undoes configure, in the order of doing
         self._last = ActiveVocabulary()  # which a later configure goes on with
         self._state, self._error = "unconfigured", ""
         self._errors = RateLimit()
+        self._activated = False  # ever
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         # On a clock that nobody sets back.
         self.create_timer(1.0, self._every_second, clock=Clock(clock_type=ClockType.STEADY_TIME))
@@ -95,7 +98,9 @@ class SynSegNode(LifecycleNode):
         for camera in self._cameras.values():
             camera.listen()
         self._pipeline.worker.resume()
-        self._state = "active"
+        if not self._activated:  # now every topic is there that parameters could be meant for
+            warn_of_unknown(self, qos=True)
+        self._state, self._activated = "active", True
         return DONE
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -139,7 +144,7 @@ class SynSegNode(LifecycleNode):
         )
         self._status = self.create_publisher(VocabularyStatus, "synseg/active_vocab", LATCHED)
         self._release.append(lambda: self.destroy_publisher(self._status))
-        for name, topic in settings.cameras().items():
+        for name, topic in settings.cameras(self._resolved).items():
             self._cameras[name] = camera = Camera(
                 self, name, topic, lambda: self.settings, pipeline.worker.offer, lambda: bool(pipeline.active.version)
             )
@@ -155,6 +160,14 @@ class SynSegNode(LifecycleNode):
             f"segmenting {topics} with {settings.model} ({segmenter.engine.name} on {segmenter.engine.device}); "
             f"labels are taken from {self.resolve_topic_name('synseg/vocab')}"
         )
+
+    def _resolved(self, topic: str) -> str:
+        """Return the topic that ROS makes of one that was given, without this node's namespace."""
+        try:
+            resolved = self.resolve_topic_name(topic)
+        except Exception as error:  # rclpy's own kinds; not all of them name the topic
+            raise ValueError(f"the camera's topic {topic!r} is refused by ROS: {error}") from None
+        return resolved.removeprefix(self.get_namespace().rstrip("/") + "/")
 
     def _clean_up(self, state: str = "unconfigured") -> None:
         self._state = state
@@ -299,6 +312,7 @@ def main(args: list[str] | None = None) -> int:
     node, status = None, 0
     try:
         node = SynSegNode()
+        warn_of_other_nodes_files(node, sys.argv if args is None else args)
         with ending_with_ros(node.context):
             if node.settings.autostart and not node.start():
                 status = WRONG_START if rclpy.ok() else 0

@@ -72,3 +72,22 @@ def test_a_container_that_cannot_work_is_refused(start, image_transport, argumen
 def test_a_container_without_image_transport_is_refused_by_the_packages_name(start):
     with pytest.raises(ValueError, match="needs image_transport, which is not installed: apt install ros-"):
         start(camera="/front/image_raw", container="/driver")
+
+
+MISSPELT = [("treshold", "threshold"), ("params", "params_file"), ("name_space", "namespace")]
+
+
+@pytest.mark.parametrize(("given", "meant"), MISSPELT)
+def test_a_misspelt_argument_is_named_with_the_nearest_one(start, given, meant, caplog):
+    start(**{given: "0.3"})
+    assert f"{given}:=0.3 is no argument of this launch file and has no effect: did you mean {meant}?" in caplog.text
+
+
+def test_arguments_of_a_launch_file_that_includes_this_one_are_not_warned_of(start, caplog):
+    start(use_lidar="true", map="/maps/home.yaml")
+    assert "has no effect" not in caplog.text
+
+
+def test_a_private_topic_is_compressed_under_the_nodes_own_name(start, image_transport):
+    compressors, _ = start(camera="~/image_raw", container="/driver", namespace="/robot1")
+    assert isinstance(compressors, LoadComposableNodes)
