@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,8 @@ def generate_launch_description() -> LaunchDescription:
 
 def start_node(context: LaunchContext) -> list[LifecycleNode | LoadComposableNodes]:
     """Return the node, with the parameter file and on top of it the arguments that were given."""
-    warn_of_misspelt(context)
+    for warning in misspelt(context.launch_configurations):
+        get_logger("segment.launch").warning(warning)
     given = {}
     for field in dataclasses.fields(NodeSettings):
         text = LaunchConfiguration(field.name).perform(context).strip()
@@ -87,15 +89,18 @@ def start_node(context: LaunchContext) -> list[LifecycleNode | LoadComposableNod
     ]
 
 
-def warn_of_misspelt(context: LaunchContext) -> None:
-    """Warn of arguments that are none here but nearly: launch passes on whatever is given, without a word."""
+def misspelt(given: Mapping[str, str]) -> list[str]:
+    """Warn of arguments that are nearly those of this file: launch passes on whatever is given, without a word.
+
+    Others may belong to a launch file that includes this one.
+    """
     known = [field.name for field in dataclasses.fields(NodeSettings)] + list(OTHERS)
-    for name, value in context.launch_configurations.items():
-        meant = nearest(name, known)
-        if meant and name not in known:
-            get_logger("segment.launch").warning(
-                f"{name}:={value} is no argument of this launch file and has no effect: did you mean {meant}?"
-            )
+    meant = {name: nearest(name, known, 0.8) for name in given if name not in known}
+    return [
+        f"{name}:={given[name]} is no argument of segment.launch.py and has no effect: did you mean {right}?"
+        for name, right in meant.items()
+        if right
+    ]
 
 
 def remappings(text: str) -> list[tuple[str, str]]:
@@ -124,13 +129,7 @@ def compress_in(container: str, given: dict[str, Any], name: str, namespace: str
     if given.get("transport") == "raw":
         raise ValueError(f"container:={container} compresses what transport:=raw would have raw: give one of the two")
     nodes = []
-    own = f"/{namespace.strip('/')}" if namespace.strip("/") else ""
-
-    def resolve(topic: str) -> str:  # without a namespace, after which no camera is named
-        return f"/{name}{topic[1:]}" if topic.startswith("~") else f"/{topic.lstrip('/')}"
-
-    for camera, topic in checked(NodeSettings, given).cameras(resolve).items():
-        raw = (topic if topic.startswith("/") else own + resolve(topic)).removesuffix("/compressed")
+    for camera, raw in raw_topics(given, name, namespace).items():
         reliability = f"qos_overrides.{raw}.subscription.reliability"
         nodes.append(
             ComposableNode(
@@ -145,3 +144,16 @@ def compress_in(container: str, given: dict[str, Any], name: str, namespace: str
             )
         )
     return LoadComposableNodes(target_container=container, composable_node_descriptions=nodes)
+
+
+def raw_topics(given: dict[str, Any], name: str, namespace: str) -> dict[str, str]:
+    """Return the cameras' raw topics as ROS will resolve them in the node, by the cameras' names there."""
+    own = f"/{namespace.strip('/')}/".replace("//", "/")
+
+    def resolve(topic: str) -> str:
+        if topic.startswith("~"):
+            return f"{own}{name}{topic[1:]}"
+        return topic if topic.startswith("/") else own + topic
+
+    cameras = checked(NodeSettings, given).cameras(lambda topic: resolve(topic).removeprefix(own))
+    return {camera: resolve(topic).removesuffix("/compressed") for camera, topic in cameras.items()}

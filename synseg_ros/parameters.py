@@ -18,7 +18,6 @@ from synseg_model.camera_names import camera_names
 NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)  # what ROS accepts as a part of a topic
 _PART = r"(?:[A-Za-z_]|\{\w+\})(?:\w|\{\w+\})*"  # the same with ROS's substitutions, such as {ns}
 _TOPIC = re.compile(rf"(?:~?/)?{_PART}(?:/{_PART})*", re.ASCII)
-_LIKE = 0.7  # how much a misspelt name is like the right one, from 0 to 1
 
 
 def option(
@@ -220,9 +219,9 @@ def check_topic(parameter: str, topic: str) -> None:
         )
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Return the known name that a misspelt one is most like, '' where it is like none."""
-    return next(iter(difflib.get_close_matches(name, list(known), 1, _LIKE)), "")
+def nearest(name: str, known: Iterable[str], alike: float = 0.7) -> str:
+    """Return the known name that a misspelt one is most like, '' where it is less alike than that, from 0 to 1."""
+    return next(iter(difflib.get_close_matches(name, list(known), 1, alike)), "")
 
 
 def from_text(field: dataclasses.Field, text: str) -> Any:
