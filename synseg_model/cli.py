@@ -208,7 +208,7 @@ def _add_bag(commands: argparse._SubParsersAction) -> None:
         nargs="+",
         metavar="TOPIC",
         help="cameras to segment, as TOPIC or NAME=TOPIC (default: every sensor_msgs/Image and "
-        "CompressedImage topic outside /synseg/)",
+        "CompressedImage topic outside /synseg/, without depth, and once where an image is raw and compressed)",
     )
     parser.add_argument(
         "--write",

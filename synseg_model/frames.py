@@ -98,6 +98,7 @@ for _order, _code in _BAYER.items():
     for _bits in (8, 16):
         FORMATS[f"bayer_{_order}{_bits}"] = _Format(1, _bits // 8, _cvt(_code), bayer=True)
 
+DEPTH = ("16UC1", "32FC1", "64FC1")  # ROS's encodings of depth: in millimetres, and in metres
 ACCEPTED = ", ".join(sorted(FORMATS, key=str.lower))
 
 
@@ -131,6 +132,28 @@ def check_image(message: ImageMessage) -> None:
     if len(message.data) != expected:
         raise FrameError(
             f"data has {len(message.data)} bytes; {width}x{height} {encoding} of step {step} takes {expected}"
+        )
+
+
+def depth_in(message: ImageMessage | CompressedMessage) -> str:
+    """Tell by its encoding or format whether a message holds depth; return what says so, else ''.
+
+    Depth in millimetres (16UC1) could be read as brightness, but no camera that means brightness calls it that.
+    """
+    compressed = not hasattr(message, "encoding")
+    name = message.format if compressed else message.encoding
+    if name.startswith(DEPTH) or "compressedDepth" in name:
+        return f"{'format' if compressed else 'encoding'} {name!r}"
+    return ""
+
+
+def check_not_depth(message: ImageMessage | CompressedMessage) -> None:
+    """Raise FrameError for a message that holds depth, raw or compressed; look at no pixel."""
+    depth = depth_in(message)
+    if depth:
+        raise FrameError(
+            f"{depth} is depth, no image: name a topic with images, or have the driver call it mono16 if it is "
+            "brightness"
         )
 
 

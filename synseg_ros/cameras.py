@@ -13,7 +13,7 @@ from rclpy.node import Node
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CompressedImage, Image
 
-from synseg_model.frames import FrameError, check_image, compressed_to_rgb, image_to_rgb
+from synseg_model.frames import FrameError, check_image, check_not_depth, compressed_to_rgb, image_to_rgb
 from synseg_model.result import Result
 from synseg_ros.diagnostics import MANY_LOST, CameraStatistics, RateLimit
 from synseg_ros.parameters import NodeSettings
@@ -59,13 +59,17 @@ class Camera:
         """Subscribe to the camera."""
         self.statistics.listen()
         self._silent = False
-        self._subscribe(*self._source())
+        kind, topic = self._source()
+        if topic != self.topic and self._settings().transport == "auto":
+            self._node.get_logger().info(f"nobody publishes {self.topic}: subscribing to {topic}")
+        self._subscribe(kind, topic)
 
     def follow(self) -> None:
-        """Subscribe anew where the camera turned out to publish the other kind of message."""
+        """Subscribe anew where the camera turned out to publish the other kind of message, or on the other topic."""
         kind, topic = self._source()
-        if self._subscription is not None and self._subscription.msg_type is not kind:
-            self._node.get_logger().info(f"{topic} has {kind.__name__} messages: subscribing to those")
+        before = self._subscription
+        if before is not None and (before.msg_type is not kind or before.topic_name != topic):
+            self._node.get_logger().info(f"subscribing to {topic}: it has {kind.__name__} messages")
             self.ignore()
             self._subscribe(kind, topic)
 
@@ -79,7 +83,7 @@ class Camera:
         logger = self._node.get_logger()
         was_silent, self._silent = self._silent, self.silent
         if self._silent and not was_silent:
-            logger.warning(f"no frame from {self.topic} for {self._settings().stale_seconds:g} s")
+            logger.warning(f"no frame from {self.topic} for {self._settings().stale_seconds:g} s{self._absence()}")
         if was_silent and not self._silent:
             logger.info(f"frames from {self.topic} again")
         lost = self.statistics.share_lost
@@ -130,10 +134,25 @@ class Camera:
             return Image, self.topic
         if transport == "compressed":
             return CompressedImage, self.topic.removesuffix(COMPRESSED) + COMPRESSED
-        published = {end.topic_type for end in self._node.get_publishers_info_by_topic(self.topic)}
-        found = [kind for name, kind in TYPES.items() if name in published]
+        found = self._published(self.topic)
+        if not found and CompressedImage in self._published(self.topic + COMPRESSED):
+            return CompressedImage, self.topic + COMPRESSED
         guess = CompressedImage if self.topic.endswith(COMPRESSED) else Image
         return (found or [guess])[0], self.topic
+
+    def _published(self, topic: str) -> list[type]:
+        """Return the kinds of frames that are published on a topic at present."""
+        published = {end.topic_type for end in self._node.get_publishers_info_by_topic(topic)}
+        return [kind for name, kind in TYPES.items() if name in published]
+
+    def _absence(self) -> str:
+        """Say what there is in the place of the topic's frames, where nobody publishes any."""
+        ends = self._node.get_publishers_info_by_topic(self._source()[1])
+        if not ends:
+            both = self._settings().transport == "auto" and not self.topic.endswith(COMPRESSED)
+            return ": nobody publishes it" + (f", nor {self.topic}{COMPRESSED}" if both else "")
+        others = sorted({end.topic_type for end in ends} - TYPES.keys())
+        return f": it has {', '.join(others)}, and expected is one of {', '.join(TYPES)}" if others else ""
 
     def _subscribe(self, kind: type, topic: str) -> None:
         self.statistics.restart_numbering()
@@ -151,6 +170,7 @@ class Camera:
     ) -> None:
         self.statistics.received(info)
         try:
+            check_not_depth(message)
             if decode is image_to_rgb:  # compressed ones tell by decoding, which is the worker's
                 check_image(message)
             self._pass_on(Frame(message, decode, time.monotonic()))

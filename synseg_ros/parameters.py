@@ -80,7 +80,7 @@ class NodeSettings:
     transport: str = option(
         "auto",
         "'raw': sensor_msgs/Image; 'compressed': sensor_msgs/CompressedImage on TOPIC/compressed; 'auto': whichever of "
-        "the two is published on the topic.",
+        "the two is published on the topic, else what is published on TOPIC/compressed.",
         choices=("auto", "raw", "compressed"),
     )
     labels: tuple[str, ...] = option((), "The vocabulary to start with; empty: wait for one on synseg/vocab.")

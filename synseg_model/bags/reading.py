@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack
@@ -61,6 +62,14 @@ class Recording:
             if wanted:
                 # Only damage makes times that no recording could be written with again.
                 yield from (message for message in self._messages(file, reader, wanted) if 0 <= message[1] < 2**63)
+
+    def first(self, topic: str, kind: str) -> bytes | None:
+        """Return the first message of a topic, None where it cannot be read: that is told when all are read."""
+        for _, reader in self._readers:
+            wanted = [c for c in reader.connections if (c.topic, c.msgtype) == (topic, kind) and c.msgcount]
+            with contextlib.suppress(Exception):  # rosbags lets through whatever damaged bytes raise
+                return next((bytes(data) for _, _, data in reader.messages(wanted)), None) if wanted else None
+        return None
 
     def _messages(self, file: Path, reader: Reader | Salvage, wanted: list[Connection]) -> Iterator[Message]:
         reached = -1

@@ -259,9 +259,59 @@ def test_recorded_vocabularies_are_followed_when_asked(tmp_path, capsys):
     assert {info.vocabulary_version for _, info in read(tmp_path / "deaf")["/synseg/front/info"]} == {1}
 
 
+def robot_with_depth():
+    """A depth camera's topics, as its driver and image_transport publish them."""
+    color, depth = "/front/color/image_raw", "/front/depth/image_rect_raw"
+    millimetres = image_fields(np.full(SIZE, 1500, np.uint16), "16UC1")
+    for index in range(FRAMES):
+        time = START + index * STEP
+        head = header(time, "front")
+        yield color, IMAGE, time, front_frame(index)
+        yield f"{color}/compressed", COMPRESSED, time + 1, rear_frame(index)
+        yield depth, IMAGE, time + 2, message(IMAGE, header=head, **millimetres)
+        packed = cv2.imencode(".png", np.full(SIZE, 1500, np.uint16))[1].reshape(-1)
+        for number, form in enumerate(("16UC1; png compressed ", "16UC1; compressedDepth png")):
+            name = f"{depth}/{'compressed' if number == 0 else 'compressedDepth'}"
+            yield name, COMPRESSED, time + 3 + number, message(COMPRESSED, header=head, format=form, data=packed)
+
+
+def test_by_default_depth_is_left_out_and_an_image_is_segmented_once(tmp_path, capsys):
+    source = record(tmp_path / "in", messages=robot_with_depth())
+    assert run(source, tmp_path / "out", "--write", "masks") == 0
+    found = read(tmp_path / "out")
+    assert set(found) == {"/synseg/front/masks", "/synseg/active_vocab"}
+    assert len(found["/synseg/front/masks"]) == FRAMES
+    said = capsys.readouterr().err
+    assert "/front/depth/image_rect_raw is left out: encoding '16UC1' is depth" in said
+    assert "/front/depth/image_rect_raw/compressedDepth is left out: format" in said
+    assert "/front/color/image_raw/compressed is left out, it has the images of /front/color/image_raw" in said
+
+
+def test_depth_and_twins_are_segmented_where_they_are_named(tmp_path):
+    source = record(tmp_path / "in", messages=robot_with_depth())
+    topics = ["/front/depth/image_rect_raw", "/front/color/image_raw", "jpeg=/front/color/image_raw/compressed"]
+    assert run(source, tmp_path / "out", "--write", "masks", "--topics", *topics) == 0
+    found = read(tmp_path / "out")
+    assert {topic: len(messages) for topic, messages in found.items() if "masks" in topic} == {
+        "/synseg/front_depth_image_rect_raw/masks": FRAMES,
+        "/synseg/front_color_image_raw/masks": FRAMES,
+        "/synseg/jpeg/masks": FRAMES,
+    }
+
+
+def test_of_twins_the_one_with_more_frames_is_segmented(tmp_path):
+    def sparse_raw():
+        yield FRONT, IMAGE, START, front_frame(0)
+        for index in range(FRAMES):
+            yield f"{FRONT}/compressed", COMPRESSED, START + index * STEP + 1, rear_frame(index)
+
+    assert run(record(tmp_path / "in", messages=sparse_raw()), tmp_path / "out", "--write", "masks") == 0
+    assert len(read(tmp_path / "out")["/synseg/front/masks"]) == FRAMES
+
+
 def recording_of(*topics):
     connections = [SimpleNamespace(topic=topic, msgtype=IMAGE, msgcount=1) for topic in topics]
-    return SimpleNamespace(connections=connections, path=Path("drive"))
+    return SimpleNamespace(connections=connections, path=Path("drive"), first=lambda *_: None)
 
 
 @pytest.mark.parametrize(
@@ -271,10 +321,11 @@ def recording_of(*topics):
         (["/image_raw"], ["camera"]),
         (["/cam/left/image", "/cam/right/image", "/top/image"], ["cam_left_image", "cam_right_image", "top"]),
         (["/a/image", "/synseg/a/overlay"], ["a"]),
+        (["/cam/a/image/compressed", "/cam/b/image/compressed"], ["cam_a_image", "cam_b_image"]),
     ],
 )
 def test_cameras_are_named_as_the_node_names_them_and_apart(topics, names):
-    cameras = choose_cameras(recording_of(*topics), None)
+    cameras = choose_cameras(recording_of(*topics), None, TYPES)
     assert [camera.name for camera in cameras] == names
 
 
@@ -289,7 +340,7 @@ def test_cameras_are_named_as_the_node_names_them_and_apart(topics, names):
 def test_impossible_choices_of_cameras_are_refused(wanted, reason):
     recording = recording_of("/front/image_raw", "/rear/image_raw")
     with pytest.raises(ValueError, match=reason):
-        choose_cameras(recording, wanted)
+        choose_cameras(recording, wanted, TYPES)
 
 
 def cut(folder, fraction):
@@ -401,7 +452,7 @@ def test_where_no_frame_can_be_read_nothing_is_written(tmp_path, capsys):
     depth = front_frame(0)
     depth.encoding = "32FC1"
     source = record(tmp_path / "in", messages=[(FRONT, IMAGE, START, depth)])
-    assert run(source, tmp_path / "out") == 2
+    assert run(source, tmp_path / "out", "--topics", FRONT) == 2
     captured = capsys.readouterr()
     assert "floating-point" in captured.err and "not one frame" in captured.err
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
