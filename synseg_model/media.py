@@ -89,16 +89,31 @@ def decode_image(data: np.ndarray, oriented: bool = True) -> np.ndarray:
 
     oriented: turn the picture as its EXIF data ask for. 16 bits become 8, alpha is dropped.
     """
+    bgr = _decode(data, cv2.IMREAD_COLOR | (0 if oriented else cv2.IMREAD_IGNORE_ORIENTATION))
+    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+
+
+def decode_samples(data: np.ndarray) -> np.ndarray:
+    """Decode the bytes (N) uint8 of an image file as they are stored: (H,W) or, in the order BGR[A], (H,W,C).
+
+    Samples are uint8 or uint16. Raise MediaError that says why it fails.
+    """
+    samples = _decode(data, cv2.IMREAD_UNCHANGED)
+    if samples.dtype not in (np.uint8, np.uint16):
+        raise MediaError(f"its samples are {samples.dtype}; accepted: 8 or 16 bits without a fraction")
+    return samples
+
+
+def _decode(data: np.ndarray, flags: int) -> np.ndarray:
     if not data.size:
         raise MediaError("there are no bytes")
-    flags = cv2.IMREAD_COLOR | (0 if oriented else cv2.IMREAD_IGNORE_ORIENTATION)
     try:
-        bgr = cv2.imdecode(data, flags)
+        samples = cv2.imdecode(data, flags)
     except cv2.error as error:
         raise MediaError(" ".join(str(error.err or error).split())) from None
-    if bgr is None:
+    if samples is None:
         raise MediaError("no image, or a damaged one")
-    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+    return samples
 
 
 class ImageFiles(Source):
