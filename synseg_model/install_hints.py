@@ -28,8 +28,15 @@ _ONNX = ("onnxruntime>=1.18", "tokenizers>=0.19", "ftfy>=6.1")
 EXTRAS = {
     "": _Extra(
         "synseg needs",
-        ("numpy>=1.24", "opencv-python-headless>=4.8", "pillow>=10.2", "safetensors>=0.4", "tqdm>=4.66"),
-        ("numpy", "cv2", "PIL", "safetensors", "tqdm"),
+        (
+            "numpy>=1.24",
+            "opencv-python-headless>=4.8",
+            "pillow>=10.2",
+            "safetensors>=0.4",
+            "simplejpeg>=1.7.4",
+            "tqdm>=4.66",
+        ),
+        ("numpy", "cv2", "PIL", "safetensors", "simplejpeg", "tqdm"),
     ),
     "torch": _Extra(
         "the torch engine needs",

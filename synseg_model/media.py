@@ -10,12 +10,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from synseg_model.jpeg import JpegError, decode_jpeg, is_jpeg
+
 logger = logging.getLogger(__name__)
 
 IMAGE_EXTENSIONS = frozenset(
     f".{name}"
     for name in "jpg jpeg jpe png bmp dib tif tiff webp ppm pgm pbm pnm jp2 avif gif".split()  # noqa: SIM905
 )
+_EXIF_WITHIN = 2**17  # bytes: it is among the first segments, none of which is longer than 64 KiB
 _DEVICE = re.compile(r"/dev/video(\d+)")
 
 
@@ -89,6 +92,9 @@ def decode_image(data: np.ndarray, oriented: bool = True) -> np.ndarray:
 
     oriented: turn the picture as its EXIF data ask for. 16 bits become 8, alpha is dropped.
     """
+    rgb = _checked_jpeg(data)
+    if rgb is not None and not (oriented and b"Exif\0" in bytes(data[:_EXIF_WITHIN])):
+        return rgb
     bgr = _decode(data, cv2.IMREAD_COLOR | (0 if oriented else cv2.IMREAD_IGNORE_ORIENTATION))
     return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
 
@@ -98,10 +104,19 @@ def decode_samples(data: np.ndarray) -> np.ndarray:
 
     Samples are uint8 or uint16. Raise MediaError that says why it fails.
     """
+    _checked_jpeg(data)
     samples = _decode(data, cv2.IMREAD_UNCHANGED)
     if samples.dtype not in (np.uint8, np.uint16):
         raise MediaError(f"its samples are {samples.dtype}; accepted: 8 or 16 bits without a fraction")
     return samples
+
+
+def _checked_jpeg(data: np.ndarray) -> np.ndarray | None:
+    """Decode a JPEG as its pixels are stored; None for another image. Raise MediaError for a damaged one."""
+    try:
+        return decode_jpeg(data) if is_jpeg(data) else None
+    except JpegError as error:
+        raise MediaError(str(error)) from None
 
 
 def _decode(data: np.ndarray, flags: int) -> np.ndarray:

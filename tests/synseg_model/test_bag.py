@@ -259,6 +259,23 @@ def test_recorded_vocabularies_are_followed_when_asked(tmp_path, capsys):
     assert {info.vocabulary_version for _, info in read(tmp_path / "deaf")["/synseg/front/info"]} == {1}
 
 
+def test_damaged_jpegs_are_counted_and_the_first_is_named(tmp_path, capsys):
+    pytest.importorskip("simplejpeg", reason="needs simplejpeg, which tells of damage")
+
+    def frames():
+        for index in range(FRAMES):
+            data = cv2.imencode(".jpg", SCENES[index])[1].reshape(-1)
+            if index % 2:
+                data = np.append(data[: len(data) // 2], np.array([0xFF, 0xD9], np.uint8))
+            yield REAR, COMPRESSED, START + index * STEP, rear_frame(index, data)
+
+    assert run(record(tmp_path / "in", messages=frames()), tmp_path / "out", "--write", "masks") == 1
+    captured = capsys.readouterr()
+    assert captured.err.count("the JPEG is damaged") == 1 and REAR in captured.err
+    assert f"{FRAMES // 2} frames segmented, {FRAMES // 2} could not be read" in captured.out
+    assert len(read(tmp_path / "out")["/synseg/rear/masks"]) == FRAMES // 2
+
+
 def robot_with_depth():
     """A depth camera's topics, as its driver and image_transport publish them."""
     color, depth = "/front/color/image_raw", "/front/depth/image_rect_raw"

@@ -154,6 +154,19 @@ def test_a_topic_that_nobody_publishes_is_called_so(make_rig, bench, capfd):
     bench.spin_until(told)
 
 
+def test_damaged_jpegs_are_counted_and_named(make_rig, bench, elsewhere, capfd):
+    pytest.importorskip("simplejpeg", reason="needs simplejpeg, which tells of damage")
+    camera = elsewhere.create_publisher(CompressedImage, "/rear/image/compressed", qos_profile_sensor_data)
+    rig = make_rig(camera="/rear/image", camera_names=["camera"])
+    rig.listen(ClassMasks, "masks")
+    rig.ask("ball")
+    data = cv2.imencode(".jpg", np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8))[1].tobytes()
+    frame = CompressedImage(format="jpeg", data=data[: len(data) // 2] + b"\xff\xd9")
+    bench.spin_until(lambda: rig.counts()["bad"] >= 2, meanwhile=lambda: camera.publish(frame), what="bad frames")
+    assert rig.counts()["segmented"] == 0
+    assert "skipped a frame of /rear/image: format 'jpeg'" in capfd.readouterr().err
+
+
 @pytest.mark.parametrize("encoding", ["16UC1", "32FC1"])
 def test_depth_is_no_image(make_rig, encoding, capfd):
     rig = make_rig()
