@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import shlex
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 from rosbags.interfaces import Connection
 from rosbags.rosbag2 import Reader
 
+from synseg_model.bags.foreign import foreign_content, is_whole_without_profile
 from synseg_model.bags.salvage import Message, Salvage, salvage
 from synseg_model.media import natural_order
 
@@ -89,6 +91,11 @@ class Recording:
         """List the files to read in turn, and say what is wrong with the whole, if anything."""
         if not self.path.is_dir():
             self.path.stat()  # raises where there is nothing
+            if self.path.suffix == ".bag":
+                raise ValueError(
+                    f"{self.path} is no rosbag2 but a bag of ROS 1. Convert it: "
+                    f"rosbags-convert --src {shlex.quote(str(self.path))} --dst OUT"
+                )
             if self.path.suffix not in STORAGES:
                 raise ValueError(f"{self.path} is no rosbag2: expected its folder, or a .mcap or .db3 file")
             return [self.path], ""
@@ -111,9 +118,15 @@ class Recording:
             leftover = file.with_name(file.name + suffix)
             if leftover.is_file() and leftover.stat().st_size:
                 self._note(f"{leftover} holds messages that are not in {file.name} yet: they are not read")
+        if file.suffix == ".mcap" and file.is_file():
+            foreign = foreign_content(file)
+            if foreign:
+                raise ValueError(f"{file} is no recording of ROS 2: {foreign}")
         try:
             return self._stack.enter_context(Reader(file))
         except Exception as error:  # rosbags lets through whatever damaged bytes raise
+            if file.suffix == ".mcap" and is_whole_without_profile(file):
+                return salvage(file)  # rosbags reads such files not at all
             return self._salvage(file, _line(error))
 
     def _salvage(self, file: Path, reason: str) -> Salvage | None:
