@@ -40,7 +40,10 @@ from synseg_model.model_info import shipped_models
 from synseg_model.network import SynSeg
 from synseg_model.on_device import confidence, continue_label_map, masks, resize
 from synseg_model.parity import check_parity, measure_parity
+from synseg_model.steps import Steps
 from synseg_model.tokenizer import END, START
+
+logger = logging.getLogger(__name__)
 
 OPSET = 18  # has LayerNormalization; read by TensorRT 10 and by onnxruntime 1.18
 PRECISIONS = ("fp32", "fp16")
@@ -72,17 +75,22 @@ def export_model(
         raise ModelError(f"model {str(model)!r} is an exported folder already: name the model it was exported from")
     if output.exists() and not is_exported(output) and (not output.is_dir() or any(output.iterdir())):
         raise ModelError(f"{output} holds something that is no export: name a new folder, or an earlier export")
+    step = Steps(logger)
+    step("loading the model")
     reference = TorchEngine(model, "cpu", "fp32")
     network = reference.network
+    step("turning the network into graphs, which takes longest")
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as room:
         folder = Path(room, "export")
         folder.mkdir()
         export = write_folder(network, folder, precision, reference.fingerprint, graphs)
+        step("comparing the graphs with torch")
         export.parity.update(measure_parity(reference, OnnxEngine(folder, "cpu")))
         exact = TorchEngine(model, "cpu", "fp64")
         export.parity["fp32_rounding"] = measure_parity(exact, reference)["rms_difference"]
         check_parity(export.parity, precision)
+        step("done")
         (folder / EXPORT_FILE).write_text(export.to_json(), encoding="utf-8")
         if output.exists():
             os.rename(output, Path(room, "earlier"))
