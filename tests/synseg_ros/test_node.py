@@ -14,7 +14,7 @@ from synseg_ros.msg import ClassMasks, FrameInfo, Vocabulary
 
 from synseg_model.frames import image_to_array
 from synseg_ros.node import SynSegNode
-from synseg_ros.qos import EVERY_MESSAGE, LATCHED, remedy_for_losses
+from synseg_ros.qos import EVERY_MESSAGE, LATCHED
 from tests.synseg_ros.rig import HEIGHT, TOPIC, WIDTH
 
 pytestmark = pytest.mark.ros
@@ -332,33 +332,3 @@ def test_unknown_labels_are_encoded_a_few_at_a_time_with_frames_between(make_rig
     assert (sum(pieces), pieces[0]) == (50, 8)
     assert all(later <= 2 * earlier for earlier, later in itertools.pairwise(pieces))
     assert "frame" in events[events.index(8) : len(events) - events[::-1].index(pieces[-1])]
-
-
-@pytest.mark.parametrize(
-    ("environment", "helps", "does_not"),
-    [
-        ({}, "FASTDDS_BUILTIN_TRANSPORTS=", "ignore larger buffers"),
-        ({"ROS_AUTOMATIC_DISCOVERY_RANGE": "SUBNET"}, "FASTDDS_BUILTIN_TRANSPORTS=", "ignore larger buffers"),
-        ({"ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}, "ignore larger buffers", "FASTDDS_BUILTIN_TRANSPORTS="),
-        ({"ROS_LOCALHOST_ONLY": "1"}, "ignore larger buffers", "FASTDDS_BUILTIN_TRANSPORTS="),
-        ({"RMW_IMPLEMENTATION": "rmw_cyclonedds_cpp"}, "reliable connection", "FASTDDS_BUILTIN_TRANSPORTS="),
-    ],
-)
-def test_the_advice_on_lost_frames_is_one_that_helps_where_it_is_given(environment, helps, does_not):
-    advice = remedy_for_losses("/camera/image_raw", environment)
-    assert helps in advice and does_not not in advice
-    assert "RMW_IMPLEMENTATION" in environment or (
-        "qos_overrides./camera/image_raw.subscription.reliability:=reliable" in advice
-    )
-
-
-def test_a_camera_most_of_whose_frames_are_lost_is_named_with_what_helps(make_rig, monkeypatch, capfd):
-    monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-    rig = make_rig()
-    camera = rig.node._cameras["camera"]
-    for number in (1, 10, 20):
-        camera.statistics.received({"publisher_gid": {"data": b"p"}, "publication_sequence_number": number})
-    camera.statistics.status("n", {}, ready=True)
-    camera.watch()
-    said = f"of the frames of {TOPIC} are lost on the way; ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST makes"
-    assert said in capfd.readouterr().err
