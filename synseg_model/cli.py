@@ -16,6 +16,8 @@ from synseg_model.model_info import DEFAULT_MODEL
 
 INTERRUPTED = 130  # what shells expect after Ctrl-C
 
+_TELLING = ("engines", "export")  # modules that say what they do: which engine was chosen and why, how far an export is
+
 _SEGMENT_HELP = """\
 Segment pictures for any labels, and write what was found to files.
 
@@ -125,6 +127,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     handler = _BesideProgressBar()
     logger = logging.getLogger("synseg_model")
     logger.addHandler(handler)
+    telling = [logging.getLogger(f"synseg_model.{name}") for name in _TELLING]
+    levels = [each.level for each in telling]
+    for each in telling:
+        each.setLevel(logging.INFO)
     try:
         return parsed.run(parsed)
     except KeyboardInterrupt:
@@ -142,6 +148,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain(kind + (str(error) or type(error).__name__))
     finally:
         logger.removeHandler(handler)
+        for each, level in zip(telling, levels, strict=True):
+            each.setLevel(level)
 
 
 def make_parser() -> argparse.ArgumentParser:

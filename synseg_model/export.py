@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import logging
 import os
 import shutil
 import tempfile
@@ -39,8 +40,11 @@ from synseg_model.model_info import model_folder, shipped_models
 from synseg_model.network import SynSeg
 from synseg_model.on_device import confidence, continue_label_map, masks, resize
 from synseg_model.parity import check_parity, measure_parity
+from synseg_model.steps import Steps
 from synseg_model.to_onnx import to_onnx
 from synseg_model.tokenizer import END, START
+
+logger = logging.getLogger(__name__)
 
 PRECISIONS = ("fp32", "fp16")
 Graphs = dict[str, onnx.ModelProto]  # by their files' names
@@ -71,8 +75,11 @@ def export_model(
         raise ModelError(f"model {str(model)!r} is an exported folder already: name the model it was exported from")
     if output.exists() and not is_exported(output) and (not output.is_dir() or any(output.iterdir())):
         raise ModelError(f"{output} holds something that is no export: name a new folder, or an earlier export")
+    step = Steps(logger)
+    step("loading the model")
     reference = TorchEngine(model, "cpu", "fp32")
     network = reference.network
+    step("turning the network into graphs, which takes longest")
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as room:
         folder = Path(room, "export")
@@ -81,10 +88,12 @@ def export_model(
         if names.is_file():
             shutil.copyfile(names, folder / NAMES_FILE)
         export = write_folder(network, folder, precision, reference.fingerprint, graphs)
+        step("comparing the graphs with torch")
         export.parity.update(measure_parity(reference, OnnxEngine(folder, "cpu")))
         exact = TorchEngine(model, "cpu", "fp64")
         export.parity["fp32_rounding"] = measure_parity(exact, reference)["rms_difference"]
         check_parity(export.parity, precision)
+        step("done")
         (folder / EXPORT_FILE).write_text(export.to_json(), encoding="utf-8")
         if output.exists():
             os.rename(output, Path(room, "earlier"))

@@ -250,7 +250,11 @@ class Result:
         plane, reaching, _, mask = _scratch(self.shape)
         self._resize(index, plane)
         plane, reaching, mask = (buffer[rows, columns] for buffer in (plane, reaching, mask))
-        cv2.compare(plane, float(self.vocabulary.thresholds[index]), cv2.CMP_GE, dst=mask)
+        threshold = self.vocabulary.thresholds[index]
+        if plane.size > 1:
+            cv2.compare(plane, float(threshold), cv2.CMP_GE, dst=mask)
+        else:  # OpenCV takes two numbers for arrays of different sizes
+            mask[:] = 255 * (plane >= threshold)
         area = cv2.countNonZero(mask)
         if not area:  # the largest sample lies between pixels
             return _NOTHING, mask

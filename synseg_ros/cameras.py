@@ -19,7 +19,7 @@ from synseg_ros.diagnostics import MANY_LOST, CameraStatistics, RateLimit
 from synseg_ros.parameters import NodeSettings
 from synseg_ros.pipeline import Frame, Timing
 from synseg_ros.publications import CameraOutputs
-from synseg_ros.qos import NEWEST_FRAME, OVERRIDABLE, subscriber_events
+from synseg_ros.qos import NEWEST_FRAME, OVERRIDABLE, remedy_for_losses, subscriber_events
 
 DECODERS = {Image: image_to_rgb, CompressedImage: compressed_to_rgb}
 TYPES = {"sensor_msgs/msg/Image": Image, "sensor_msgs/msg/CompressedImage": CompressedImage}
@@ -89,8 +89,7 @@ class Camera:
         lost = self.statistics.share_lost
         if lost > MANY_LOST and self._loss_warnings.admit() is not None:
             logger.warning(
-                f"{lost:.0%} of the frames of {self.topic} are lost on the way; with Fast DDS, start the camera's "
-                'driver with FASTDDS_BUILTIN_TRANSPORTS="DEFAULT?sockets_size=8MB"'
+                f"{lost:.0%} of the frames of {self.topic} are lost on the way; {remedy_for_losses(self._source()[1])}"
             )
 
     def ignore(self) -> None:

@@ -109,7 +109,13 @@ class MaskClient:
         return dict(zip(self.status.labels, self.status.pedigree, strict=False)) if self.status else {}
 
     def ask(self, labels: Sequence[str], thresholds: Sequence[float] = ()) -> None:
-        """Ask for labels; thresholds in [0, 1], none or one per label. They replace everybody's."""
+        """Ask for labels; thresholds in [0, 1], none or one per label. They replace everybody's.
+
+        Raise ValueError for a label with a NUL, at which ROS would cut it in silence.
+        """
+        for label in labels:
+            if "\0" in label:
+                raise ValueError(f"label {label!r} has a NUL, which no ROS message carries: leave it out")
         self._vocabulary.publish(Vocabulary(labels=list(labels), thresholds=list(thresholds)))
 
     def close(self) -> None:

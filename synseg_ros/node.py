@@ -24,6 +24,7 @@ from synseg_model.install_hints import missing_module
 from synseg_model.memory import keep_freed_memory
 from synseg_model.model_info import domain_warning
 from synseg_model.pedigree import NEVER_MET
+from synseg_ros import bond
 from synseg_ros.cameras import Camera
 from synseg_ros.conversions import MAKER
 from synseg_ros.diagnostics import RateLimit, memory, pairs, worst
@@ -61,6 +62,7 @@ class SynSegNode(LifecycleNode):
         self._state, self._error = "unconfigured", ""
         self._errors = RateLimit()
         self._activated = False  # ever
+        self._bond: bond.Bond | None = None  # while it is active under a manager
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         # On a clock that nobody sets back.
         self.create_timer(1.0, self._every_second, clock=Clock(clock_type=ClockType.STEADY_TIME))
@@ -75,7 +77,8 @@ class SynSegNode(LifecycleNode):
         return self.trigger_configure() == DONE and self.trigger_activate() == DONE
 
     def close(self) -> bool:
-        """End the threads; return False where one is still busy in a call of the engine."""
+        """End the bond and the threads; return False where one is still busy in a call of the engine."""
+        self._break_bond()
         return self._pipeline is None or self._pipeline.stop()
 
     # Transitions
@@ -104,10 +107,13 @@ class SynSegNode(LifecycleNode):
         if not self._activated:  # now every topic is there that parameters could be meant for
             warn_of_unknown(self, qos=True)
         self._state, self._activated = "active", True
+        if self._bond is None and bond.available() and not self.settings.autostart:  # for whoever activates it
+            self._bond = bond.Bond(self)
         return DONE
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Listen no more; what is in the engine just now is not published."""
+        self._break_bond()
         for name in self._pipeline.worker.pause():
             self.dropped(name)
         for camera in self._cameras.values():
@@ -175,7 +181,13 @@ class SynSegNode(LifecycleNode):
             raise ValueError(f"the camera's topic {topic!r} is refused by ROS: {error}") from None
         return resolved.removeprefix(self.get_namespace().rstrip("/") + "/")
 
+    def _break_bond(self) -> None:
+        broken, self._bond = self._bond, None
+        if broken is not None:
+            broken.break_up()
+
     def _clean_up(self, state: str = "unconfigured") -> None:
+        self._break_bond()
         self._state = state
         pipeline, self._pipeline = self._pipeline, None
         if pipeline is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from typing import Any
 
 from rclpy.node import Node
@@ -39,6 +41,27 @@ _ASKED = {
     QoSPolicyKind.RELIABILITY: ("RELIABLE", "BEST_EFFORT"),
     QoSPolicyKind.DURABILITY: ("TRANSIENT_LOCAL", "VOLATILE"),
 }
+
+
+def remedy_for_losses(topic: str, environment: Mapping[str, str] = os.environ) -> str:
+    """Say what helps where the frames of a topic are lost on their way, in the ROS environment of this process.
+
+    In the discovery range LOCALHOST, rmw_fastrtps chooses the transports itself and ignores those that are asked for.
+    """
+    if not environment.get("RMW_IMPLEMENTATION", "rmw_fastrtps").startswith("rmw_fastrtps"):
+        return "larger buffers of the middleware help, or a reliable connection"
+    reliable = (
+        f"start this node with -p qos_overrides.{topic}.subscription.reliability:=reliable, and let the camera's "
+        "driver publish with reliability reliable, too"
+    )
+    range_ = environment.get("ROS_AUTOMATIC_DISCOVERY_RANGE", "").upper()
+    if range_ == "LOCALHOST" or (not range_ and environment.get("ROS_LOCALHOST_ONLY") == "1"):
+        return f"ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST makes Fast DDS ignore larger buffers: {reliable}"
+    return (
+        "with Fast DDS, start the camera's driver with "
+        'FASTDDS_BUILTIN_TRANSPORTS="DEFAULT?sockets_size=8MB" (it has no effect where '
+        f"ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST is set); or {reliable}"
+    )
 
 
 def subscriber_events(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import threading
 import time
 from collections import OrderedDict
@@ -12,6 +13,7 @@ from typing import Any
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSPolicyKind, QoSProfile, ReliabilityPolicy
+from rclpy.serialization import deserialize_message
 from rclpy.subscription import Subscription
 
 from synseg_ros.msg import Vocabulary
@@ -86,7 +88,7 @@ class VocabularySubscription:
         ignored = (QoSPolicyKind.DURABILITY, QoSPolicyKind.RELIABILITY) if passing else ()
         events = subscriber_events(self._node, self._node.resolve_topic_name(self._topic), False, ignored)
         return self._node.create_subscription(
-            Vocabulary, self._topic, partial(self._receive, passing), qos, event_callbacks=events
+            Vocabulary, self._topic, partial(self._take, passing), qos, event_callbacks=events, raw=True
         )
 
     def _look(self) -> None:
@@ -107,6 +109,13 @@ class VocabularySubscription:
             self._node.destroy_subscription(self._history)
             self._history = None
 
+    def _take(self, passing: bool, data: bytes, info: Mapping[str, Any]) -> None:
+        message = deserialize_message(data, Vocabulary)
+        labels = sent_labels(data)
+        if any("\0" in label for label in labels):  # rclpy cuts there; as sent, they are refused with the reason
+            message.labels = labels
+        self._receive(passing, message, info)
+
     def _receive(self, passing: bool, message: Vocabulary, info: Mapping[str, Any]) -> None:
         if passing:
             self._history_ends = time.monotonic() + HISTORY_SECONDS
@@ -124,6 +133,22 @@ class VocabularySubscription:
         while len(self._heard) > REMEMBERED:
             self._heard.popitem(last=False)
         return number >= before
+
+
+def sent_labels(data: bytes) -> list[str]:
+    """Read the labels from the bytes of a Vocabulary (CDR), whole where they hold a NUL; [] for bytes that are none."""
+    order, position = ("<" if data[1:2] == b"\1" else ">"), 8
+    labels = []
+    try:
+        (count,) = struct.unpack_from(f"{order}I", data, 4)
+        for _ in range(count):
+            position += -position % 4
+            (size,) = struct.unpack_from(f"{order}I", data, position)
+            labels.append(data[position + 4 : position + 3 + size].decode("utf-8", "replace"))
+            position += 4 + size
+    except struct.error:
+        return []
+    return labels
 
 
 class VocabularyEncoder:

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import cv2
@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from synseg_model.config import DecoderConfig, EncoderConfig, ImageConfig, ModelConfig
+from tests.ros_domain import own_domain
 
 # A shell that starts the tests in the background has them ignore SIGINT, and every process they start inherits that:
 # those that a test interrupts would never hear of it.
@@ -175,6 +176,13 @@ def gradient_image() -> np.ndarray:
     cv2.circle(blue, (80, 60), 35, 255, -1)
     image[..., 2] = blue
     return image
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ros_domain() -> Iterator[int]:
+    """Keep whatever ROS the tests start on this machine, and apart from every other ROS process on it."""
+    with own_domain() as domain:
+        yield domain
 
 
 @pytest.fixture(autouse=True)

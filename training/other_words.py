@@ -1,8 +1,8 @@
 """Ask for things by other words: `python -m training.other_words --model MODEL --photos runs/photos`.
 
-People say fridge and couch where a data set says refrigerator and sofa. For held-out photographs, this replaces one name
-of a set by another word at a time, all other names unchanged, and compares the class's IoU under the two. Words that
-training used and words that it never did are told apart, as `training/data/synonyms.json` lists them.
+People say fridge and couch where a data set says refrigerator and sofa. For held-out photographs, this replaces one
+name of a set by another word at a time, all other names unchanged, and compares the class's IoU under the two. Words
+that training used and words that it never did are told apart, as `training/data/synonyms.json` lists them.
 """
 
 from __future__ import annotations
@@ -75,7 +75,11 @@ def image_logits(network: SynSeg, image: np.ndarray, text: Tensor) -> np.ndarray
 
 
 def measure(
-    network: SynSeg, photos: Sequence[Packed], names: Sequence[str], pairs: Sequence[tuple[str, str, str]], nothing: bool
+    network: SynSeg,
+    photos: Sequence[Packed],
+    names: Sequence[str],
+    pairs: Sequence[tuple[str, str, str]],
+    nothing: bool,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the IoU in percent of each name, and of each pair's name under its other word.
 

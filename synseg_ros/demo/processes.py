@@ -84,7 +84,7 @@ def private_domain() -> dict[str, str]:
     With Fast DDS it is shared memory alone, made large enough for pictures: in the half megabyte that a process
     has by default, a best-effort picture of 640x480 is mostly lost. Other middlewares stay on the loopback.
     """
-    domain = {"ROS_DOMAIN_ID": str(random.randrange(1, 100)), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
+    domain = {"ROS_DOMAIN_ID": str(random.randrange(215, 232)), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
     if os.environ.get("RMW_IMPLEMENTATION", "rmw_fastrtps").startswith("rmw_fastrtps"):
         # The range LOCALHOST would make rmw_fastrtps ignore the transport asked for.
         domain["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "SUBNET"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -466,6 +467,7 @@ def test_the_shipped_model_segments_through_the_installed_command(tmp_path, grad
     done = subprocess.run([*command, "--output", str(tmp_path / "out")], capture_output=True, text=True)
     assert done.returncode == 0
     assert "'synseg-tiny' is for generated scenes" in one_line(done.stderr)
+    assert re.search("synseg: engine .*, because .*\n", done.stderr)
     assert summary(tmp_path / "out")["settings"]["model"] == "synseg-tiny"
 
 

@@ -19,6 +19,16 @@ def test_label_i_of_k_is_in_the_ith_stripe_of_every_picture(count):
         np.testing.assert_array_equal(middle[centres], np.arange(1, count + 1))
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (1, 2), (2, 1), (1, 4), (4, 1), (3, 3)])
+def test_images_of_a_few_pixels_are_images(shape):
+    segmenter = Segmenter.load(engine="null")
+    segmenter.set_vocabulary(["left", "right"])
+    result = segmenter.segment(np.zeros((*shape, 3), np.uint8))
+    for index in range(2):
+        assert result.mask(index).sum() == result.area(index)
+    assert result.label_map.shape == shape and result.label_map.any()
+
+
 def test_it_takes_the_time_in_its_name():
     segmenter = Segmenter.load("no such model is needed", engine="null:50")
     segmenter.set_vocabulary(["ball"])

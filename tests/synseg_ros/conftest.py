@@ -1,7 +1,6 @@
-"""A ROS domain of their own for these tests, a bench to wait on, an engine and a model without training."""
+"""A bench to wait on, an engine and a model without training."""
 
 import dataclasses
-import os
 import time
 
 import pytest
@@ -9,20 +8,6 @@ import pytest
 from synseg_model.engines.null_engine import NullEngine
 
 PATIENCE = 180.0  # seconds; only ever used up by a failure
-
-
-@pytest.fixture(scope="session", autouse=True)
-def ros_domain():
-    """Keep the tests' messages on this machine and apart from every other ROS process on it."""
-    domain = {"ROS_DOMAIN_ID": str(1 + os.getpid() % 100), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
-    before = {name: os.environ.get(name) for name in domain}
-    os.environ.update(domain)
-    yield
-    for name, value in before.items():
-        if value is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = value
 
 
 class Bench:

@@ -16,7 +16,7 @@ from synseg_ros.msg import ClassMasks
 
 from synseg_ros.conversions import image_from_array
 from synseg_ros.diagnostics import KINDS
-from synseg_ros.qos import EVERY_MESSAGE
+from synseg_ros.qos import EVERY_MESSAGE, remedy_for_losses
 from tests.synseg_ros.rig import HEIGHT, WIDTH
 
 pytestmark = pytest.mark.ros
@@ -144,3 +144,33 @@ def test_frames_that_come_while_inactive_are_not_lost(cameras, bench):
         cameras.show_both_until(lambda heard=heard: len(cameras.masks) > heard + 1, Time(sec=1), "masks again")
     assert cameras.counts("camera")["lost"] - lost <= 2
     assert cameras.rig.node._cameras["camera"].statistics.share_lost < 0.2
+
+
+@pytest.mark.parametrize(
+    ("environment", "helps", "does_not"),
+    [
+        ({}, "FASTDDS_BUILTIN_TRANSPORTS=", "ignore larger buffers"),
+        ({"ROS_AUTOMATIC_DISCOVERY_RANGE": "SUBNET"}, "FASTDDS_BUILTIN_TRANSPORTS=", "ignore larger buffers"),
+        ({"ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}, "ignore larger buffers", "FASTDDS_BUILTIN_TRANSPORTS="),
+        ({"ROS_LOCALHOST_ONLY": "1"}, "ignore larger buffers", "FASTDDS_BUILTIN_TRANSPORTS="),
+        ({"RMW_IMPLEMENTATION": "rmw_cyclonedds_cpp"}, "reliable connection", "FASTDDS_BUILTIN_TRANSPORTS="),
+    ],
+)
+def test_the_advice_on_lost_frames_is_one_that_helps_where_it_is_given(environment, helps, does_not):
+    advice = remedy_for_losses("/camera/image_raw", environment)
+    assert helps in advice and does_not not in advice
+    assert "RMW_IMPLEMENTATION" in environment or (
+        "qos_overrides./camera/image_raw.subscription.reliability:=reliable" in advice
+    )
+
+
+def test_a_camera_most_of_whose_frames_are_lost_is_named_with_what_helps(make_rig, monkeypatch, capfd):
+    monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    rig = make_rig()
+    camera = rig.node._cameras["camera"]
+    for number in (1, 10, 20):
+        camera.statistics.received({"publisher_gid": {"data": b"p"}, "publication_sequence_number": number})
+    camera.statistics.status("n", {}, ready=True)
+    camera.watch()
+    said = f"of the frames of {TOPICS[0]} are lost on the way; ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST makes"
+    assert said in capfd.readouterr().err

@@ -61,3 +61,10 @@ def test_the_example_tells_direction_or_refusal(make_rig, bench, label, status, 
     bench.spin_until(lambda: process.poll() is not None, rig.show, "the example's end")
     out, err = process.communicate()
     assert (process.returncode, said in out + err) == (status, True), out + err
+
+
+def test_a_label_that_ros_would_cut_is_refused(bench):
+    client = MaskClient(bench.node)
+    with pytest.raises(ValueError, match=r"'ro\\x00ad' has a NUL"):
+        client.ask(["ball", "ro\0ad"])
+    client.close()

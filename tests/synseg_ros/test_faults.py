@@ -160,6 +160,29 @@ def test_a_signal_while_the_model_is_loaded_ends_the_node_within_two_seconds(rob
     assert "Traceback" not in node.tail()
 
 
+def test_in_the_range_localhost_frames_arrive_where_both_sides_are_reliable(bench, monkeypatch):
+    """Each frame of 640x480 is published once, and the next when the masks of the one before are there."""
+    monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    monkeypatch.delenv("FASTDDS_BUILTIN_TRANSPORTS", raising=False)
+    local = type(bench)()
+    topic = "/camera/image_raw"
+    masks = local.collect(ClassMasks, "/synseg/camera/masks", EVERY_MESSAGE)
+    camera = local.node.create_publisher(Image, topic, EVERY_MESSAGE)
+    given = {"engine": "null", "labels": ["ball"], f"qos_overrides.{topic}.subscription.reliability": "reliable"}
+    node = Child("node", "synseg_ros.node", ros_arguments(given), os.environ)
+    image = image_from_array(np.zeros((480, 640, 3), np.uint8), "rgb8", Header())
+    try:
+        local.spin_until(lambda: masks, lambda: camera.publish(image), what="the first masks")
+        for number in range(30):
+            image.header.stamp.nanosec = number + 1
+            camera.publish(image)
+            local.spin_until(lambda: masks[-1].header.stamp.nanosec == image.header.stamp.nanosec, what="its masks")
+        assert node.returncode is None
+    finally:
+        node.stop()
+        local.close()
+
+
 @st.composite
 def corrupt_images(draw):
     """An image whose fields do not fit together, or bytes that are no message at all."""

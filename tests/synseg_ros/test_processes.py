@@ -173,7 +173,7 @@ def test_a_signal_ends_the_node_without_a_traceback(start, listener, number):
 
 @pytest.mark.parametrize("module", [NODE, "synseg_ros.camera"])
 @pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("milliseconds", [0, 3, 30, 100, 300])
+@pytest.mark.parametrize("milliseconds", [0, 30, 200])
 def test_a_second_signal_does_not_break_into_the_ending(start, listener, module, first, milliseconds):
     parameters = {"engine": "null", "labels": ["ball"]} if module == NODE else {"width": 64, "height": 48}
     process = start(module, **parameters)

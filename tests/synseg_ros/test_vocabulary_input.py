@@ -10,7 +10,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from synseg_ros.msg import Vocabulary
 
 from synseg_ros.qos import PublisherEventCallbacks
-from synseg_ros.vocabulary_input import REMEMBERED, EchoFilter, VocabularyEncoder, VocabularySubscription
+from synseg_ros.vocabulary_input import REMEMBERED, EchoFilter, VocabularyEncoder, VocabularySubscription, sent_labels
 
 pytestmark = pytest.mark.ros
 
@@ -148,6 +148,36 @@ def test_thresholds_are_received(bench):
     bench.node.create_publisher(Vocabulary, "vocab", QOS["latched"]).publish(message)
     bench.spin_until(lambda: received)
     assert received == [(("ball", "cube"), (0.5, 0.25))]
+
+
+def cdr(*labels, order="little"):
+    """Write a Vocabulary as a publisher does whose texts may hold a NUL, such as one in C++."""
+    data = (b"\0\1" if order == "little" else b"\0\0") + b"\0\0" + len(labels).to_bytes(4, order)
+    for label in labels:
+        text = label.encode() + b"\0"
+        data += bytes(-len(data) % 4) + len(text).to_bytes(4, order) + text
+    return data + bytes(-len(data) % 4) + bytes(4)
+
+
+def test_a_label_with_a_nul_is_not_cut_in_silence(bench):
+    received = []
+    VocabularySubscription(bench.node, "vocab", received.append)
+    publisher = bench.node.create_publisher(Vocabulary, "vocab", QOS["volatile"])
+    bench.spin_until(publisher.get_subscription_count)
+    publisher.publish(cdr("ball", "ro\0ad", "grün"))
+    publisher.publish(Vocabulary(labels=["grün", ""]))
+    bench.spin_until(lambda: len(received) == 2)
+    assert received == [(("ball", "ro\0ad", "grün"), ()), (("grün", ""), ())]
+
+
+@pytest.mark.parametrize("order", ["little", "big"])
+def test_labels_are_read_as_they_were_sent(order):
+    assert sent_labels(cdr("a", "", "ab\0c", "Été", order=order)) == ["a", "", "ab\0c", "Été"]
+
+
+@pytest.mark.parametrize("data", [b"", b"\0\1\0\0", cdr("ball")[:12], b"\0\1\0\0\xff\xff\xff\xff"])
+def test_bytes_that_are_no_vocabulary_have_no_labels(data):
+    assert sent_labels(data) in ([], [""], ["b"], ["ba"], ["bal"], ["ball"])
 
 
 class Desk:

@@ -1,0 +1,71 @@
+"""A ROS domain for the tests alone, out of reach of every robot, on this machine and elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+DOMAINS = range(215, 232)  # above Linux's ephemeral ports, where no robot is; people take those up to 101
+# What else would lead out of the machine, or to other processes on it.
+LEADING_OUT = (
+    "ROS_STATIC_PEERS",
+    "ROS_LOCALHOST_ONLY",
+    "ROS_DISCOVERY_SERVER",
+    "ROS_SUPER_CLIENT",
+    "ROS2_EASY_MODE",
+    "FASTDDS_DEFAULT_PROFILES_FILE",
+    "FASTRTPS_DEFAULT_PROFILES_FILE",
+    "CYCLONEDDS_URI",
+    "ZENOH_ROUTER_CONFIG_URI",
+    "ZENOH_SESSION_CONFIG_URI",
+    "ZENOH_CONFIG_OVERRIDE",
+)
+
+
+def isolated(domain: int) -> dict[str, str]:
+    """Return the environment variables that keep ROS in one domain on this machine.
+
+    Fast DDS has sockets to the network even in the range LOCALHOST, in which it ignores the transport that is asked
+    for. With shared memory alone it has none.
+    """
+    if os.environ.get("RMW_IMPLEMENTATION", "rmw_fastrtps").startswith("rmw_fastrtps"):
+        reach = {"ROS_AUTOMATIC_DISCOVERY_RANGE": "SUBNET", "FASTDDS_BUILTIN_TRANSPORTS": "SHM"}
+    else:
+        reach = {"ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
+    return {"ROS_DOMAIN_ID": str(domain), **reach}
+
+
+@contextlib.contextmanager
+def own_domain() -> Iterator[int]:
+    """Take a domain that no other tests on this machine have, and set the environment for it."""
+    with contextlib.ExitStack() as stack:
+        domain = next((number for number in DOMAINS if _lock(number, stack)), DOMAINS[-1])
+        variables = isolated(domain)
+        before = {name: os.environ.get(name) for name in (*variables, *LEADING_OUT)}
+        for name in LEADING_OUT:
+            os.environ.pop(name, None)
+        os.environ.update(variables)
+        try:
+            yield domain
+        finally:
+            for name, value in before.items():
+                if value is None:
+                    os.environ.pop(name, None)
+                else:
+                    os.environ[name] = value
+
+
+def _lock(domain: int, stack: contextlib.ExitStack) -> bool:
+    if os.environ.get("ROS_DOMAIN_ID") == str(domain):  # where the robot of this shell is
+        return False
+    try:
+        path = Path(tempfile.gettempdir(), f"synseg-tests-domain-{domain}")
+        file = stack.enter_context(path.open("a"))
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
