@@ -106,7 +106,7 @@ def rooflines(folder: Path, config: SegmenterBenchmark) -> dict[str, dict]:
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             network(images, text[:few])
         counts.append(counter.get_total_flops())
-    parameters = sum(p.numel() for p in [*network.encoder.clip.visual.parameters(), *network.decoder.parameters()])
+    parameters = sum(p.numel() for p in [*network.encoder.image.parameters(), *network.decoder.parameters()])
     half = torch.float16 if config.device.startswith("cuda") else torch.bfloat16
     types = {"fp32": torch.float32, "half": half}
     speeds = {name: machine_speed(config.device, dtype) for name, dtype in types.items()}

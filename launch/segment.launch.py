@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ament_index_python.packages import PackageNotFoundError, get_package_prefix, get_package_share_directory
 from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch.logging import get_logger
 from launch.substitutions import EnvironmentVariable, LaunchConfiguration
 from launch_ros.actions import LifecycleNode, LoadComposableNodes
 from launch_ros.descriptions import ComposableNode
 
-from synseg_ros.parameters import NodeSettings, checked, from_text, ros_arguments
+from synseg_ros.parameters import NodeSettings, checked, from_text, nearest, ros_arguments
 
 CONFIG = Path(get_package_share_directory("synseg_ros"), "config", "synseg.yaml")
 
@@ -53,6 +55,8 @@ def generate_launch_description() -> LaunchDescription:
 
 def start_node(context: LaunchContext) -> list[LifecycleNode | LoadComposableNodes]:
     """Return the node, with the parameter file and on top of it the arguments that were given."""
+    for warning in misspelt(context.launch_configurations):
+        get_logger("segment.launch").warning(warning)
     given = {}
     for field in dataclasses.fields(NodeSettings):
         text = LaunchConfiguration(field.name).perform(context).strip()
@@ -85,6 +89,20 @@ def start_node(context: LaunchContext) -> list[LifecycleNode | LoadComposableNod
     ]
 
 
+def misspelt(given: Mapping[str, str]) -> list[str]:
+    """Warn of arguments that are nearly those of this file: launch passes on whatever is given, without a word.
+
+    Others may belong to a launch file that includes this one.
+    """
+    known = [field.name for field in dataclasses.fields(NodeSettings)] + list(OTHERS)
+    meant = {name: nearest(name, known, 0.8) for name in given if name not in known}
+    return [
+        f"{name}:={given[name]} is no argument of segment.launch.py and has no effect: did you mean {right}?"
+        for name, right in meant.items()
+        if right
+    ]
+
+
 def remappings(text: str) -> list[tuple[str, str]]:
     """Read FROM:=TO,FROM:=TO; raise ValueError for anything else."""
     pairs = []
@@ -111,10 +129,8 @@ def compress_in(container: str, given: dict[str, Any], name: str, namespace: str
     if given.get("transport") == "raw":
         raise ValueError(f"container:={container} compresses what transport:=raw would have raw: give one of the two")
     nodes = []
-    for camera, topic in checked(NodeSettings, given).cameras().items():
-        raw = topic.removesuffix("/compressed")
-        resolved = raw if raw.startswith("/") else f"{namespace.rstrip('/')}/{raw}"
-        reliability = f"qos_overrides./{resolved.lstrip('/')}.subscription.reliability"
+    for camera, raw in raw_topics(given, name, namespace).items():
+        reliability = f"qos_overrides.{raw}.subscription.reliability"
         nodes.append(
             ComposableNode(
                 package="image_transport",
@@ -128,3 +144,16 @@ def compress_in(container: str, given: dict[str, Any], name: str, namespace: str
             )
         )
     return LoadComposableNodes(target_container=container, composable_node_descriptions=nodes)
+
+
+def raw_topics(given: dict[str, Any], name: str, namespace: str) -> dict[str, str]:
+    """Return the cameras' raw topics as ROS will resolve them in the node, by the cameras' names there."""
+    own = f"/{namespace.strip('/')}/".replace("//", "/")
+
+    def resolve(topic: str) -> str:
+        if topic.startswith("~"):
+            return f"{own}{name}{topic[1:]}"
+        return topic if topic.startswith("/") else own + topic
+
+    cameras = checked(NodeSettings, given).cameras(lambda topic: resolve(topic).removeprefix(own))
+    return {camera: resolve(topic).removesuffix("/compressed") for camera, topic in cameras.items()}

@@ -17,7 +17,7 @@ from synseg_model.network import SynSeg
 
 
 def save_model(folder: Path, network: SynSeg, config: ModelConfig, dtype: torch.dtype = torch.float32) -> Path:
-    """Write a model folder: the decoder, and both CLIP towers where `config.encoder.included`.
+    """Write a model folder: the decoder, and the towers of image and text where `config.encoder.included`.
 
     dtype: floating-point type on disk; weights are always computed with in float32 after loading.
     A tokenizer's merges file is the caller's to put beside them.
@@ -116,5 +116,7 @@ def fingerprint(weights: Path, config: ModelConfig) -> str:
         "merges": config.encoder.merges,
         "context_length": config.context_length,
     }
+    if config.encoder.backbone:  # others keep the fingerprint that they had before there were backbones
+        identity["backbone"] = [config.encoder.backbone, *config.encoder.levels]
     digest.update(json.dumps(identity, sort_keys=True).encode())
     return digest.hexdigest()

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from synseg_model import __version__
+from synseg_model.install_hints import missing_module
 from synseg_model.memory import keep_freed_memory
 from synseg_model.model_info import DEFAULT_MODEL
 
@@ -132,7 +133,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 (for the interpreter's last flush)
         return 0
     except ModuleNotFoundError as error:
-        return _complain(f"{error.name} is not installed; {_remedy(error.name or '')}")
+        return _complain(missing_module(error))
     except Exception as error:
         if os.environ.get("SYNSEG_DEBUG"):
             raise
@@ -209,7 +210,7 @@ def _add_bag(commands: argparse._SubParsersAction) -> None:
         nargs="+",
         metavar="TOPIC",
         help="cameras to segment, as TOPIC or NAME=TOPIC (default: every sensor_msgs/Image and "
-        "CompressedImage topic outside /synseg/)",
+        "CompressedImage topic outside /synseg/, without depth, and once where an image is raw and compressed)",
     )
     parser.add_argument(
         "--write",
@@ -342,22 +343,6 @@ def _add_command(
     )
     parser.set_defaults(run=lambda arguments: import_module(f"synseg_model.{module}").run(arguments))
     return parser
-
-
-def _remedy(module: str) -> str:
-    if module in ("onnx", "onnxscript"):
-        return "exporting needs: pip install 'synseg[export]'"
-    if module in ("tensorrt", "tensorrt_rtx", "filelock") or module.startswith("pycuda"):
-        return "the tensorrt engine needs: pip install 'synseg[tensorrt]'"
-    if module == "openvino":
-        return "the openvino engine needs: pip install 'synseg[openvino]'"
-    if module in ("onnxruntime", "tokenizers", "ftfy"):
-        return "the onnxruntime engine needs: pip install 'synseg[onnx]'"
-    if module.partition(".")[0] == "rosbags":
-        return "recordings need: pip install 'synseg[bag]'"
-    if module.partition(".")[0] == "skimage":
-        return "--refine needs: pip install 'synseg[refine]'"
-    return "the torch engine needs: pip install 'synseg[torch]'"
 
 
 def _complain(message: str, status: int = 2) -> int:

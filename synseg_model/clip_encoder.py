@@ -64,9 +64,19 @@ class ClipEncoder(ReadsText, nn.Module):
         self.text_width: int = visual.output_dim
 
     @property
+    def image(self) -> nn.Module:
+        """The image tower."""
+        return self.clip.visual
+
+    @property
     def text(self) -> nn.Module:
         """The text tower, which open_clip's CLIP is itself."""
         return self.clip
+
+    @property
+    def learned_positions(self) -> Tensor:
+        """Position embeddings (h,w,C) of the tower's own grid, without the class token's."""
+        return self.clip.visual.positional_embedding[1:].unflatten(0, tuple(self.clip.visual.grid_size))
 
     def train(self, mode: bool = True) -> ClipEncoder:
         return super().train(False)  # frozen: dropout and the like never wake up

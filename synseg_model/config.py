@@ -11,6 +11,7 @@ from typing import Any
 FORMAT = 1
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "weights.safetensors"
+SKIP_STRIDE = 4  # pixels of the input for one logit of a decoder with skip connections
 DECODER_MEMORY = 256 * 2**20  # bytes; beyond this, labels are decoded in several chunks
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -98,6 +99,11 @@ class DecoderConfig:
             )
         if not self.skips and (self.context_width or self.dense or self.presence):
             raise ModelError("decoder context_width, dense and presence need skips: a decoder without has none of them")
+
+    @property
+    def stride(self) -> int:
+        """Pixels of the input, along a side, for one logit."""
+        return SKIP_STRIDE if self.skips else 1
 
     def bytes_per_label(self, tokens: int, patch: int, element_size: int = 4) -> int:
         """Estimate the memory one more label takes while it is decoded, from the largest live tensors.

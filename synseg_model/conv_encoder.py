@@ -100,9 +100,7 @@ def build_backbone(name: str, levels: Sequence[int], pretrained: bool = False) -
             whole = timm.create_model(name, features_only=True)
             count = len(whole.feature_info.info)
             if not levels or not all(0 <= level < count for level in levels):
-                strides = ", ".join(
-                    f"{i} (stride {stride})" for i, stride in enumerate(whole.feature_info.reduction())
-                )
+                strides = ", ".join(f"{i} (stride {stride})" for i, stride in enumerate(whole.feature_info.reduction()))
                 raise ModelError(f"encoder levels {list(levels)}: backbone {name!r} has {strides}")
             if not pretrained:
                 return timm.create_model(name, features_only=True, out_indices=tuple(levels))
@@ -113,8 +111,12 @@ def build_backbone(name: str, levels: Sequence[int], pretrained: bool = False) -
         with torch.random.fork_rng():
             return timm.create_model(name, features_only=True, out_indices=tuple(levels), pretrained=True)
     except (RuntimeError, OSError, ValueError) as error:  # of timm, of the network, and of the hub
-        reason = str(error).strip().splitlines()[0]
-        raise ModelError(f"timm has no weights of {name!r} or cannot fetch them ({reason})") from None
+        raise ModelError(f"timm has no weights of {name!r} or cannot fetch them ({_first_line(error)})") from None
+
+
+def _first_line(error: Exception) -> str:
+    """Say in one line what an error says, or its kind where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def load_packaged_weights(image: nn.Module, path: str | Path) -> None:
@@ -126,7 +128,9 @@ def load_packaged_weights(image: nn.Module, path: str | Path) -> None:
     try:
         tensors = list(torch.load(path, map_location="cpu", weights_only=True).values())
     except Exception as error:  # the file system's, pickle's and torch's own kinds
-        raise ModelError(f"cannot read the weights {path}: {str(error).splitlines()[0]}") from None
+        raise ModelError(f"cannot read the weights {path}: {_first_line(error)}") from None
+    if not all(isinstance(tensor, Tensor) for tensor in tensors):
+        raise ModelError(f"{path} holds other things than tensors: expected a state dict of weights")
     own = image.state_dict()
     if len(tensors) < len(own):
         raise ModelError(f"{path} holds {len(tensors)} tensors: this backbone has {len(own)}")

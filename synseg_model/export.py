@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import functools
-import logging
 import os
 import shutil
 import tempfile
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import onnx
 import torch
-from onnxscript import opset18 as op
 from torch import Tensor, nn
 from torch.export import Dim
 
 from synseg_model.config import CONFIG_FILE, ModelError
 from synseg_model.engines.onnx_engine import OnnxEngine
 from synseg_model.engines.torch_engine import TorchEngine
+from synseg_model.export_levels import make_level_graphs
 from synseg_model.exported import (
     DECODER,
     EXPORT_FILE,
@@ -42,9 +38,9 @@ from synseg_model.model_info import model_folder, shipped_models
 from synseg_model.network import SynSeg
 from synseg_model.on_device import confidence, continue_label_map, masks, resize
 from synseg_model.parity import check_parity, measure_parity
+from synseg_model.to_onnx import to_onnx
 from synseg_model.tokenizer import END, START
 
-OPSET = 18  # has LayerNormalization; read by TensorRT 10 and by onnxruntime 1.18
 PRECISIONS = ("fp32", "fp16")
 Graphs = dict[str, onnx.ModelProto]  # by their files' names
 
@@ -110,9 +106,8 @@ def write_folder(
         # A text is encoded once and its embedding kept, for every engine under the same key: it has one precision.
         half = precision == "fp16" and name in (IMAGE_ENCODER, DECODER)
         onnx.save(to_half(graph) if half else graph, folder / name)
-    grid = encoder.clip.visual.grid_size
-    positions = encoder.clip.visual.positional_embedding[1:].float().cpu().numpy()
-    np.save(folder / POSITIONS, np.ascontiguousarray(positions.reshape(*grid, -1)), allow_pickle=False)
+    learned = network.decoder.position if config.encoder.backbone else encoder.learned_positions
+    np.save(folder / POSITIONS, np.ascontiguousarray(learned.float().cpu().numpy()), allow_pickle=False)
     (folder / TOKENIZER).write_text(tokenizer_json(encoder.tokenizer), encoding="utf-8")
     (folder / CONFIG_FILE).write_text(config.to_json(), encoding="utf-8")
     export = Export(precision, fingerprint, encoder.patch, seal(folder))
@@ -123,19 +118,31 @@ def write_folder(
 @torch.no_grad()
 def make_graphs(network: SynSeg) -> Graphs:
     """Turn a network in float32 on the CPU into its graphs; raise ModelError for a text tower unlike CLIP's."""
-    encoder, depth = network.encoder, len(network.config.decoder.layers) - network.config.decoder.conditional_layer
+    encoder = network.encoder
     if not encoder.reads_to_the_end_mark:
         raise ModelError("only text towers like CLIP's, causal and read at their end mark, can be exported")
+    text_encoder = to_onnx(
+        TextEncoder(network),
+        {"tokens": torch.arange(2 * 5).view(2, 5)},
+        ["embeddings"],
+        {"tokens": {0: Dim("texts"), 1: Dim("length", max=encoder.text.context_length)}},
+    )
+    frame_graphs = make_level_graphs(network) if network.config.encoder.backbone else _make_clip_graphs(network)
+    return {**frame_graphs, TEXT_ENCODER: text_encoder, **_make_answer_graphs()}
+
+
+def _make_clip_graphs(network: SynSeg) -> Graphs:
+    encoder, depth = network.encoder, len(network.config.decoder.layers) - network.config.decoder.conditional_layer
     batch, rows, columns, labels = Dim("batch"), Dim("rows"), Dim("columns"), Dim("labels")
     width, patch = network.config.decoder.width, encoder.patch
     frames = torch.zeros(2, 3 * patch + 1, 5 * patch + 1, 3, dtype=torch.uint8)
-    image_encoder = _to_onnx(
+    image_encoder = to_onnx(
         ImageEncoder(network),
         {"frames": frames, "positions": torch.zeros(3, 4, encoder.width)},
         ["class_features", "features"],
         {"frames": {0: batch, 1: Dim("height"), 2: Dim("width")}, "positions": {0: rows, 1: columns}},
     )
-    decoder = _to_onnx(
+    decoder = to_onnx(
         Decoder(network),
         {
             "class_features": torch.zeros(depth, 2, width),
@@ -145,14 +152,7 @@ def make_graphs(network: SynSeg) -> Graphs:
         ["activations"],
         {"class_features": {1: batch}, "features": {1: batch, 2: rows, 3: columns}, "text": {0: labels}},
     )
-    context = encoder.clip.context_length
-    text_encoder = _to_onnx(
-        TextEncoder(network),
-        {"tokens": torch.arange(2 * 5).view(2, 5)},
-        ["embeddings"],
-        {"tokens": {0: Dim("texts"), 1: Dim("length", max=context)}},
-    )
-    return {IMAGE_ENCODER: image_encoder, DECODER: decoder, TEXT_ENCODER: text_encoder, **_make_answer_graphs()}
+    return {IMAGE_ENCODER: image_encoder, DECODER: decoder}
 
 
 @functools.cache
@@ -166,7 +166,7 @@ def _make_answer_graphs() -> Graphs:
         "winning": torch.zeros(1, 24, 40),
         "largest": torch.zeros(1, 24, 40),
     }
-    label_map = _to_onnx(
+    label_map = to_onnx(
         LabelMap(),
         {**given, "ids": torch.zeros(5, dtype=torch.int32), **state},
         [*(f"next_{name}" for name in state), "confidence"],
@@ -175,7 +175,7 @@ def _make_answer_graphs() -> Graphs:
     rows, columns = (torch.arange(side, dtype=torch.int32) for side in (24, 40))
     return {
         LABEL_MAP: label_map,
-        MASKS: _to_onnx(
+        MASKS: to_onnx(
             Masks(),
             {**given, "rows": rows, "columns": columns},
             ["masks", "numbers", "sums", "peaks"],
@@ -249,62 +249,6 @@ class Masks(nn.Module):
 
     def forward(self, activations, thresholds, rows, columns) -> tuple[Tensor, ...]:
         return masks(activations, thresholds, rows, columns)
-
-
-def _attention(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False):
-    """Translate attention to the three operators that TensorRT and onnxruntime look for, without torch's detours."""
-    factor = op.Constant(value_float=query.shape[-1] ** -0.5)
-    scores = op.MatMul(op.Mul(query, factor), op.Transpose(key, perm=[0, 1, 3, 2]))
-    if attn_mask is not None:
-        scores = op.Add(scores, attn_mask)
-    return op.MatMul(op.Softmax(scores, axis=-1), value)
-
-
-def _bilinear(picture, size, align_corners, scale_factors=None):
-    """Translate resampling to a size; torch's own translation would have one pixel be the corner, not the centre."""
-    sides = (op.Reshape(side, op.Constant(value_ints=[1])) for side in size)
-    sizes = op.Concat(op.Shape(picture, end=2), *sides, axis=0)
-    return op.Resize(picture, None, None, sizes, mode="linear", coordinate_transformation_mode="half_pixel")
-
-
-def _to_onnx(module: nn.Module, inputs: dict[str, Tensor], outputs: list[str], shapes: dict) -> onnx.ModelProto:
-    with _quiet():
-        program = torch.onnx.export(
-            module.eval(),
-            kwargs=inputs,
-            input_names=list(inputs),
-            output_names=outputs,
-            dynamic_shapes=shapes,
-            opset_version=OPSET,
-            dynamo=True,
-            custom_translation_table={
-                torch.ops.aten.scaled_dot_product_attention.default: _attention,
-                torch.ops.aten.upsample_bilinear2d.vec: _bilinear,
-            },
-            verbose=False,
-        )
-    model = program.model_proto
-    onnx.checker.check_model(model)
-    for value, axes in ((value, shapes[value.name]) for value in model.graph.input):
-        sizes = value.type.tensor_type.shape.dim
-        if any(not sizes[axis].dim_param for axis in axes):  # torch may settle for the example's size without a word
-            raise ModelError(f"torch {torch.__version__} exports input {value.name!r} with sizes that are fixed")
-    return model
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the exporter's advice to its own developers from the user, and its fused kernels out of the graph."""
-    fast, level = torch.backends.mha.get_fastpath_enabled(), logging.root.manager.disable
-    torch.backends.mha.set_fastpath_enabled(False)
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(level)
-        torch.backends.mha.set_fastpath_enabled(fast)
 
 
 def tokenizer_json(tokenizer) -> str:

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import cv2
 import numpy as np
 
-from synseg_model.media import MediaError, decode_image
+from synseg_model.media import MediaError, decode_image, decode_samples
 
 BAYER_MINIMUM = 3  # pixels per side that bilinear demosaicing needs
 
@@ -98,6 +98,7 @@ for _order, _code in _BAYER.items():
     for _bits in (8, 16):
         FORMATS[f"bayer_{_order}{_bits}"] = _Format(1, _bits // 8, _cvt(_code), bayer=True)
 
+DEPTH = ("16UC1", "32FC1", "64FC1")  # ROS's encodings of depth: in millimetres, and in metres
 ACCEPTED = ", ".join(sorted(FORMATS, key=str.lower))
 
 
@@ -131,6 +132,28 @@ def check_image(message: ImageMessage) -> None:
     if len(message.data) != expected:
         raise FrameError(
             f"data has {len(message.data)} bytes; {width}x{height} {encoding} of step {step} takes {expected}"
+        )
+
+
+def depth_in(message: ImageMessage | CompressedMessage) -> str:
+    """Tell by its encoding or format whether a message holds depth; return what says so, else ''.
+
+    Depth in millimetres (16UC1) could be read as brightness, but no camera that means brightness calls it that.
+    """
+    compressed = not hasattr(message, "encoding")
+    name = message.format if compressed else message.encoding
+    if name.startswith(DEPTH) or "compressedDepth" in name:
+        return f"{'format' if compressed else 'encoding'} {name!r}"
+    return ""
+
+
+def check_not_depth(message: ImageMessage | CompressedMessage) -> None:
+    """Raise FrameError for a message that holds depth, raw or compressed; look at no pixel."""
+    depth = depth_in(message)
+    if depth:
+        raise FrameError(
+            f"{depth} is depth, no image: name a topic with images, or have the driver call it mono16 if it is "
+            "brightness"
         )
 
 
@@ -169,14 +192,39 @@ def compressed_to_rgb(message: CompressedMessage) -> np.ndarray:
     """Decode a sensor_msgs/CompressedImage (JPEG, PNG, ...) to an (H, W, 3) uint8 RGB array.
 
     The pixels stay where the camera has them, whatever orientation the file asks for. Alpha is dropped, 16 bits become
-    8. Raises FrameError for depth (no brightness range) and for what cannot be decoded.
+    8. A Bayer mosaic that was compressed as it was, as image_transport does it, is demosaiced. Raises FrameError for
+    depth (no brightness range) and for what cannot be decoded.
     """
     if "compressedDepth" in message.format:
         raise FrameError(f"format {message.format!r} is depth, no picture; accepted: JPEG, PNG and other image files")
+    data = np.frombuffer(message.data, np.uint8)
     try:
-        return decode_image(np.frombuffer(message.data, np.uint8), oriented=False)
+        if _has_mosaic(message.format):
+            return _mosaic_to_rgb(message.format, data)
+        return decode_image(data, oriented=False)
     except MediaError as error:
         raise FrameError(f"format {message.format!r}, {len(message.data)} bytes: {error}") from None
+
+
+def _has_mosaic(form: str) -> bool:
+    """Tell whether a format, "ENCODING; jpeg|png compressed [ENCODING INSIDE]", may be of an undone Bayer mosaic."""
+    inside = form.partition(" compressed")[2].strip()
+    return form.startswith("bayer_") and (not inside or inside.startswith("bayer_"))
+
+
+def _mosaic_to_rgb(form: str, data: np.ndarray) -> np.ndarray:
+    samples = decode_samples(data)
+    if samples.ndim == 3:  # the driver has demosaiced before, whatever the format says
+        return decode_image(data, oriented=False)
+    encoding = form.partition(";")[0].strip()
+    order = FORMATS.get(encoding)
+    if order is None or not order.bayer:
+        known = ", ".join(name for name, known in FORMATS.items() if known.bayer)
+        raise MediaError(f"{encoding!r} is no Bayer pattern; accepted: {known}")
+    if min(samples.shape) < BAYER_MINIMUM:
+        raise MediaError(f"{samples.shape[1]}x{samples.shape[0]} pixels are too few; at least {BAYER_MINIMUM} a side")
+    rgb = order.to_rgb(samples)
+    return rgb if rgb.dtype == np.uint8 else cv2.convertScaleAbs(rgb, alpha=255 / 65535)
 
 
 def to_rgb(decode: Callable[[Any], np.ndarray], message: ImageMessage | CompressedMessage) -> np.ndarray:

@@ -6,14 +6,14 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-_FULL = {"LayerNormalization", "Softmax"}  # sums over many values
+_FULL = {"LayerNormalization", "ReduceL2", "Softmax"}  # sums over many values
 _HALF_TYPE = {False: TensorProto.FLOAT, True: TensorProto.FLOAT16}
 
 
 def to_half(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return a graph that computes in float16; its inputs and outputs keep their types.
 
-    Normalisation layers and softmax stay float32, and so does what bytes go through before the first convolution:
+    Normalisation layers, lengths and softmax stay float32, and so does what bytes go through before the first convolution:
     resizing and normalising pictures. Where one precision meets the other, a Cast goes between.
     """
     model = onnx.shape_inference.infer_shapes(model)

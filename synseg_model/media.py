@@ -10,12 +10,17 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from synseg_model.image_kinds import HEAD, IMAGE_LIKE, count_frames, foreign_kind, has_float_samples, why_unreadable
+from synseg_model.jpeg import JpegError, decode_jpeg, is_jpeg
+
 logger = logging.getLogger(__name__)
 
 IMAGE_EXTENSIONS = frozenset(
     f".{name}"
-    for name in "jpg jpeg jpe png bmp dib tif tiff webp ppm pgm pbm pnm jp2 avif gif".split()  # noqa: SIM905
+    for name in "jpg jpeg jpe jfif pjpeg png bmp dib tif tiff webp ppm pgm pbm pnm jp2 avif gif".split()  # noqa: SIM905
 )
+_SHOWN = 5  # files that a line names
+_EXIF_WITHIN = 2**17  # bytes: it is among the first segments, none of which is longer than 64 KiB
 _DEVICE = re.compile(r"/dev/video(\d+)")
 
 
@@ -46,7 +51,8 @@ class Source:
 def open_source(source: str | Path | int | Sequence[str | Path]) -> Source:
     """Open an image file, several of them, a folder of images, a video, or a camera ("/dev/video0", or 0).
 
-    A folder gives its images in natural order ("2" before "10"); subfolders and hidden files are left alone.
+    A folder gives its images in natural order ("2" before "10"), by their names' endings or their first bytes; what
+    looks like an image and cannot be read is named in the log. Subfolders and hidden files are left alone.
     Unreadable images are logged, listed in `skipped` and passed over; one that is the only image raises
     MediaError instead. Raise MediaError for what is missing, empty or no picture at all.
     """
@@ -62,14 +68,19 @@ def open_source(source: str | Path | int | Sequence[str | Path]) -> Source:
     path = _existing(source)
     if path.is_dir():
         return _open_folder(path)
-    return ImageFiles([path]) if _is_image(path) else Video(path)
+    if _is_image(path):
+        return ImageFiles([path])
+    kind = foreign_kind(_head(path))
+    if kind:  # FFmpeg would show a part of it as a video of one frame
+        raise MediaError(f"{path} is {kind}, which is not read: convert it to JPEG or PNG")
+    return Video(path)
 
 
 def read_image(path: str | Path) -> np.ndarray:
     """Read an image file as (H,W,3) uint8 RGB.
 
-    EXIF orientation is applied, gray and CMYK become RGB, 16 bits become 8, alpha is dropped.
-    Raise MediaError where the file cannot be read or decoded.
+    EXIF orientation is applied, gray and CMYK become RGB, 16 bits become 8, alpha is dropped. Of several frames or
+    pages the first is read, and the log says so. Raise MediaError where the file cannot be read or decoded.
     """
     path = Path(path)
     try:
@@ -79,9 +90,13 @@ def read_image(path: str | Path) -> np.ndarray:
     if not data.size:
         raise MediaError(f"cannot read {path}: the file is empty")
     try:
-        return decode_image(data)
+        image = decode_image(data)
     except MediaError as error:
         raise MediaError(f"cannot decode {path}: {error}") from None
+    frames = count_frames(data)
+    if frames > 1:
+        logger.warning("%s has %d frames or pages: only the first is used", path, frames)
+    return image
 
 
 def decode_image(data: np.ndarray, oriented: bool = True) -> np.ndarray:
@@ -89,16 +104,43 @@ def decode_image(data: np.ndarray, oriented: bool = True) -> np.ndarray:
 
     oriented: turn the picture as its EXIF data ask for. 16 bits become 8, alpha is dropped.
     """
+    rgb = _checked_jpeg(data)
+    if rgb is not None and not (oriented and b"Exif\0" in bytes(data[:_EXIF_WITHIN])):
+        return rgb
+    bgr = _decode(data, cv2.IMREAD_COLOR | (0 if oriented else cv2.IMREAD_IGNORE_ORIENTATION))
+    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+
+
+def decode_samples(data: np.ndarray) -> np.ndarray:
+    """Decode the bytes (N) uint8 of an image file as they are stored: (H,W) or, in the order BGR[A], (H,W,C).
+
+    Samples are uint8 or uint16. Raise MediaError that says why it fails.
+    """
+    _checked_jpeg(data)
+    samples = _decode(data, cv2.IMREAD_UNCHANGED)
+    if samples.dtype not in (np.uint8, np.uint16):
+        raise MediaError(f"its samples are {samples.dtype}; accepted: 8 or 16 bits without a fraction")
+    return samples
+
+
+def _checked_jpeg(data: np.ndarray) -> np.ndarray | None:
+    """Decode a JPEG as its pixels are stored; None for another image. Raise MediaError for a damaged one."""
+    try:
+        return decode_jpeg(data) if is_jpeg(data) else None
+    except JpegError as error:
+        raise MediaError(str(error)) from None
+
+
+def _decode(data: np.ndarray, flags: int) -> np.ndarray:
     if not data.size:
         raise MediaError("there are no bytes")
-    flags = cv2.IMREAD_COLOR | (0 if oriented else cv2.IMREAD_IGNORE_ORIENTATION)
     try:
-        bgr = cv2.imdecode(data, flags)
+        samples = cv2.imdecode(data, flags)
     except cv2.error as error:
         raise MediaError(" ".join(str(error.err or error).split())) from None
-    if bgr is None:
-        raise MediaError("no image, or a damaged one")
-    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+    if samples is None or has_float_samples(data):
+        raise MediaError(why_unreadable(data))
+    return samples
 
 
 class ImageFiles(Source):
@@ -207,7 +249,19 @@ def _existing(source: str | Path) -> Path:
 
 
 def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in IMAGE_EXTENSIONS or cv2.haveImageReader(str(path))
+    return path.suffix.lower() in IMAGE_EXTENSIONS or (not path.is_dir() and cv2.haveImageReader(str(path)))
+
+
+def _looks_like_an_image(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_LIKE or bool(foreign_kind(_head(path)))
+
+
+def _head(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(HEAD)
+    except OSError:  # which reading it will tell
+        return b""
 
 
 def _open_folder(folder: Path) -> ImageFiles:
@@ -216,10 +270,19 @@ def _open_folder(folder: Path) -> ImageFiles:
         names = [entry.name for entry in folder.iterdir() if entry.is_file() or entry.is_symlink()]
     except OSError as error:
         raise MediaError(f"cannot list {folder}: {error.strerror or error}") from None
-    images = [n for n in names if Path(n).suffix.lower() in IMAGE_EXTENSIONS and not n.startswith(".")]
+    names = [name for name in names if not name.startswith(".")]
+    images = [name for name in names if _is_image(folder / name)]
+    others = sorted(set(names) - set(images), key=natural_order)
+    unread = [name for name in others if _looks_like_an_image(folder / name)]
+    left_out = ", ".join(unread[:_SHOWN]) + (f" and {len(unread) - _SHOWN} more" if len(unread) > _SHOWN else "")
     if not images:
         known = " ".join(sorted(IMAGE_EXTENSIONS))
-        raise MediaError(f"no images in folder {folder} (subfolders are not searched); images end in {known}")
+        instead = f"; convert to JPEG or PNG: {left_out}" if unread else ""
+        raise MediaError(f"no images in folder {folder} (subfolders are not searched){instead}; images end in {known}")
+    if unread:
+        rest = len(others) - len(unread)
+        more = f"; also left out: {rest} other file{'s' * (rest != 1)}" if rest else ""
+        logger.warning("left out of %s, convert to JPEG or PNG: %s%s", folder, left_out, more)
     return ImageFiles(folder / name for name in sorted(images, key=natural_order))
 
 

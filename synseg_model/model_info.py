@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from synseg_model.config import CONFIG_FILE, WEIGHTS_FILE, ModelConfig, ModelError
+from synseg_model.config import CONFIG_FILE, WEIGHTS_FILE, DecoderConfig, EncoderConfig, ModelConfig, ModelError
 from synseg_model.exported import NAMES_FILE, Export, is_exported
 from synseg_model.pedigree import Pedigree
 
@@ -125,6 +125,8 @@ def describe(folder: Path) -> list[str]:
     config, pedigree = ModelConfig.read(folder), Pedigree.read(folder)
     encoder, decoder, image = config.encoder, config.decoder, config.image
     architecture = encoder.model if isinstance(encoder.model, str) else "open_clip config in the folder"
+    if encoder.backbone:
+        architecture = f"{encoder.backbone} of timm beside a text tower"
     weights = "carried in the folder" if encoder.included else f"public, {encoder.pretrained}"
     rows = [
         ("model", config.name),
@@ -132,8 +134,7 @@ def describe(folder: Path) -> list[str]:
         *([("for", config.domain)] if config.domain else []),
         ("encoder", f"{architecture} ({weights})"),
         *_towers(encoder.model),
-        ("decoder", f"{decoder.head} head, width {decoder.width}, {decoder.heads} heads, FFN {decoder.ffn}"),
-        ("layers", f"{', '.join(map(str, decoder.layers))}; FiLM before decoder block {decoder.conditional_layer}"),
+        *_decoder(encoder, decoder),
         ("image", f"{image.size} px, {'square' if image.resize == 'square' else 'aspect ratio kept'}"),
         ("prompts", " | ".join(config.templates)),
         (
@@ -182,7 +183,29 @@ def _towers(model: str | dict) -> list[tuple[str, str]]:
         f"image tower {vision.get('layers')} x {vision.get('width')}, patch {vision.get('patch_size')}",
         f"text tower {text.get('layers')} x {text.get('width')}, {text.get('vocab_size')} tokens",
     ]
-    return [("", part) for part in parts]
+    return [("", part) for part in (parts if vision else parts[1:])]
+
+
+def _decoder(encoder: EncoderConfig, decoder: DecoderConfig) -> list[tuple[str, str]]:
+    if not encoder.backbone:
+        return [
+            ("decoder", f"{decoder.head} head, width {decoder.width}, {decoder.heads} heads, FFN {decoder.ffn}"),
+            ("layers", f"{', '.join(map(str, decoder.layers))}; FiLM before decoder block {decoder.conditional_layer}"),
+        ]
+    extras = [name for name in ("dense", "presence") if getattr(decoder, name)]
+    return [
+        (
+            "decoder",
+            f"width {decoder.width}, skips of {' and '.join(map(str, decoder.skips))} channels at strides 8 and 4"
+            + (f", with {' and '.join(extras)}" if extras else ""),
+        ),
+        (
+            "",
+            f"before FiLM {decoder.conditional_layer} blocks of width {decoder.context_width}, {decoder.heads} heads, "
+            f"FFN {decoder.ffn}",
+        ),
+        ("levels", f"{', '.join(map(str, encoder.levels))} of the backbone, with strides 4, 8, 16 and 32"),
+    ]
 
 
 def read_header(path: Path) -> dict[str, dict[str, Any]]:

@@ -145,5 +145,7 @@ def enlarge(logits: Tensor, size: tuple[int, int]) -> Tensor:
 def halve(x: Tensor, channels_last: bool) -> Tensor:
     """Average images (B,h,w,C) or (B,C,h,w) in blocks of 2x2, smaller ones at odd ends."""
     planes = x.permute(0, 3, 1, 2) if channels_last else x
+    if not planes.shape[1]:  # what a decoder does without
+        return x
     planes = F.avg_pool2d(planes, 2, ceil_mode=True)
     return planes.permute(0, 2, 3, 1) if channels_last else planes

@@ -187,6 +187,11 @@ def make_refiner(kind: str, engine: Engine, config: RefineConfig | None = None) 
         return None
     if kind == "superpixels":
         return lambda image, maps: average_inside(maps, superpixels(_resize(image, maps), config))
+    backbone = engine.config.encoder.backbone
+    if backbone:
+        raise ValueError(
+            f"refine 'sgc' needs CLIP's attention, and the image encoder {backbone!r} has none: choose superpixels"
+        )
     if not hasattr(engine, "attention"):
         raise ValueError(f"refine 'sgc' needs CLIP's attention, which the engine {engine.name} cannot give: use torch")
 

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from synseg_model import visualize
-from synseg_model.files import write_whole
+from synseg_model.files import part_of, write_whole
 from synseg_model.result import Result
 
 KINDS = ("masks", "label_map", "overlay", "video")
@@ -84,7 +84,7 @@ class VideoFile:
 
     def __init__(self, path: Path, fps: float) -> None:
         self._path, self._fps = path, fps
-        self._part = path.with_name(f".{os.getpid()}.part{path.suffix}")
+        self._part = part_of(path, path.suffix)
         self._writer: cv2.VideoWriter | None = None
         self._frames = 0
 

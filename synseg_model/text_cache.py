@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
 import json
 import logging
 import os
-import tempfile
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -17,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from synseg_model.engines import Engine
+from synseg_model.files import write_whole
 from synseg_model.vocabulary import prompt
 
 logger = logging.getLogger(__name__)
@@ -161,16 +160,7 @@ class TextCache:
         if not self._writable:
             return
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            handle, part = tempfile.mkstemp(prefix=f"{key[:16]}.", suffix=".part", dir=self._folder)
-            try:
-                with os.fdopen(handle, "wb") as file:
-                    np.save(file, embedding, allow_pickle=False)
-                os.replace(part, self._path(key))
-            except BaseException:
-                with contextlib.suppress(OSError):
-                    os.unlink(part)
-                raise
+            write_whole(self._path(key), lambda file: np.save(file, embedding, allow_pickle=False), durable=False)
         except OSError as error:
             self._writable = False
             logger.warning(

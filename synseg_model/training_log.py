@@ -11,6 +11,8 @@ import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from synseg_model.files import write_whole
+
 LOG_FILE = "log.jsonl"
 
 
@@ -27,7 +29,7 @@ class TrainingLog:
         kept = []
         if start and path.exists():  # a killed run may have logged steps that it will now repeat
             kept = [line for line in path.read_text().splitlines(keepends=True) if _logged_step(line) < start]
-        path.write_text("".join(kept))
+        write_whole(path, lambda file: file.write("".join(kept).encode()))
         self.file = path.open("a", buffering=1)
         self.writer = SummaryWriter(str(output), purge_step=start or None)
         self.bar = tqdm(total=steps, initial=start, desc="training", unit="step", mininterval=1)

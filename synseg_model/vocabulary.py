@@ -155,7 +155,7 @@ class LabelRules:
             number = isinstance(value, numbers.Real) and not isinstance(value, bool)
             if not number or not 0 <= value <= 1:  # nan is in no order
                 raise VocabularyError(
-                    f"threshold {_show(value)} of label {_show(label)}: expected a number from 0 to 1"
+                    f"threshold {_number(value)} of label {_show(label)}: expected a number from 0 to 1"
                 )
         return [float(value) for value in values]
 
@@ -184,6 +184,12 @@ class LabelRules:
 def prompt(template: str, label: str) -> str:
     """Put a label into a prompt template."""
     return template.replace("{}", label)  # str.format would read braces elsewhere in the template
+
+
+def _number(value: object) -> str:
+    """Represent a threshold as it was given: messages hold 1.6 as the float32 1.600000023841858."""
+    short = str(np.float32(value)) if isinstance(value, float) and abs(value) < 1e9 else ""
+    return short if short and float(np.float32(short)) == value else _show(value)
 
 
 def _show(value: object, most: int = 60) -> str:

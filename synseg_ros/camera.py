@@ -22,6 +22,7 @@ from std_msgs.msg import Header, String
 
 from synseg_ros.camera_sources import Shot, open_camera_source
 from synseg_ros.conversions import image_from_array
+from synseg_ros.given_parameters import warn_of_other_nodes_files, warn_of_unknown
 from synseg_ros.msg import FrameInfo
 from synseg_ros.parameter_server import declare
 from synseg_ros.parameters import CameraSettings
@@ -45,6 +46,7 @@ class CameraPlayer(Node):
     def __init__(self, **options: Any) -> None:
         super().__init__("synseg_camera", **options)
         self.settings = settings = declare(self, CameraSettings)
+        warn_of_unknown(self)
         self.published = self.unanswered = 0
         self.failed = False
         self._heard = False
@@ -150,6 +152,7 @@ def main(args: list[str] | None = None) -> int:
     player = None
     try:
         player = CameraPlayer()
+        warn_of_other_nodes_files(player, sys.argv if args is None else args)
         player.start()
         rclpy.spin(player)
     except (KeyboardInterrupt, ExternalShutdownException):

@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 from rclpy.node import Node
 from rclpy.subscription import Subscription
-from rclpy.time import Time
 from sensor_msgs.msg import CompressedImage, Image
 
-from synseg_model.frames import FrameError, check_image, compressed_to_rgb, image_to_rgb
+from synseg_model.frames import FrameError, check_image, check_not_depth, compressed_to_rgb, image_to_rgb
 from synseg_model.result import Result
 from synseg_ros.diagnostics import MANY_LOST, CameraStatistics, RateLimit
 from synseg_ros.parameters import NodeSettings
@@ -25,6 +24,8 @@ from synseg_ros.qos import NEWEST_FRAME, OVERRIDABLE, subscriber_events
 DECODERS = {Image: image_to_rgb, CompressedImage: compressed_to_rgb}
 TYPES = {"sensor_msgs/msg/Image": Image, "sensor_msgs/msg/CompressedImage": CompressedImage}
 LOSS_WARNING_SECONDS = 60.0  # from one warning to the next
+# How old a frame may be at its publication, by its stamp; beyond these the stamp is of another clock than the node's.
+EARLIEST_SECONDS, LATEST_SECONDS = -1.0, 60.0
 COMPRESSED = "/compressed"  # where image_transport puts a topic's compressed frames
 
 
@@ -50,7 +51,7 @@ class Camera:
         self.outputs = CameraOutputs(node, name, settings)
         self._node, self._settings, self._offer, self._ready = node, settings, offer, ready
         self._warnings, self._loss_warnings = RateLimit(), RateLimit(LOSS_WARNING_SECONDS)
-        self._silent = False
+        self._silent = self._clock_told = False
         self._subscription: Subscription | None = None
         self._due = 0.0  # when the next frame may be taken, under a rate limit
 
@@ -58,13 +59,17 @@ class Camera:
         """Subscribe to the camera."""
         self.statistics.listen()
         self._silent = False
-        self._subscribe(*self._source())
+        kind, topic = self._source()
+        if topic != self.topic and self._settings().transport == "auto":
+            self._node.get_logger().info(f"nobody publishes {self.topic}: subscribing to {topic}")
+        self._subscribe(kind, topic)
 
     def follow(self) -> None:
-        """Subscribe anew where the camera turned out to publish the other kind of message."""
+        """Subscribe anew where the camera turned out to publish the other kind of message, or on the other topic."""
         kind, topic = self._source()
-        if self._subscription is not None and self._subscription.msg_type is not kind:
-            self._node.get_logger().info(f"{topic} has {kind.__name__} messages: subscribing to those")
+        before = self._subscription
+        if before is not None and (before.msg_type is not kind or before.topic_name != topic):
+            self._node.get_logger().info(f"subscribing to {topic}: it has {kind.__name__} messages")
             self.ignore()
             self._subscribe(kind, topic)
 
@@ -78,7 +83,7 @@ class Camera:
         logger = self._node.get_logger()
         was_silent, self._silent = self._silent, self.silent
         if self._silent and not was_silent:
-            logger.warning(f"no frame from {self.topic} for {self._settings().stale_seconds:g} s")
+            logger.warning(f"no frame from {self.topic} for {self._settings().stale_seconds:g} s{self._absence()}")
         if was_silent and not self._silent:
             logger.info(f"frames from {self.topic} again")
         lost = self.statistics.share_lost
@@ -129,12 +134,28 @@ class Camera:
             return Image, self.topic
         if transport == "compressed":
             return CompressedImage, self.topic.removesuffix(COMPRESSED) + COMPRESSED
-        published = {end.topic_type for end in self._node.get_publishers_info_by_topic(self.topic)}
-        found = [kind for name, kind in TYPES.items() if name in published]
+        found = self._published(self.topic)
+        if not found and CompressedImage in self._published(self.topic + COMPRESSED):
+            return CompressedImage, self.topic + COMPRESSED
         guess = CompressedImage if self.topic.endswith(COMPRESSED) else Image
         return (found or [guess])[0], self.topic
 
+    def _published(self, topic: str) -> list[type]:
+        """Return the kinds of frames that are published on a topic at present."""
+        published = {end.topic_type for end in self._node.get_publishers_info_by_topic(topic)}
+        return [kind for name, kind in TYPES.items() if name in published]
+
+    def _absence(self) -> str:
+        """Say what there is in the place of the topic's frames, where nobody publishes any."""
+        ends = self._node.get_publishers_info_by_topic(self._source()[1])
+        if not ends:
+            both = self._settings().transport == "auto" and not self.topic.endswith(COMPRESSED)
+            return ": nobody publishes it" + (f", nor {self.topic}{COMPRESSED}" if both else "")
+        others = sorted({end.topic_type for end in ends} - TYPES.keys())
+        return f": it has {', '.join(others)}, and expected is one of {', '.join(TYPES)}" if others else ""
+
     def _subscribe(self, kind: type, topic: str) -> None:
+        self.statistics.restart_numbering()
         self._subscription = self._node.create_subscription(
             kind,
             topic,
@@ -147,26 +168,45 @@ class Camera:
     def _take(
         self, decode: Callable[[Any], np.ndarray], message: Image | CompressedImage, info: Mapping[str, Any]
     ) -> None:
-        now = time.monotonic()
         self.statistics.received(info)
         try:
+            check_not_depth(message)
             if decode is image_to_rgb:  # compressed ones tell by decoding, which is the worker's
                 check_image(message)
+            self._pass_on(Frame(message, decode, time.monotonic()))
         except FrameError as error:
             self.failed("bad", str(error))
-            return
+        except Exception as error:  # whatever it is, the frame is counted and its camera named
+            self.failed("failed", f"{type(error).__name__}: {error}")
+
+    def _pass_on(self, frame: Frame) -> None:
+        """Offer a frame to the worker if it is wanted, and count it if not."""
         if not (self._ready() and self.outputs.wanted()):
             self.statistics.count("idle")
             return
         if self._settings().max_rate:
             period = 1 / self._settings().max_rate
-            if now < self._due - period / 10:  # a camera does not come on the dot
+            if frame.arrived < self._due - period / 10:  # a camera does not come on the dot
                 self.statistics.count("skipped")
                 return
-            self._due = max(self._due, now) + period
-        if not self._offer(self.name, Frame(message, decode, now)):
+            self._due = max(self._due, frame.arrived) + period
+        if not self._offer(self.name, frame):
             self.statistics.count("dropped")
 
     def _age_ms(self, header: Any) -> float:
-        stamp = Time.from_msg(header.stamp).nanoseconds
-        return (self._node.get_clock().now().nanoseconds - stamp) / 1e6 if stamp else float("nan")
+        """Return the milliseconds since a frame's stamp, nan where it is of another clock: then no latency is known.
+
+        Such are stamps that are not set, negative, counted from a boot, or wrong by an hour.
+        """
+        stamp = header.stamp.sec + header.stamp.nanosec / 1e9  # rclpy's Time refuses negative ones
+        age = self._node.get_clock().now().nanoseconds / 1e9 - stamp
+        if stamp and EARLIEST_SECONDS <= age <= LATEST_SECONDS:
+            return 1e3 * age
+        if not self._clock_told:
+            self._clock_told = True
+            wrong = f"are {abs(age):.0f} s {'old' if age > 0 else 'ahead'}" if stamp else "are not set"
+            self._node.get_logger().warning(
+                f"the stamps of {self.topic} {wrong} (the first such: {stamp:.3f} s): they are of another clock, and "
+                "the latency is not known. Masks keep the frame's own stamp"
+            )
+        return float("nan")

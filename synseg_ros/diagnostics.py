@@ -65,6 +65,11 @@ class CameraStatistics:
         """Begin to expect frames."""
         self._heard = self.clock()
 
+    def restart_numbering(self) -> None:
+        """Forget the newest message's number: what a new subscription has not heard before its first is not lost."""
+        with self._lock:
+            self._newest = (None, 0)
+
     def silence(self) -> float:
         """Return for how many seconds no frame has come; negative while none is expected."""
         return self.clock() - self._heard
@@ -132,6 +137,8 @@ class CameraStatistics:
             self.share_lost = lost = self._share_lost()
         rows = {f"frames {kind}": str(count) for kind, count in counts.items()}
         rows["frames per second"] = f"{len(recent) / WINDOW_SECONDS:.1f}"
+        if recent and not any(np.isfinite(row[1]) for row in recent):
+            rows["latency"] = "unknown: the frames' stamps are of another clock, or not set"
         slowest = 0.0
         for stage, times in zip(STAGES, np.array(recent).T[1:] if recent else (), strict=False):
             known = times[np.isfinite(times)]

@@ -20,12 +20,14 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
 from synseg_model import Segmenter
+from synseg_model.install_hints import missing_module
 from synseg_model.memory import keep_freed_memory
 from synseg_model.model_info import domain_warning
 from synseg_model.pedigree import NEVER_MET
 from synseg_ros.cameras import Camera
 from synseg_ros.conversions import MAKER
-from synseg_ros.diagnostics import memory, pairs, worst
+from synseg_ros.diagnostics import RateLimit, memory, pairs, worst
+from synseg_ros.given_parameters import warn_of_other_nodes_files, warn_of_unknown
 from synseg_ros.msg import VocabularyStatus
 from synseg_ros.parameter_server import LiveSettings
 from synseg_ros.parameters import NodeSettings
@@ -50,12 +52,15 @@ class SynSegNode(LifecycleNode):
     def __init__(self, **options: Any) -> None:
         super().__init__("synseg", **options)
         self._live = LiveSettings(self, NodeSettings, self._settings_changed)
+        warn_of_unknown(self)
         self._pipeline: Pipeline | None = None
         self._cameras: dict[str, Camera] = {}
         self._domain_warning = ""  # of a model that was made for other images
         self._release: list[Callable[[], object]] = []  # what undoes configure, in the order of doing
         self._last = ActiveVocabulary()  # which a later configure goes on with
         self._state, self._error = "unconfigured", ""
+        self._errors = RateLimit()
+        self._activated = False  # ever
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         # On a clock that nobody sets back.
         self.create_timer(1.0, self._every_second, clock=Clock(clock_type=ClockType.STEADY_TIME))
@@ -84,8 +89,8 @@ class SynSegNode(LifecycleNode):
             self._clean_up()
             if not self.context.ok():  # the process is being ended, and no transition can be completed any more
                 raise KeyboardInterrupt from None
-            hint = "; the torch engine needs: make env, or pip install 'synseg[torch]'"
-            self._error = " ".join(str(error).split()) + (hint if isinstance(error, ModuleNotFoundError) else "")
+            reason = missing_module(error) if isinstance(error, ModuleNotFoundError) else str(error)
+            self._error = " ".join(reason.split())
             self.get_logger().error(f"cannot be configured: {self._error or type(error).__name__}")
             return REFUSED
         self._state, self._error = "inactive", ""
@@ -96,12 +101,15 @@ class SynSegNode(LifecycleNode):
         for camera in self._cameras.values():
             camera.listen()
         self._pipeline.worker.resume()
-        self._state = "active"
+        if not self._activated:  # now every topic is there that parameters could be meant for
+            warn_of_unknown(self, qos=True)
+        self._state, self._activated = "active", True
         return DONE
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Listen no more; what is in the engine just now is not published."""
-        self._pipeline.worker.pause()
+        for name in self._pipeline.worker.pause():
+            self.dropped(name)
         for camera in self._cameras.values():
             camera.ignore()
         self._state = "inactive"
@@ -138,11 +146,11 @@ class SynSegNode(LifecycleNode):
         if self._domain_warning:
             self.get_logger().warning(self._domain_warning)
         self._pipeline = pipeline = Pipeline(
-            segmenter, self, lambda: self.settings, on_error=self._report, version=self._last.version
+            segmenter, self, lambda: self.settings, on_error=self.report, version=self._last.version
         )
         self._status = self.create_publisher(VocabularyStatus, "synseg/active_vocab", LATCHED)
         self._release.append(lambda: self.destroy_publisher(self._status))
-        for name, topic in settings.cameras().items():
+        for name, topic in settings.cameras(self._resolved).items():
             self._cameras[name] = camera = Camera(
                 self, name, topic, lambda: self.settings, pipeline.worker.offer, lambda: bool(pipeline.active.version)
             )
@@ -158,6 +166,14 @@ class SynSegNode(LifecycleNode):
             f"segmenting {topics} with {settings.model} ({segmenter.engine.name} on {segmenter.engine.device}); "
             f"labels are taken from {self.resolve_topic_name('synseg/vocab')}"
         )
+
+    def _resolved(self, topic: str) -> str:
+        """Return the topic that ROS makes of one that was given, without this node's namespace."""
+        try:
+            resolved = self.resolve_topic_name(topic)
+        except Exception as error:  # rclpy's own kinds; not all of them name the topic
+            raise ValueError(f"the camera's topic {topic!r} is refused by ROS: {error}") from None
+        return resolved.removeprefix(self.get_namespace().rstrip("/") + "/")
 
     def _clean_up(self, state: str = "unconfigured") -> None:
         self._state = state
@@ -253,6 +269,10 @@ class SynSegNode(LifecycleNode):
         if self.context.ok():
             self._cameras[camera].failed(kind, reason)
 
+    def dropped(self, camera: str) -> None:
+        """Note that a frame is no longer wanted."""
+        self._cameras[camera].statistics.count("dropped")
+
     def announce(self, active: ActiveVocabulary, refusal: str) -> None:
         """Tell which vocabulary is in use, or why one was refused: what ids mean comes before the status."""
         for camera in tuple(self._cameras.values()):
@@ -280,9 +300,12 @@ class SynSegNode(LifecycleNode):
         status = MAKER.vocabulary_status(active.vocabulary, active.version, now, refusal, active.pedigree)
         self._status.publish(status)
 
-    def _report(self, error: Exception) -> None:
-        if self.context.ok():
-            self.get_logger().error(f"{type(error).__name__}: {error}")
+    def report(self, error: Exception) -> None:
+        """Log an error that belongs to no camera, not too often."""
+        held_back = self._errors.admit()
+        if self.context.ok() and held_back is not None:
+            more = f" ({held_back} more errors held back)" if held_back else ""
+            self.get_logger().error(f"{type(error).__name__}: {error}{more}")
 
 
 def spin(node: SynSegNode) -> None:
@@ -295,8 +318,7 @@ def spin(node: SynSegNode) -> None:
         except ExternalShutdownException:
             return
         except Exception as error:
-            if node.context.ok():
-                node.get_logger().error(f"{type(error).__name__}: {error}")
+            node.report(error)
 
 
 def main(args: list[str] | None = None) -> int:
@@ -307,6 +329,7 @@ def main(args: list[str] | None = None) -> int:
     node, status = None, 0
     try:
         node = SynSegNode()
+        warn_of_other_nodes_files(node, sys.argv if args is None else args)
         with ending_with_ros(node.context):
             if node.settings.autostart and not node.start():
                 status = WRONG_START if rclpy.ok() else 0

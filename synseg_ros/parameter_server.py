@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Generic, TypeVar
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
@@ -21,6 +21,8 @@ def declare(node: Node, table: type[Settings]) -> Settings:
 
     Raises rclpy's ParameterException (a wrong type or a value that is not accepted), whose text names the parameter.
     """
+    given = getattr(node, "_parameter_overrides", {})  # rclpy has no other way to ask what was given
+    given.update({parameter.name: parameter for parameter in _held(table, given.values())})
     values = {}
     for field in dataclasses.fields(table):
         # ROS cannot tell the type of an empty list, and asked for several parameters of which one was never set, such
@@ -44,6 +46,8 @@ class LiveSettings(Generic[Settings]):
     def __init__(self, node: Node, table: type[Settings], on_change: Callable[[Settings], None]) -> None:
         self._table, self._on_change = table, on_change
         self.value: Settings = declare(node, table)
+        if hasattr(node, "add_pre_set_parameters_callback"):  # ROS 2 Humble has none
+            node.add_pre_set_parameters_callback(lambda parameters: _held(table, parameters))
         node.add_on_set_parameters_callback(self._set)
 
     def _set(self, parameters: Sequence[Parameter]) -> SetParametersResult:
@@ -62,6 +66,17 @@ class LiveSettings(Generic[Settings]):
         self.value = new
         self._on_change(new)
         return SetParametersResult(successful=True)
+
+
+def _held(table: type, parameters: Iterable[Parameter]) -> list[Parameter]:
+    """Return parameters as their types hold them: a whole number is a number, too."""
+    floats = {field.name for field in dataclasses.fields(table) if isinstance(field.default, float)}
+    return [
+        Parameter(parameter.name, value=float(parameter.value))
+        if parameter.name in floats and parameter.type_ == Parameter.Type.INTEGER
+        else parameter
+        for parameter in parameters
+    ]
 
 
 def _descriptor(field: dataclasses.Field) -> ParameterDescriptor:

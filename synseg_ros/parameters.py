@@ -6,9 +6,10 @@ No library is imported here, so that launch files and tests read the tables with
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,8 @@ from synseg_model.camera_names import camera_names
 from synseg_model.model_info import DEFAULT_MODEL
 
 NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)  # what ROS accepts as a part of a topic
+_PART = r"(?:[A-Za-z_]|\{\w+\})(?:\w|\{\w+\})*"  # the same with ROS's substitutions, such as {ns}
+_TOPIC = re.compile(rf"(?:~?/)?{_PART}(?:/{_PART})*", re.ASCII)
 
 
 def option(
@@ -76,13 +79,14 @@ class NodeSettings:
     camera_topics: tuple[str, ...] = option((), "Topics of several cameras, in the place of 'camera'.")
     camera_names: tuple[str, ...] = option(
         (),
-        "The <camera> in the output topics synseg/<camera>/..., one per topic; empty: the first part of each topic "
-        "('camera' where there is one part only), or all of it where two would be called the same.",
+        "The <camera> in the output topics synseg/<camera>/..., one per topic; empty: the first part of each topic, "
+        "resolved and without the node's namespace ('camera' where there is one part only), or all of it where two "
+        "would be called the same.",
     )
     transport: str = option(
         "auto",
         "'raw': sensor_msgs/Image; 'compressed': sensor_msgs/CompressedImage on TOPIC/compressed; 'auto': whichever of "
-        "the two is published on the topic.",
+        "the two is published on the topic, else what is published on TOPIC/compressed.",
         choices=("auto", "raw", "compressed"),
     )
     labels: tuple[str, ...] = option((), "The vocabulary to start with; empty: wait for one on synseg/vocab.")
@@ -134,20 +138,27 @@ class NodeSettings:
     )
 
     def __post_init__(self) -> None:
+        for topic in self.camera_topics or (self.camera,):
+            check_topic("camera_topics" if self.camera_topics else "camera", topic)
         self.cameras()
         self.thresholds_by_label()
 
-    def cameras(self) -> dict[str, str]:
-        """Return the topics by the camera's name, in the order given."""
+    def cameras(self, resolve: Callable[[str], str] | None = None) -> dict[str, str]:
+        """Return the topics by the camera's name, in the order given.
+
+        resolve: finds the topic that ROS makes of one that was given, after which the camera is named; by default that
+        of a node called synseg.
+        """
         topics = self.camera_topics or (self.camera,)
+        resolved = [resolve(topic) if resolve else topic.replace("~", "/synseg", 1) for topic in topics]
         names = self.camera_names
         if names and len(names) != len(topics):
             raise ValueError(f"camera_names has {len(names)} names for {len(topics)} topics: give one each, or none")
         for name in names:
             if not NAME.fullmatch(name):
                 raise ValueError(f"camera_names: {name!r} is no name: expected letters, digits and _, no digit first")
-        named = dict(zip(names or camera_names(topics), topics, strict=True))
-        if len(named) < len(topics) or len(set(topics)) < len(topics):
+        named = dict(zip(names or camera_names(resolved), topics, strict=True))
+        if len(named) < len(topics) or len(set(resolved)) < len(topics):
             raise ValueError(f"camera_topics {list(topics)} and names {list(names)}: expected no two alike")
         return named
 
@@ -199,6 +210,25 @@ class CameraSettings:
     seed: int = option(0, "Which generated scene is shown.", minimum=0, maximum=2**31 - 1)
     width: int = option(640, "Width of photographs and scenes, pixels.", minimum=32, maximum=8192)
     height: int = option(480, "Height of photographs and scenes, pixels.", minimum=32, maximum=8192)
+
+    def __post_init__(self) -> None:
+        check_topic("topic", self.topic)
+        if self.wait_for:
+            check_topic("wait_for", self.wait_for)
+
+
+def check_topic(parameter: str, topic: str) -> None:
+    """Raise ValueError for a parameter's value that ROS accepts as no topic."""
+    if not _TOPIC.fullmatch(topic):
+        raise ValueError(
+            f"{parameter}: {topic!r} is no topic: expected names of letters, digits and _, no digit first, with / "
+            "between, such as /camera/image_raw, image_raw or ~/image_raw"
+        )
+
+
+def nearest(name: str, known: Iterable[str], alike: float = 0.7) -> str:
+    """Return the known name that a misspelt one is most like, '' where it is less alike than that, from 0 to 1."""
+    return next(iter(difflib.get_close_matches(name, list(known), 1, alike)), "")
 
 
 def from_text(field: dataclasses.Field, text: str) -> Any:

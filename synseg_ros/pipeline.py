@@ -71,6 +71,9 @@ class Cameras(Protocol):
     def failed(self, camera: str, kind: str, reason: str) -> None:
         """Note that a frame came to nothing: kind "bad" for the camera's fault, "failed" for the engine's."""
 
+    def dropped(self, camera: str) -> None:
+        """Note that a frame is no longer wanted."""
+
     def announce(self, active: ActiveVocabulary, refusal: str) -> None:
         """Tell everybody which vocabulary is in use now, or why the last request was refused."""
 
@@ -243,7 +246,7 @@ class Pipeline:
             try:
                 images[name] = to_rgb(frame.decode, frame.message)
             except FrameError as error:
-                self._cameras.failed(name, "bad", str(error))
+                self._failed(name, "bad", str(error))
             decoding[name] = 1e3 * (time.perf_counter() - began)
         began = time.perf_counter()
         try:
@@ -253,11 +256,22 @@ class Pipeline:
                 for name in images:
                     self._segment({name: frames[name]})
             else:
-                self._cameras.failed(*images, "failed", f"{type(error).__name__}: {error}")
+                self._failed(*images, "failed", f"{type(error).__name__}: {error}")
             return
         inference = 1e3 * (time.perf_counter() - began)
         for (name, image), result in zip(images.items(), results, strict=True):
             if self.worker.paused:  # deactivated meanwhile
-                return
+                self._cameras.dropped(name)
+                continue
             timing = Timing(1e3 * (taken - frames[name].arrived), decoding[name], inference)
-            self._cameras.publish(name, frames[name], image, result, active.version, timing)
+            try:
+                self._cameras.publish(name, frames[name], image, result, active.version, timing)
+            except Exception as error:  # one camera's frame must not cost the others theirs
+                self._failed(name, "failed", f"{type(error).__name__}: {error}")
+
+    def _failed(self, camera: str, kind: str, reason: str) -> None:
+        """Note that a frame came to nothing, whatever goes wrong in that."""
+        try:
+            self._cameras.failed(camera, kind, reason)
+        except Exception as error:
+            self._on_error(error)

@@ -80,11 +80,16 @@ class Worker(Generic[Frame]):
         """Whether frames are refused."""
         return self._paused
 
-    def pause(self) -> None:
-        """Forget waiting frames and take no others; the frames at hand are the last."""
+    def pause(self) -> list[str]:
+        """Forget waiting frames and take no others; the frames at hand are the last.
+
+        Returns the cameras whose frames are forgotten.
+        """
         with self._changed:
             self._paused = True
+            forgotten = list(self._slots)
             self._slots.clear()
+        return forgotten
 
     def resume(self) -> None:
         """Take frames again."""

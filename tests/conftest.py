@@ -109,6 +109,62 @@ def exported_small(tmp_path_factory, small_model) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def levels_config() -> ModelConfig:
+    """A config with a small backbone, which pads as TensorFlow does, and a tiny text tower."""
+    text = {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1, "output_dim": 24}
+    levels = (1, 2, 3, 4)
+    return ModelConfig(
+        name="levels",
+        encoder=EncoderConfig(
+            {"text_cfg": text}, included=True, backbone="tf_mobilenetv3_small_minimal_100", levels=levels
+        ),
+        decoder=DecoderConfig(
+            layers=levels,
+            width=16,
+            heads=2,
+            ffn=32,
+            conditional_layer=2,
+            skips=(8, 4),
+            context_width=24,
+            dense=True,
+            presence=True,
+        ),
+        image=ImageConfig(size=128, resize="area"),
+        normalize_text=True,
+    )
+
+
+@pytest.fixture(scope="session")
+def levels_model(tmp_path_factory, levels_config) -> Path:
+    """The model folder of `levels_config` with random weights, its batch statistics too."""
+    torch = pytest.importorskip("torch")
+
+    from synseg_model.checkpoints import save_model
+    from synseg_model.network import SynSeg
+
+    torch.manual_seed(0)
+    network = SynSeg.from_config(levels_config)
+    for name, statistic in network.encoder.image.named_buffers():
+        if name.endswith("running_mean"):
+            statistic.normal_(std=0.1)
+        elif name.endswith("running_var"):
+            statistic.uniform_(0.5, 1.5)
+    torch.nn.init.normal_(network.decoder.head16.weight)
+    torch.nn.init.normal_(network.decoder.head4.weight)
+    return save_model(tmp_path_factory.mktemp("levels") / "model", network, levels_config)
+
+
+@pytest.fixture(scope="session")
+def exported_levels(tmp_path_factory, levels_model) -> Path:
+    """The exported folder of `levels_model`; tests that damage it copy it first."""
+    from synseg_model.export import export_model
+
+    folder = tmp_path_factory.mktemp("levels") / "exported"
+    export_model(levels_model, folder)
+    return folder
+
+
 @pytest.fixture
 def gradient_image() -> np.ndarray:
     """A colourful picture (120,160,3): red grows to the right, green downwards, blue is a disc."""

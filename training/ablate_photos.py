@@ -63,7 +63,8 @@ def command(config: AblatePhotosConfig, arm: str, seed: int, output: Path) -> li
         "mixture.hidden": json.dumps(list(config.hidden)), "resume": "true",
     }  # fmt: skip
     settings |= {f"terms.{name}": value for name, value in ARMS[arm].items()}
-    return [sys.executable, "-m", "training.pretrain_photos", *(f"--{name}={value}" for name, value in settings.items())]
+    values = (f"--{name}={value}" for name, value in settings.items())
+    return [sys.executable, "-m", "training.pretrain_photos", *values]
 
 
 def ablate(config: AblatePhotosConfig) -> str:
@@ -74,17 +75,23 @@ def ablate(config: AblatePhotosConfig) -> str:
     waiting = [run for run, folder in runs.items() if not (folder / "results.json").exists()]
     running: dict[tuple[str, int], subprocess.Popen] = {}
     with tqdm(total=len(runs), initial=len(runs) - len(waiting), desc="runs", unit="run") as bar:
-        while waiting or running:
-            while waiting and len(running) < config.parallel:
-                run = waiting.pop(0)
-                runs[run].mkdir(parents=True, exist_ok=True)
-                with open(runs[run] / "log.txt", "w") as log:
-                    running[run] = subprocess.Popen(command(config, *run, runs[run]), stdout=log, stderr=log)
-            time.sleep(0.5)
-            for run in [run for run, process in running.items() if process.poll() is not None]:
-                if running.pop(run).returncode:
-                    raise ValueError(f"the run {run[0]!r}, seed {run[1]} failed: see {runs[run] / 'log.txt'}")
-                bar.update()
+        try:
+            while waiting or running:
+                while waiting and len(running) < config.parallel:
+                    run = waiting.pop(0)
+                    runs[run].mkdir(parents=True, exist_ok=True)
+                    with open(runs[run] / "log.txt", "w") as log:
+                        running[run] = subprocess.Popen(command(config, *run, runs[run]), stdout=log, stderr=log)
+                time.sleep(0.5)
+                for run in [run for run, process in running.items() if process.poll() is not None]:
+                    if running.pop(run).returncode:
+                        raise ValueError(f"the run {run[0]!r}, seed {run[1]} failed: see {runs[run] / 'log.txt'}")
+                    bar.update()
+        finally:
+            for process in running.values():  # they save and end: the same command goes on from there
+                process.terminate()
+            for process in running.values():
+                process.wait()
     found = {run: json.loads((folder / "results.json").read_text()) for run, folder in runs.items()}
     text = table(config, found)
     results = {f"{arm}, seed {seed}": value for (arm, seed), value in found.items()}

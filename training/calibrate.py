@@ -54,7 +54,7 @@ class CalibrateConfig:
 
 
 def measure(network: SynSeg, photos: list[Packed], names: list[str], background: bool) -> dict[str, np.ndarray]:
-    """Count over photographs, for every threshold: absent names that show something, and pixels right, said and true."""
+    """Count for every threshold the absent names that show something, and the pixels right, said and true."""
     text = torch.from_numpy(embed_names(network, names))
     config = network.config.image
     mean, std = (torch.tensor(values) for values in (config.mean, config.std))
@@ -96,6 +96,9 @@ def calibrate(config: CalibrateConfig) -> dict:
         counts = measure(network, found, list(about["exhaustive"][name]), name in BACKGROUND)
         total = {key: total.get(key, 0) + value for key, value in counts.items()}
         results[name] = rates(counts)
+    if not total:
+        held_out = ", ".join(dict.fromkeys(photo.set for photo in photos if photo.kind == "masks")) or "none"
+        raise ValueError(f"sets {', '.join(config.sets)}: no photograph of them is held out; there are {held_out}")
     results["all"] = rates(total)
     shown = results["all"]["absent_shown"]
     silent = [t for t, share in zip(THRESHOLDS.tolist(), shown, strict=True) if share < config.accepted]

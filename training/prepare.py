@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from training.captions.report import PLOT_FILE, Totals, write_report
 from training.captions.runners import run_local, run_ray, usable_cpus
-from training.captions.samples import Shard
+from training.captions.samples import Shard, printable
 from training.captions.sources import SHARD_SIZE, find_shards
 from training.captions.stop_words import stop_list
 from training.captions.taggers import load_tagger
@@ -99,19 +99,23 @@ def _tell(totals: Totals, seconds: float, report: Path) -> None:
     )
     for reason, count in totals.dropped.most_common():
         print(f"  {count:,} dropped: {reason}")
+    if totals.unread:
+        print(f"  {len(totals.unread):,} shard{'s' * (len(totals.unread) != 1)} could not be read to their end:")
+        for line in totals.unread[:SHOWN_DAMAGES]:
+            print(f"    {printable(line)}")
     if totals.damages:
-        print(f"  {totals.damages:,} damages, among them:")
+        print(f"  {totals.damages:,} damaged samples, among them:")
         for line in totals.damaged[:SHOWN_DAMAGES]:
-            print(f"    {line}")
+            print(f"    {printable(line)}")
     print(f"wrote {report}" + (f" and {PLOT_FILE}" if totals.labels else ""))
 
 
 def main() -> None:
-    """Read the command line and prepare."""
+    """Read the command line and prepare; exit with 1 where a shard could not be read to its end."""
     try:
-        prepare(jsonargparse.auto_cli(PrepareConfig, as_positional=False))
+        sys.exit(1 if prepare(jsonargparse.auto_cli(PrepareConfig, as_positional=False)).unread else 0)
     except (ValueError, RuntimeError, OSError) as error:
-        sys.exit(f"prepare: {error}")
+        sys.exit(f"prepare: {printable(str(error))}")
     except KeyboardInterrupt:
         sys.exit("prepare: stopped. Finished shards stay; the same command goes on with the others.")
 

@@ -73,12 +73,14 @@ def prepare(config: PreparePhotosConfig) -> Path:
         try:
             parts = training_and_held_out(kind, place, config.share if name in MEASURED else 0.0, config.seed)
         except MissingPhotosError as error:
-            print(f"{name}: left out. {str(error).splitlines()[0]}", file=sys.stderr)
+            reason = str(error).splitlines()[0].removesuffix(" Expected:")
+            print(f"{name}: left out, {reason}", file=sys.stderr)
             continue
         train.append((name, parts[0]))
         apart.append((name, parts[1]))
     if not train:
-        raise ValueError(f"no data set below {config.root}: expected folders {', '.join(f for _, f in SETS.values())}")
+        folders = ", ".join(SETS[name][1] for name in config.sets)
+        raise ValueError(f"no data set below {config.root}: expected folders {folders}, or others by --folders")
     output = Path(config.output)
     for part, sets in (("train", train), ("held_out", apart)):
         damages: Counter[str] = Counter()

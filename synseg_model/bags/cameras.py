@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -13,7 +15,9 @@ import numpy as np
 from synseg_model.bags.reading import Recording
 from synseg_model.bags.types import COMPRESSED, IMAGE, Types
 from synseg_model.camera_names import camera_names
-from synseg_model.frames import compressed_to_rgb, image_to_rgb, to_rgb
+from synseg_model.frames import compressed_to_rgb, depth_in, image_to_rgb, to_rgb
+
+logger = logging.getLogger(__name__)
 
 OUR_TOPICS = "/synseg/"
 _DECODERS = {IMAGE: image_to_rgb, COMPRESSED: compressed_to_rgb}
@@ -38,11 +42,13 @@ class Camera:
         return message.header, to_rgb(_DECODERS[self.kind], message)
 
 
-def choose_cameras(recording: Recording, wanted: Sequence[str] | None) -> list[Camera]:
-    """Choose the topics to segment: "TOPIC" or "NAME=TOPIC" each, or all with pictures except a node's own outputs.
+def choose_cameras(recording: Recording, wanted: Sequence[str] | None, types: Types) -> list[Camera]:
+    """Choose the topics to segment: "TOPIC" or "NAME=TOPIC" each, or all that show a camera's images, each once.
 
-    A camera is called as the node does it, after the first part of its topic; where two would be called the same, after
-    the whole. Raise ValueError for a topic that has no pictures and for names that are taken or invalid.
+    Not among all are a node's own outputs, depth, and of an image that was recorded raw and compressed the topic with
+    fewer frames; the last two are named in the log. A camera is called as the node does it, after the first part of
+    its topic; where two would be called the same, after the whole. Raise ValueError for a topic that has no pictures
+    and for names that are taken or invalid.
     """
     found: dict[str, Camera] = {}
     for connection in recording.connections:
@@ -58,11 +64,40 @@ def choose_cameras(recording: Recording, wanted: Sequence[str] | None) -> list[C
         cameras = [found[topic] for topic in given]
     else:
         given = {}
-        cameras = [c for c in found.values() if c.frames and not c.topic.startswith(OUR_TOPICS)]
+        cameras = _once(_without_depth(found, recording, types))
     if not any(camera.frames for camera in cameras):
         raise ValueError(f"{recording.path} has no frames to segment; {_listed(found)}")
     _name(cameras, given)
     return cameras
+
+
+def _without_depth(found: dict[str, Camera], recording: Recording, types: Types) -> dict[str, Camera]:
+    """Leave out what has no frames, a node's own outputs, and topics whose first frame is depth."""
+    kept = {}
+    for topic, camera in found.items():
+        if not camera.frames or topic.startswith(OUR_TOPICS):
+            continue
+        data, depth = recording.first(topic, camera.kind), ""
+        if data is not None:
+            with contextlib.suppress(ValueError):  # damaged, which is told when the frames are read
+                depth = depth_in(types.decode(data, camera.kind))
+        if depth:
+            logger.warning("%s is left out: %s is depth. Name it with --topics to segment it", topic, depth)
+        else:
+            kept[topic] = camera
+    return kept
+
+
+def _once(found: dict[str, Camera]) -> list[Camera]:
+    """Of an image that was recorded raw and compressed keep the topic with more frames, the raw one of equal ones."""
+    left_out = set()
+    for topic, camera in found.items():
+        raw = found.get(topic.rpartition("/")[0])
+        if camera.kind == COMPRESSED and raw is not None and raw.kind == IMAGE and raw.topic not in left_out:
+            fewer, more = (camera, raw) if raw.frames >= camera.frames else (raw, camera)
+            left_out.add(fewer.topic)
+            logger.warning("%s is left out, it has the images of %s", fewer.topic, more.topic)
+    return [camera for topic, camera in found.items() if topic not in left_out]
 
 
 def _split(text: str) -> tuple[str, str]:

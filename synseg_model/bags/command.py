@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise ValueError(f"the output {target} would replace the recording itself: choose another")
     types = Types()
     with Recording(source) as recording:
-        cameras = choose_cameras(recording, arguments.topics)
+        cameras = choose_cameras(recording, arguments.topics, types)
         # Refuse a taken output here already: loading a model takes seconds.
         bag = NewBag(target, types, arguments.storage, arguments.overwrite)
         options = read_engine_options(arguments)

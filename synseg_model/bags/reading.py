@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import shlex
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,6 +12,7 @@ from pathlib import Path
 from rosbags.interfaces import Connection
 from rosbags.rosbag2 import Reader
 
+from synseg_model.bags.foreign import foreign_content, is_whole_without_profile
 from synseg_model.bags.salvage import Message, Salvage, salvage
 from synseg_model.media import natural_order
 
@@ -62,6 +65,14 @@ class Recording:
                 # Only damage makes times that no recording could be written with again.
                 yield from (message for message in self._messages(file, reader, wanted) if 0 <= message[1] < 2**63)
 
+    def first(self, topic: str, kind: str) -> bytes | None:
+        """Return the first message of a topic, None where it cannot be read: that is told when all are read."""
+        for _, reader in self._readers:
+            wanted = [c for c in reader.connections if (c.topic, c.msgtype) == (topic, kind) and c.msgcount]
+            with contextlib.suppress(Exception):  # rosbags lets through whatever damaged bytes raise
+                return next((bytes(data) for _, _, data in reader.messages(wanted)), None) if wanted else None
+        return None
+
     def _messages(self, file: Path, reader: Reader | Salvage, wanted: list[Connection]) -> Iterator[Message]:
         reached = -1
         try:
@@ -80,6 +91,11 @@ class Recording:
         """List the files to read in turn, and say what is wrong with the whole, if anything."""
         if not self.path.is_dir():
             self.path.stat()  # raises where there is nothing
+            if self.path.suffix == ".bag":
+                raise ValueError(
+                    f"{self.path} is no rosbag2 but a bag of ROS 1. Convert it: "
+                    f"rosbags-convert --src {shlex.quote(str(self.path))} --dst OUT"
+                )
             if self.path.suffix not in STORAGES:
                 raise ValueError(f"{self.path} is no rosbag2: expected its folder, or a .mcap or .db3 file")
             return [self.path], ""
@@ -102,9 +118,15 @@ class Recording:
             leftover = file.with_name(file.name + suffix)
             if leftover.is_file() and leftover.stat().st_size:
                 self._note(f"{leftover} holds messages that are not in {file.name} yet: they are not read")
+        if file.suffix == ".mcap" and file.is_file():
+            foreign = foreign_content(file)
+            if foreign:
+                raise ValueError(f"{file} is no recording of ROS 2: {foreign}")
         try:
             return self._stack.enter_context(Reader(file))
         except Exception as error:  # rosbags lets through whatever damaged bytes raise
+            if file.suffix == ".mcap" and is_whole_without_profile(file):
+                return salvage(file)  # rosbags reads such files not at all
             return self._salvage(file, _line(error))
 
     def _salvage(self, file: Path, reason: str) -> Salvage | None:

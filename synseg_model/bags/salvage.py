@@ -20,7 +20,7 @@ from rosbags.rosbag2.metadata import parse_qos
 from rosbags.rosbag2.storage_mcap import Schema, decompress, get_msgdef, get_qos, read_bytes, read_string
 
 MCAP_MAGIC = b"\x89MCAP0\r\n"
-_SCHEMA, _CHANNEL, _MESSAGE, _CHUNK = 0x03, 0x04, 0x05, 0x06
+SCHEMA, CHANNEL, MESSAGE, CHUNK = 0x03, 0x04, 0x05, 0x06
 
 Message = tuple[Connection, int, bytes]  # the topic, time of reception in ns, CDR
 
@@ -66,14 +66,14 @@ class _Mcap(Salvage):
         with self.path.open("rb") as stream:
             if stream.read(len(MCAP_MAGIC)) != MCAP_MAGIC:
                 raise ValueError("it does not begin like an MCAP file")
-            for record in _records(stream, self.path.stat().st_size):
+            for record in records(stream, self.path.stat().st_size):
                 try:
-                    for code, content in _unpack(record):
-                        if code == _MESSAGE:
+                    for code, content in unpack(record):
+                        if code == MESSAGE:
                             channel, _, timestamp, _ = struct.unpack_from("<HIQQ", content)
                             if channel in connections:
                                 yield connections[channel], timestamp, content[22:]
-                        elif code == _SCHEMA:
+                        elif code == SCHEMA:
                             schema = _schema(content)
                             schemas[schema.id] = schema
                         else:
@@ -124,22 +124,22 @@ class _Sqlite(Salvage):
         return topics
 
 
-def _records(stream: BinaryIO, end: int) -> Iterator[tuple[int, bytes]]:
+def records(stream: BinaryIO, end: int) -> Iterator[tuple[int, bytes]]:
     """Give the records (code, content) that are whole and of use; stop where one breaks off."""
     while len(head := stream.read(9)) == 9:
         code, size = struct.unpack("<BQ", head)
         if size > end - stream.tell():
             return
-        if code in (_SCHEMA, _CHANNEL, _MESSAGE, _CHUNK):
+        if code in (SCHEMA, CHANNEL, MESSAGE, CHUNK):
             yield code, stream.read(size)
         else:
             stream.seek(size, 1)
 
 
-def _unpack(record: tuple[int, bytes]) -> Iterator[tuple[int, bytes]]:
+def unpack(record: tuple[int, bytes]) -> Iterator[tuple[int, bytes]]:
     """Give the records inside a chunk; any other record is given as it is."""
     code, content = record
-    if code != _CHUNK:
+    if code != CHUNK:
         yield record
         return
     size, checksum = struct.unpack_from("<QI", content, 16)
@@ -148,7 +148,7 @@ def _unpack(record: tuple[int, bytes]) -> Iterator[tuple[int, bytes]]:
     compression = read_string(stream)
     (packed,) = struct.unpack("<Q", stream.read(8))
     data = decompress(stream.read(packed), compression, size, checksum)
-    yield from _records(BytesIO(data), len(data))
+    yield from records(BytesIO(data), len(data))
 
 
 def _schema(content: bytes) -> Schema:

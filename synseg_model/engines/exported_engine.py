@@ -12,8 +12,9 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from synseg_model.config import ModelConfig
+from synseg_model.engines.encoded import outputs_of
 from synseg_model.engines.exported_maps import ExportedBatch
-from synseg_model.engines.preprocess import average_pairs, by_size, remembered, resize_positions
+from synseg_model.engines.preprocess import by_size, remembered, resize_positions
 from synseg_model.exported import DECODER, IMAGE_ENCODER, POSITIONS, Export
 from synseg_model.result import DeviceMaps
 
@@ -39,6 +40,7 @@ class ExportedEngine(ABC, Generic[Array]):
         self.decoder_memory = decoder_memory
         self.config = ModelConfig.read(folder)
         self._export = Export.read(folder)
+        self._outputs = outputs_of(self.config)
         self.fingerprint = self._export.fingerprint
         self._positions = np.load(self._export.check_file(folder, POSITIONS), allow_pickle=False)
         self._positions_at: dict[tuple[int, int], Array] = {}
@@ -79,10 +81,10 @@ class ExportedEngine(ABC, Generic[Array]):
         """Name array[row:row+1, start:stop] without copying; array: (B,K,h,w)."""
 
     def _segment(self, frames: list[np.ndarray], text: np.ndarray) -> np.ndarray:
-        """Encode frames of one size once and decode text embeddings (K,D); returns activations (B,K,H,W) float32."""
+        """Encode frames of one size once and decode text embeddings (K,D); returns activations (B,K,h,w) float32."""
         if 0 < self.keep_labels < len(text):
             return self._segment_likely(frames, text)
-        maps = np.empty((len(frames), len(text), *self._input_size(frames[0])), np.float32)
+        maps = np.empty((len(frames), len(text), *self._map_size(frames[0])), np.float32)
         start = 0
         for part in self._decode(self._encode(frames), text):
             found = self.download(part)
@@ -92,11 +94,11 @@ class ExportedEngine(ABC, Generic[Array]):
 
     def _segment_likely(self, frames: list[np.ndarray], text: np.ndarray) -> np.ndarray:
         """Decode for each frame only the labels that a coarse pass finds most active; those of the others are 0."""
-        maps = np.zeros((len(frames), len(text), *self._input_size(frames[0])), np.float32)
+        maps = np.zeros((len(frames), len(text), *self._map_size(frames[0])), np.float32)
         encoded = {name: self.download(array).copy() for name, array in self._encode(frames).items()}
         for row, own in enumerate(maps):
-            one = {name: array[:, row : row + 1] for name, array in encoded.items()}
-            coarse = {**one, "features": average_pairs(one["features"])}
+            one = self._outputs.row(encoded, row)
+            coarse = self._outputs.halve(one)
             peaks = [self.download(part).max(axis=(2, 3))[0] for part in self._decode(coarse, text)]
             kept = np.argsort(-np.concatenate(peaks), kind="stable")[: self.keep_labels]
             own[kept] = np.concatenate([self.download(part)[0].copy() for part in self._decode(one, text[kept])])
@@ -104,21 +106,21 @@ class ExportedEngine(ABC, Generic[Array]):
 
     def _segment_there(self, frames: list[np.ndarray], text: np.ndarray) -> Sequence[np.ndarray | DeviceMaps]:
         """Leave the activations on the device, or bring them to the host where they are too many."""
-        height, width = self._input_size(frames[0])
+        height, width = self._map_size(frames[0])
         too_many = 4 * len(frames) * len(text) * height * width > self.decoder_memory
         if too_many or 0 < self.keep_labels < len(text):
             return self._segment(frames, text)
         return ExportedBatch(self, list(self._decode(self._encode(frames), text)), frames[0].shape[:2]).frames()
 
     def _encode(self, frames: list[np.ndarray]) -> dict[str, Array]:
-        """Encode frames of one size: class_features (L,B,D) and features (L,B,rows,columns,D)."""
+        """Encode frames of one size; returns what `synseg_model.engines.encoded` describes."""
         rows, columns = (side // self._export.patch for side in self._input_size(frames[0]))
         return self.run(IMAGE_ENCODER, {"frames": np.stack(frames), "positions": self._positions_of(rows, columns)})
 
     def _decode(self, encoded: Mapping[str, np.ndarray | Array], text: np.ndarray) -> Iterator[Array]:
-        """Decode text embeddings (K,D) in passes of k: (B,k,H,W) float32 each."""
-        _, batch, rows, columns, _ = encoded["features"].shape
-        per_label = batch * self.config.decoder.bytes_per_label(1 + rows * columns, self._export.patch)
+        """Decode text embeddings (K,D) in passes of k: (B,k,h,w) float32 each."""
+        batch, tokens = self._outputs.count(encoded)
+        per_label = batch * self.config.decoder.bytes_per_label(tokens, self._export.patch)
         most = min(self.most_labels, max(1, self.decoder_memory // per_label))
         for start in range(0, len(text), most):
             part = np.ascontiguousarray(text[start : start + most], np.float32)
@@ -126,6 +128,10 @@ class ExportedEngine(ABC, Generic[Array]):
 
     def _input_size(self, frame: np.ndarray) -> tuple[int, int]:
         return self.config.image.input_size(*frame.shape[:2], self._export.patch)
+
+    def _map_size(self, frame: np.ndarray) -> tuple[int, int]:
+        """Return rows and columns of a frame's activations."""
+        return tuple(side // self.config.decoder.stride for side in self._input_size(frame))
 
     def canvas(self, size: tuple[int, int]) -> dict[str, Array]:
         """Return what graphs take for a frame of size (H,W): label maps before the first label, rows and columns."""

@@ -63,15 +63,6 @@ def resize_positions(positions: np.ndarray, rows: int, columns: int) -> np.ndarr
     return (_cubic_weights(width, columns) @ down).astype(np.float32)
 
 
-def average_pairs(features: np.ndarray) -> np.ndarray:
-    """Average features (L,B,rows,columns,D) in blocks of 2x2, smaller ones at odd ends."""
-    for axis in (2, 3):
-        starts = np.arange(0, features.shape[axis], 2)
-        counts = np.minimum(2, features.shape[axis] - starts).reshape(-1, *[1] * (4 - axis))
-        features = np.add.reduceat(features, starts, axis) / counts.astype(np.float32)
-    return features
-
-
 def _cubic_weights(source: int, target: int) -> np.ndarray:
     """Weigh (target, source) samples so that weights @ samples resamples them; samples beyond an end equal the last."""
     centers = (np.arange(target) + 0.5) * source / target - 0.5

@@ -18,7 +18,8 @@ logger = logging.getLogger(__name__)
 
 Loaded = TypeVar("Loaded")
 Report = Callable[[str, int, int], None]  # phase, steps done, steps
-Limits = dict[str, tuple[int, int, int]]  # a dynamic size of the graphs: least, usual, most
+Sides = tuple[int, int, int]  # least, usual, most
+Limits = dict[str, Sides]  # of the dynamic sizes of the graphs
 
 
 @dataclass(frozen=True)
@@ -38,17 +39,27 @@ class Profile:
             [side // patch for side in config.image.input_size(height, width, patch)]
             for height, width in ((1, self.side), (480, 640), (self.side, 1))  # wide, usual, tall
         ]
-        rows, columns = ([grid[axis] for grid in grids] for axis in (0, 1))
-        return {
+        rows, columns = ((min(sides), sides[1], max(sides)) for sides in zip(*grids, strict=True))
+
+        def at(stride: int, patches: Sides) -> Sides:
+            """Limit the sides of what has one value in `stride` pixels of the input."""
+            return tuple(patch * count // stride for count in patches)
+
+        stride = config.decoder.stride
+        limits = {
             "batch": (1, 1, self.cameras),
             "height": (1, 480, self.side),
             "width": (1, 640, self.side),
-            "rows": (min(rows), rows[1], max(rows)),
-            "columns": (min(columns), columns[1], max(columns)),
-            "map_height": tuple(patch * side for side in (min(rows), rows[1], max(rows))),
-            "map_width": tuple(patch * side for side in (min(columns), columns[1], max(columns))),
+            "rows": rows,
+            "columns": columns,
+            "map_height": at(stride, rows),
+            "map_width": at(stride, columns),
             "labels": (1, min(20, self.labels), self.labels),
         }
+        if config.encoder.backbone:
+            for name, level in (("token_{}", 16), ("{}8", 8), ("{}4", 4)):
+                limits |= {name.format("rows"): at(level, rows), name.format("columns"): at(level, columns)}
+        return limits
 
 
 class Plans:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from synseg_model.checkpoints import load_model
 from synseg_model.engines.preprocess import by_size, remembered, resize_frame
@@ -90,6 +91,7 @@ class TorchEngine:
         if self._type != self._wide:
             _halve(self.network, self._type)
         self.config = self.network.config
+        self._stride = self.config.decoder.stride
         statistics = (
             torch.tensor(values, device=self._device) for values in (self.config.image.mean, self.config.image.std)
         )
@@ -114,6 +116,11 @@ class TorchEngine:
 
         images: (B,H,W,3) RGB, 0 to 255, sides multiples of the patch. text: (K,D) float32.
         """
+        logits = self._maps(images, text)
+        return F.interpolate(logits, size=images.shape[1:3], mode="bilinear") if self._stride > 1 else logits
+
+    def _maps(self, images: np.ndarray | Tensor, text: np.ndarray) -> Tensor:
+        """Run pictures as `logits` does; returns logits (B,K,h,w) at the decoder's own resolution."""
         embeddings = torch.tensor(text, device=self._device, dtype=self._wide)  # a copy: the vocabulary's is read-only
         batch = torch.as_tensor(images).to(self._device)
         if self._graphs is None:
@@ -130,8 +137,12 @@ class TorchEngine:
         """Return CLIP's self-attention (1+P,1+P) in a block, see `ClipEncoder.attention`, and P's rows and columns.
 
         frame: (H,W,3) uint8 RGB. layer: 0-based, negative from the last block.
+        Raise ValueError for a model whose image encoder has no attention.
         """
         encoder = self.network.encoder
+        if self.config.encoder.backbone:
+            backbone = self.config.encoder.backbone
+            raise ValueError(f"the image encoder {backbone!r} has no attention: choose a model with a ViT")
         pixels = resize_frame(frame, self.config.image, encoder.patch)
         images = self._normalise(torch.from_numpy(pixels[None]).to(self._device))
         with self._autocast():
@@ -142,7 +153,7 @@ class TorchEngine:
         images = self._normalise(images)
         with self._autocast():
             if not 0 < self._keep_labels < len(text):
-                return self.network(images, text)
+                return self.network.maps(images, text)
             return self._run_likely(images, text)
 
     def _normalise(self, images: Tensor) -> Tensor:
@@ -168,7 +179,7 @@ class TorchEngine:
     @torch.inference_mode()
     def activations(self, frames: Sequence[np.ndarray], text: np.ndarray) -> list[np.ndarray]:
         def run(images: list[np.ndarray]) -> np.ndarray:
-            logits = self.logits(np.stack(images), text)
+            logits = self._maps(np.stack(images), text)
             return logits.float().sigmoid_().numpy()  # in place: of many labels, maps are most of the memory
 
         if self._device.type != "cpu":
@@ -178,7 +189,7 @@ class TorchEngine:
     @torch.inference_mode()
     def device_maps(self, frames: Sequence[np.ndarray], text: np.ndarray) -> list[DeviceMaps]:
         def run(images: list[np.ndarray]) -> list[DeviceMaps]:
-            logits = self.logits(self._upload(images), text)
+            logits = self._maps(self._upload(images), text)
             if self._graphs is not None:
                 logits = logits.clone()  # the next replay overwrites it
             if logits.is_cuda:  # what fails fails here, and who takes the time of a call takes the network's
@@ -205,7 +216,7 @@ def _halve(network: SynSeg, half: torch.dtype) -> None:
 
     Norms keep float32, and so does the text tower, which runs once for a label.
     """
-    for part in (network.encoder.clip.visual, network.decoder):
+    for part in (network.encoder.image, network.decoder):
         for module in part.modules():
             if isinstance(module, _PRODUCTS):
                 module.to(half)

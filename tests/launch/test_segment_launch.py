@@ -72,3 +72,28 @@ def test_a_container_that_cannot_work_is_refused(start, image_transport, argumen
 def test_a_container_without_image_transport_is_refused_by_the_packages_name(start):
     with pytest.raises(ValueError, match="needs image_transport, which is not installed: apt install ros-"):
         start(camera="/front/image_raw", container="/driver")
+
+
+MISSPELT = [("treshold", "threshold"), ("camera_topic", "camera_topics"), ("name_space", "namespace")]
+
+
+@pytest.mark.parametrize(("given", "meant"), MISSPELT)
+def test_a_misspelt_argument_is_named_with_the_nearest_one(given, meant):
+    (warning,) = runpy.run_path(str(FILE))["misspelt"]({given: "0.3", "threshold": "0.3"})
+    assert f"{given}:=0.3 is no argument of segment.launch.py" in warning and f"did you mean {meant}?" in warning
+
+
+def test_arguments_of_a_launch_file_that_includes_this_one_are_not_warned_of():
+    assert runpy.run_path(str(FILE))["misspelt"]({"use_lidar": "true", "map": "/maps/home.yaml"}) == []
+
+
+TOPICS = [("~/image_raw", "synseg", "/synseg/image_raw"), ("front/image/compressed", "front", "/front/image")]
+
+
+@pytest.mark.parametrize("namespace", ["", "/robot1"])
+@pytest.mark.parametrize(("topic", "camera", "raw"), TOPICS)
+def test_what_is_compressed_is_the_topic_as_the_node_resolves_it(namespace, topic, camera, raw):
+    find = runpy.run_path(str(FILE))["raw_topics"]
+    assert find({"camera": topic}, "synseg", namespace) == {camera: namespace + raw}
+    absolute = f"{namespace}/rear/image"
+    assert find({"camera": absolute}, "synseg", namespace) == {"rear": absolute}

@@ -4,6 +4,7 @@ import json
 import os
 import resource
 import signal
+import struct
 import subprocess
 import sys
 from dataclasses import replace
@@ -14,7 +15,7 @@ import cv2
 import numpy as np
 import pytest
 
-pytest.importorskip("rosbags", reason="needs rosbags: pip install 'synseg[bag]'")
+pytest.importorskip("rosbags", reason="needs rosbags: the extra bag")
 
 from rosbags.highlevel import AnyReader
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
@@ -26,6 +27,7 @@ from synseg_model.bags.reading import Recording
 from synseg_model.bags.types import COMPRESSED, IMAGE, VOCABULARY, Types
 from synseg_model.bags.writing import STORAGES
 from synseg_model.frames import image_fields, image_to_array
+from synseg_model.install_hints import install_command
 from synseg_model.media import decode_image
 from synseg_model.pedigree import Met, Pedigree
 from synseg_model.visualize import overlay
@@ -260,9 +262,141 @@ def test_recorded_vocabularies_are_followed_when_asked(tmp_path, capsys):
     assert {info.vocabulary_version for _, info in read(tmp_path / "deaf")["/synseg/front/info"]} == {1}
 
 
+def test_damaged_jpegs_are_counted_and_the_first_is_named(tmp_path, capsys):
+    pytest.importorskip("simplejpeg", reason="needs simplejpeg, which tells of damage")
+
+    def frames():
+        for index in range(FRAMES):
+            data = cv2.imencode(".jpg", SCENES[index])[1].reshape(-1)
+            if index % 2:
+                data = np.append(data[: len(data) // 2], np.array([0xFF, 0xD9], np.uint8))
+            yield REAR, COMPRESSED, START + index * STEP, rear_frame(index, data)
+
+    assert run(record(tmp_path / "in", messages=frames()), tmp_path / "out", "--write", "masks") == 1
+    captured = capsys.readouterr()
+    assert captured.err.count("the JPEG is damaged") == 1 and REAR in captured.err
+    assert f"{FRAMES // 2} frames segmented, {FRAMES // 2} could not be read" in captured.out
+    assert len(read(tmp_path / "out")["/synseg/rear/masks"]) == FRAMES // 2
+
+
+def text(value):
+    return struct.pack("<I", len(value)) + value.encode()
+
+
+def mcap(path, profile, schema, encoding, message):
+    """Write an MCAP file with one topic and one message, as the tools of another system do."""
+    def record(code, content):
+        return struct.pack("<BQ", code, len(content)) + content
+
+    name, schema_encoding, data = schema
+    parts = [
+        record(0x01, text(profile) + text("tool")),
+        record(0x03, struct.pack("<H", 1) + text(name) + text(schema_encoding) + struct.pack("<I", len(data)) + data),
+        record(0x04, struct.pack("<HH", 0, 1) + text(FRONT) + text(encoding) + struct.pack("<I", 0)),
+        record(0x05, struct.pack("<HIQQ", 0, 0, START, START) + bytes(message)),
+        record(0x0F, struct.pack("<I", 0)),
+        record(0x02, bytes(20)),
+    ]
+    magic = b"\x89MCAP0\r\n"
+    path.write_bytes(magic + b"".join(parts) + magic)
+    return path
+
+
+IMAGE_TEXT = TYPES.describe(IMAGE)[0].encode()
+
+
+@pytest.mark.parametrize(
+    ("profile", "schema", "encoding", "words"),
+    [
+        ("ros1", ("sensor_msgs/Image", "ros1msg", b"x"), "ros1", ["ROS 1 messages", "rosbags-convert --src"]),
+        ("", ("sensor_msgs/Image", "ros1msg", b"x"), "ros1", ["ROS 1 messages", "rosbags-convert --src"]),
+        ("", ("foxglove.CompressedImage", "protobuf", b"x"), "protobuf", ["protobuf", "foxglove.CompressedImage"]),
+        ("px4", ("Image", "jsonschema", b"{}"), "json", ["json messages (Image)", "sensor_msgs/msg/CompressedImage"]),
+    ],
+)
+def test_recordings_of_other_systems_are_called_by_what_they_hold(
+    tmp_path, capsys, profile, schema, encoding, words
+):
+    source = mcap(tmp_path / "in.mcap", profile, schema, encoding, b"message")
+    said = refused(capsys, source, tmp_path / "out")
+    assert str(source) in said and all(word in said for word in words)
+    assert "damaged" not in said
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    source.rename(folder / "in.mcap")
+    assert run(folder, tmp_path / "out") == 2
+    said = capsys.readouterr().err
+    assert words[0] in said and "damaged" not in said
+
+
+def test_ros_2_messages_in_a_file_that_does_not_say_so_are_read(tmp_path, capsys):
+    source = mcap(tmp_path / "in.mcap", "", (IMAGE, "ros2msg", IMAGE_TEXT), "cdr", TYPES.encode(front_frame(0)))
+    assert run(source, tmp_path / "out") == 0
+    assert "damaged" not in capsys.readouterr().err
+    assert len(read(tmp_path / "out")["/synseg/front/masks"]) == 1
+
+
+def test_a_ros_1_bag_is_called_so_with_the_command_that_converts_it(tmp_path, capsys):
+    source = tmp_path / "my drive.bag"
+    source.write_bytes(b"#ROSBAG V2.0\n")
+    assert f"is no rosbag2 but a bag of ROS 1. Convert it: rosbags-convert --src '{source}'" in refused(
+        capsys, source, tmp_path / "out"
+    )
+
+
+def robot_with_depth():
+    """A depth camera's topics, as its driver and image_transport publish them."""
+    color, depth = "/front/color/image_raw", "/front/depth/image_rect_raw"
+    millimetres = image_fields(np.full(SIZE, 1500, np.uint16), "16UC1")
+    for index in range(FRAMES):
+        time = START + index * STEP
+        head = header(time, "front")
+        yield color, IMAGE, time, front_frame(index)
+        yield f"{color}/compressed", COMPRESSED, time + 1, rear_frame(index)
+        yield depth, IMAGE, time + 2, message(IMAGE, header=head, **millimetres)
+        packed = cv2.imencode(".png", np.full(SIZE, 1500, np.uint16))[1].reshape(-1)
+        for number, form in enumerate(("16UC1; png compressed ", "16UC1; compressedDepth png")):
+            name = f"{depth}/{'compressed' if number == 0 else 'compressedDepth'}"
+            yield name, COMPRESSED, time + 3 + number, message(COMPRESSED, header=head, format=form, data=packed)
+
+
+def test_by_default_depth_is_left_out_and_an_image_is_segmented_once(tmp_path, capsys):
+    source = record(tmp_path / "in", messages=robot_with_depth())
+    assert run(source, tmp_path / "out", "--write", "masks") == 0
+    found = read(tmp_path / "out")
+    assert set(found) == {"/synseg/front/masks", "/synseg/active_vocab"}
+    assert len(found["/synseg/front/masks"]) == FRAMES
+    said = capsys.readouterr().err
+    assert "/front/depth/image_rect_raw is left out: encoding '16UC1' is depth" in said
+    assert "/front/depth/image_rect_raw/compressedDepth is left out: format" in said
+    assert "/front/color/image_raw/compressed is left out, it has the images of /front/color/image_raw" in said
+
+
+def test_depth_and_twins_are_segmented_where_they_are_named(tmp_path):
+    source = record(tmp_path / "in", messages=robot_with_depth())
+    topics = ["/front/depth/image_rect_raw", "/front/color/image_raw", "jpeg=/front/color/image_raw/compressed"]
+    assert run(source, tmp_path / "out", "--write", "masks", "--topics", *topics) == 0
+    found = read(tmp_path / "out")
+    assert {topic: len(messages) for topic, messages in found.items() if "masks" in topic} == {
+        "/synseg/front_depth_image_rect_raw/masks": FRAMES,
+        "/synseg/front_color_image_raw/masks": FRAMES,
+        "/synseg/jpeg/masks": FRAMES,
+    }
+
+
+def test_of_twins_the_one_with_more_frames_is_segmented(tmp_path):
+    def sparse_raw():
+        yield FRONT, IMAGE, START, front_frame(0)
+        for index in range(FRAMES):
+            yield f"{FRONT}/compressed", COMPRESSED, START + index * STEP + 1, rear_frame(index)
+
+    assert run(record(tmp_path / "in", messages=sparse_raw()), tmp_path / "out", "--write", "masks") == 0
+    assert len(read(tmp_path / "out")["/synseg/front/masks"]) == FRAMES
+
+
 def recording_of(*topics):
     connections = [SimpleNamespace(topic=topic, msgtype=IMAGE, msgcount=1) for topic in topics]
-    return SimpleNamespace(connections=connections, path=Path("drive"))
+    return SimpleNamespace(connections=connections, path=Path("drive"), first=lambda *_: None)
 
 
 @pytest.mark.parametrize(
@@ -272,10 +406,11 @@ def recording_of(*topics):
         (["/image_raw"], ["camera"]),
         (["/cam/left/image", "/cam/right/image", "/top/image"], ["cam_left_image", "cam_right_image", "top"]),
         (["/a/image", "/synseg/a/overlay"], ["a"]),
+        (["/cam/a/image/compressed", "/cam/b/image/compressed"], ["cam_a_image", "cam_b_image"]),
     ],
 )
 def test_cameras_are_named_as_the_node_names_them_and_apart(topics, names):
-    cameras = choose_cameras(recording_of(*topics), None)
+    cameras = choose_cameras(recording_of(*topics), None, TYPES)
     assert [camera.name for camera in cameras] == names
 
 
@@ -290,7 +425,7 @@ def test_cameras_are_named_as_the_node_names_them_and_apart(topics, names):
 def test_impossible_choices_of_cameras_are_refused(wanted, reason):
     recording = recording_of("/front/image_raw", "/rear/image_raw")
     with pytest.raises(ValueError, match=reason):
-        choose_cameras(recording, wanted)
+        choose_cameras(recording, wanted, TYPES)
 
 
 def cut(folder, fraction):
@@ -402,7 +537,7 @@ def test_where_no_frame_can_be_read_nothing_is_written(tmp_path, capsys):
     depth = front_frame(0)
     depth.encoding = "32FC1"
     source = record(tmp_path / "in", messages=[(FRONT, IMAGE, START, depth)])
-    assert run(source, tmp_path / "out") == 2
+    assert run(source, tmp_path / "out", "--topics", FRONT) == 2
     captured = capsys.readouterr()
     assert "floating-point" in captured.err and "not one frame" in captured.err
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
@@ -600,7 +735,7 @@ def test_without_rosbags_the_command_says_how_to_get_it(tmp_path, monkeypatch, c
         if name.partition(".")[0] == "rosbags" or name.startswith("synseg_model.bags"):
             monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "rosbags", None)
-    assert "pip install 'synseg[bag]'" in refused(capsys, tmp_path / "in", tmp_path / "out")
+    assert install_command("bag") in refused(capsys, tmp_path / "in", tmp_path / "out")
 
 
 def test_types_have_the_hashes_that_ros_gives_them():

@@ -255,3 +255,38 @@ def test_a_compressed_picture_is_decoded(samples, expected):
 def test_what_is_no_compressed_picture_is_refused_with_the_reason(message, reason):
     with pytest.raises(FrameError, match=reason):
         compressed_to_rgb(message)
+
+
+BAYER = [name for name in FORMATS if name.startswith("bayer_")]
+
+
+@pytest.mark.parametrize("ending", ["", "; png compressed ", "; png compressed", "; png compressed bayer"])
+@pytest.mark.parametrize("encoding", BAYER)
+def test_a_mosaic_that_was_compressed_as_it_is_shows_what_the_raw_one_shows(encoding, ending):
+    samples = CASES[encoding][0]
+    form = encoding + (f"; png compressed {encoding}" if ending.endswith("bayer") else ending)
+    image = compressed_to_rgb(compressed(png(samples), form))
+    np.testing.assert_array_equal(image, image_to_rgb(message_of(samples, encoding)))
+    assert (image[..., 0] != image[..., 2]).any()
+
+
+def test_an_image_that_was_made_of_a_mosaic_before_is_left_as_it_is():
+    mono = RGB8[..., 0]
+    shown = compressed_to_rgb(compressed(png(mono), "bayer_rggb8; jpeg compressed mono8"))
+    np.testing.assert_array_equal(shown, gray(mono))
+    shown = compressed_to_rgb(compressed(png(RGB8[..., ::-1]), "bayer_rggb8; png compressed bgr8"))
+    np.testing.assert_array_equal(shown, RGB8)
+    shown = compressed_to_rgb(compressed(png(RGB8[..., ::-1]), "bayer_rggb8; png compressed "))
+    np.testing.assert_array_equal(shown, RGB8)
+
+
+@pytest.mark.parametrize(
+    ("samples", "form", "reason"),
+    [
+        (RGB8[..., 0], "bayer_what8; png compressed ", "'bayer_what8' is no Bayer pattern; accepted: bayer_rggb8"),
+        (RGB8[:2, :2, 0], "bayer_rggb8; png compressed ", "2x2 pixels are too few; at least 3 a side"),
+    ],
+)
+def test_a_mosaic_that_cannot_be_read_is_refused_with_the_reason(samples, form, reason):
+    with pytest.raises(FrameError, match=reason):
+        compressed_to_rgb(compressed(png(samples), form))

@@ -200,3 +200,62 @@ def test_a_video_that_ends_early_is_reported(tmp_path, monkeypatch, caplog):
         assert len(list(source)) == 5
     assert "ended after 5 of 20 frames" in caplog.text
     assert len(source.skipped) == 1
+
+
+HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(200)
+JPEG_XL = b"\xff\x0a" + bytes(200)
+
+
+def test_a_folder_takes_whatever_the_decoders_read_and_names_what_it_leaves_out(tmp_path, caplog):
+    image = np.full((8, 8, 3), 100, np.uint8)
+    for name in ("a.jfif", "b.JFIF", "c.pjpeg", "d", "e.photo"):
+        (tmp_path / name).write_bytes(cv2.imencode(".jpg", image)[1].tobytes())
+    (tmp_path / "f.avif").write_bytes(cv2.imencode(".avif", image)[1].tobytes())
+    (tmp_path / "g.heic").write_bytes(HEIC)
+    (tmp_path / "h.jxl").write_bytes(JPEG_XL)
+    (tmp_path / "i.bin").write_bytes(HEIC)
+    (tmp_path / "labels.txt").write_text("ball")
+    source = open_source(tmp_path)
+    assert [name for name, _ in source] == ["a.jfif", "b.JFIF", "c.pjpeg", "d", "e.photo", "f.avif"]
+    assert "g.heic, h.jxl, i.bin; also left out: 1 other file" in caplog.text
+
+
+def test_a_folder_of_images_and_other_files_says_nothing(tmp_path, caplog):
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((8, 8, 3), np.uint8))
+    (tmp_path / "labels.txt").write_text("ball")
+    open_source(tmp_path)
+    assert not caplog.text
+
+
+def test_a_folder_of_files_that_are_not_read_is_refused_by_their_names(tmp_path):
+    (tmp_path / "g.heic").write_bytes(HEIC)
+    with pytest.raises(MediaError, match=r"convert to JPEG or PNG: g\.heic"):
+        open_source(tmp_path)
+
+
+@pytest.mark.parametrize(("data", "kind"), [(HEIC, "HEIC"), (JPEG_XL, "JPEG XL")])
+def test_a_file_of_a_kind_that_is_not_read_is_called_by_it_whatever_its_name(tmp_path, data, kind):
+    for name in ("a.heic", "a.jpg"):
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(MediaError, match=f"is {kind}, which is not read: convert it to JPEG or PNG"):
+            list(open_source(tmp_path / name))
+
+
+@pytest.mark.parametrize("name", ["a.gif", "a.webp", "a.png", "a.tiff"])
+def test_of_several_frames_the_first_is_used_and_one_line_says_so(tmp_path, name, caplog):
+    frames = [Image.fromarray(np.full((8, 8, 3), value, np.uint8)) for value in (0, 120, 240)]
+    frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:])
+    assert read_image(tmp_path / name).max() < 10
+    assert caplog.text.count(f"{name} has 3 frames or pages: only the first is used") == 1
+    frames[0].save(tmp_path / name)
+    caplog.clear()
+    read_image(tmp_path / name)
+    assert not caplog.text
+
+
+@pytest.mark.parametrize(("ending", "kind"), [("tiff", np.float32), ("tiff", np.int32), ("pfm", np.float32)])
+def test_numbers_that_are_no_brightness_are_refused_by_their_kind(tmp_path, ending, kind):
+    path = tmp_path / f"a.{ending}"
+    assert cv2.imwrite(str(path), np.ones((8, 8, 3), kind))
+    with pytest.raises(MediaError, match=f"its samples are {np.dtype(kind)}.*convert them to 8 or 16 bits"):
+        list(open_source(path))

@@ -6,7 +6,7 @@ import threading
 import numpy as np
 import pytest
 
-pytest.importorskip("openvino", reason="needs OpenVINO: pip install 'synseg[openvino]'")
+pytest.importorskip("openvino", reason="needs OpenVINO: the extra openvino")
 
 import openvino
 

@@ -3,12 +3,15 @@ import math
 import os
 import signal
 
+import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from synseg_model.files import write_whole
 from synseg_model.trainer import (
+    BEST_FILE,
     CHECKPOINT_FILE,
     CollapseError,
     Share,
@@ -216,3 +219,76 @@ def test_rate_rises_linearly_and_falls_along_a_cosine():
     assert max(factors) == factors[9] > 0.97
     assert factors[50] == pytest.approx(0.5)
     assert factors[99] < 0.001
+
+
+def test_a_time_limit_stops_with_a_checkpoint_and_resuming_ends_as_an_unbroken_run(tmp_path, capsys):
+    whole, whole_averaged = run(tmp_path / "whole", steps=6)
+    for step in range(1, 6):
+        _, averaged = run(tmp_path / "limited", resume=True, steps=6, max_minutes=1e-9, save_every=100)
+        assert averaged is None
+        assert f"stopped after step {step}; go on with --resume" in capsys.readouterr().out
+        assert torch.load(tmp_path / "limited" / CHECKPOINT_FILE, weights_only=True)["step"] == step
+    again, averaged = run(tmp_path / "limited", resume=True, steps=6, max_minutes=1e-9)
+    assert averaged is not None, "a run that is late in its last step is finished"
+    for one, other in ((whole.decoder, again.decoder), (whole_averaged, averaged)):
+        assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
+    totals = [[line["total"] for line in logged(tmp_path / name)] for name in ("whole", "limited")]
+    assert totals[0] == totals[1]
+
+
+def test_no_time_limit_is_the_default_and_a_long_one_does_not_stop(tmp_path):
+    assert TrainerConfig().max_minutes == 0
+    _, averaged = run(tmp_path, steps=5, max_minutes=60)
+    assert averaged is not None
+
+
+def validated(folder, scores, **values):
+    """Run with a validation that gives the scores one after the other; returns the averages it was given."""
+    given = []
+
+    def validate(averaged):
+        given.append({name: value.clone() for name, value in averaged.state_dict().items()})
+        return {"nyu": 1.0, "score": scores[len(given) - 1]}
+
+    return given, Trainer(config(folder, **values)).fit(Line(), batches, validate=validate)
+
+
+def test_validation_keeps_the_weights_of_the_best_score(tmp_path):
+    given, _ = validated(tmp_path, [10.0, 30.0, 20.0], steps=10, validate_every=4)
+    assert len(given) == 3, "after steps 4 and 8, and after the last"
+    best = load_file(tmp_path / BEST_FILE)
+    assert all(torch.equal(best[name], given[1][name]) for name in best)
+    assert not torch.equal(best["weight"], given[2]["weight"])
+    measured = [(line["step"], line["validation/score"]) for line in logged(tmp_path) if "validation/score" in line]
+    assert measured == [(3, 10.0), (7, 30.0), (9, 20.0)]
+
+
+def test_the_best_score_outlives_a_stop(tmp_path):
+    def fit(validate, **values):
+        return Trainer(config(tmp_path, steps=6, validate_every=1, save_every=100, **values)).fit(
+            Line(), batches, resume=True, validate=validate
+        )
+
+    fit(lambda _: {"score": 50.0}, max_minutes=1e-9)
+    first = (tmp_path / BEST_FILE).read_bytes()
+    fit(lambda _: {"score": 40.0})
+    assert (tmp_path / BEST_FILE).read_bytes() == first
+
+
+@pytest.mark.parametrize("every", [0, 100])
+def test_validation_is_off_at_zero_and_otherwise_measures_the_end(tmp_path, every):
+    given, averaged = validated(tmp_path, [1.0], steps=5, validate_every=every)
+    assert len(given) == (every > 0)
+    assert (tmp_path / BEST_FILE).exists() == (every > 0)
+    assert averaged is not None
+
+
+def test_pictures_are_drawn_from_the_averaged_module_every_so_many_steps(tmp_path):
+    drawn = []
+
+    def pictures(averaged):
+        drawn.append(averaged)
+        return {"maps": np.zeros((8, 8, 3), np.uint8)}
+
+    averaged = Trainer(config(tmp_path, steps=7, picture_every=3)).fit(Line(), batches, pictures)
+    assert drawn == [averaged, averaged]

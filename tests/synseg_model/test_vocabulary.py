@@ -157,6 +157,14 @@ def test_bad_thresholds_are_refused_with_their_label(bad):
     assert len(message) < 250
 
 
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [(np.float32(1.6).item(), "1.6"), (1.6, "1.6"), (-0.1, "-0.1"), (1.600000001, "1.600000001"), (np.inf, "inf")],
+)
+def test_a_refused_threshold_is_shown_as_it_was_given(given, shown):
+    assert f"threshold {shown} of label 'car'" in refusal(["car"], [given])
+
+
 @pytest.mark.parametrize("good", [0, 1, np.float32(0.25), np.int64(1)])
 def test_numbers_of_any_kind_are_thresholds(good):
     assert rules().check(["car"], [good])[1][0] == np.float32(good)

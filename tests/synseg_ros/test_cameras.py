@@ -111,6 +111,89 @@ def test_a_camera_that_turns_out_to_be_compressed_is_subscribed_to_anew(make_rig
     assert (masks[0].height, masks[0].width) == (HEIGHT, WIDTH)
 
 
+def jpeg_of(width):
+    return cv2.imencode(".jpg", np.zeros((HEIGHT, width, 3), np.uint8))[1].tobytes()
+
+
+@pytest.mark.parametrize("earlier", [True, False])
+def test_a_camera_that_publishes_compressed_frames_only_is_found(make_rig, bench, elsewhere, earlier, capfd):
+    topic = "/rear/image/compressed"
+    rig = make_rig(camera="/rear/image", camera_names=["camera"], start=False)
+    assert earlier or rig.node.start()
+    camera = elsewhere.create_publisher(CompressedImage, topic, qos_profile_sensor_data)
+    bench.spin_until(lambda: rig.node.get_publishers_info_by_topic(topic), what="the camera")
+    assert not earlier or rig.node.start()
+    masks = rig.listen(ClassMasks, "masks")
+    rig.ask("ball")
+    frame = CompressedImage(format="jpeg", data=jpeg_of(WIDTH))
+    bench.spin_until(lambda: masks, meanwhile=lambda: camera.publish(frame))
+    assert (masks[0].height, masks[0].width) == (HEIGHT, WIDTH)
+    assert f"subscribing to {topic}" in capfd.readouterr().err
+
+
+def test_raw_frames_come_before_compressed_ones_as_soon_as_they_are_there(make_rig, bench, elsewhere):
+    compressed = elsewhere.create_publisher(CompressedImage, "/rear/image/compressed", qos_profile_sensor_data)
+    rig = make_rig(camera="/rear/image", camera_names=["camera"])
+    masks = rig.listen(ClassMasks, "masks")
+    rig.ask("ball")
+    frame = CompressedImage(format="jpeg", data=jpeg_of(WIDTH))
+    bench.spin_until(lambda: masks, meanwhile=lambda: compressed.publish(frame))
+    raw = elsewhere.create_publisher(Image, "/rear/image", qos_profile_sensor_data)
+    image = image_from_array(np.zeros((HEIGHT, WIDTH + 2, 3), np.uint8), "rgb8", Header())
+    bench.spin_until(lambda: masks[-1].width == WIDTH + 2, meanwhile=lambda: raw.publish(image))
+
+
+def test_a_topic_that_nobody_publishes_is_called_so(make_rig, bench, capfd):
+    make_rig(stale_seconds=0.2, camera="/rear/image")
+    said = []
+
+    def told():
+        said.append(capfd.readouterr().err)
+        return "nobody publishes it, nor /rear/image/compressed" in "".join(said)
+
+    bench.spin_until(told)
+
+
+def test_damaged_jpegs_are_counted_and_named(make_rig, bench, elsewhere, capfd):
+    pytest.importorskip("simplejpeg", reason="needs simplejpeg, which tells of damage")
+    camera = elsewhere.create_publisher(CompressedImage, "/rear/image/compressed", qos_profile_sensor_data)
+    rig = make_rig(camera="/rear/image", camera_names=["camera"])
+    rig.listen(ClassMasks, "masks")
+    rig.ask("ball")
+    data = cv2.imencode(".jpg", np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8))[1].tobytes()
+    frame = CompressedImage(format="jpeg", data=data[: len(data) // 2] + b"\xff\xd9")
+    bench.spin_until(lambda: rig.counts()["bad"] >= 2, meanwhile=lambda: camera.publish(frame), what="bad frames")
+    assert rig.counts()["segmented"] == 0
+    assert "skipped a frame of /rear/image: format 'jpeg'" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("encoding", ["16UC1", "32FC1"])
+def test_depth_is_no_image(make_rig, encoding, capfd):
+    rig = make_rig()
+    rig.listen(ClassMasks, "masks")
+    rig.connect()
+    rig.ask("ball")
+
+    def show():
+        size = 2 if encoding == "16UC1" else 4
+        rig.show(encoding=encoding, step=size * WIDTH, data=bytes(size * WIDTH * HEIGHT))
+
+    rig.bench.spin_until(lambda: rig.counts()["bad"] >= 2, meanwhile=show, what="bad frames")
+    assert rig.counts()["segmented"] == 0
+    assert f"encoding '{encoding}' is depth, no image" in capfd.readouterr().err
+
+
+def test_compressed_depth_is_no_image(make_rig, bench, elsewhere):
+    camera = elsewhere.create_publisher(CompressedImage, "/rear/depth/compressed", qos_profile_sensor_data)
+    rig = make_rig(camera="/rear/depth", camera_names=["camera"])
+    rig.listen(ClassMasks, "masks")
+    rig.ask("ball")
+    png = cv2.imencode(".png", np.full((HEIGHT, WIDTH), 1500, np.uint16))[1].tobytes()
+    frame = CompressedImage(format="16UC1; png compressed ", data=png)
+    bench.spin_until(lambda: rig.counts()["bad"] >= 2, meanwhile=lambda: camera.publish(frame), what="bad frames")
+    assert rig.counts()["segmented"] == 0
+
+
 def test_the_newest_frame_wins_and_the_others_are_counted_as_dropped(make_rig, troubled):
     rig = make_rig(engine=troubled)
     masks = rig.listen(ClassMasks, "masks")

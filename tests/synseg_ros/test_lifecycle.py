@@ -13,6 +13,7 @@ from rclpy.parameter import Parameter
 from synseg_ros.msg import ClassMasks, Vocabulary
 
 from synseg_model import Segmenter
+from synseg_model.install_hints import install_command
 from synseg_ros.node import SynSegNode
 from synseg_ros.qos import EVERY_MESSAGE
 
@@ -111,3 +112,16 @@ def test_an_error_in_configure_is_told_and_leaves_the_node_unconfigured(bench, c
     status = diagnostics[-1].status[-1]
     assert (status.name, status.level) == ("synseg", DiagnosticStatus.ERROR)
     assert "engine 'steam'" in status.message
+
+
+@pytest.mark.parametrize(("module", "extra"), [("pycuda.driver", "tensorrt"), ("torch", "torch")])
+def test_a_missing_library_is_called_by_its_own_name(make_rig, monkeypatch, capfd, module, extra):
+    rig = make_rig(start=False)
+
+    def fail(*_, **__):
+        raise ModuleNotFoundError(f"No module named {module!r}", name=module)
+
+    monkeypatch.setattr("synseg_ros.node.Segmenter.load", fail)
+    assert rig.node.trigger_configure() == REFUSED
+    said = capfd.readouterr().err
+    assert f"{module} is not installed; the {extra} engine needs: {install_command(extra)}" in said

@@ -1,6 +1,7 @@
 """Parameters are declared as the tables say."""
 
 import dataclasses
+import re
 
 import pytest
 
@@ -10,6 +11,8 @@ from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValu
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
+from synseg_ros.given_parameters import warn_of_other_nodes_files
+from synseg_ros.node import SynSegNode
 from synseg_ros.parameter_server import LiveSettings, declare
 from synseg_ros.parameters import CameraSettings, NodeSettings, from_text, ros_arguments
 
@@ -179,3 +182,123 @@ def test_a_list_of_an_empty_text_is_an_empty_list(node_with):
 def test_only_options_that_are_set_go_to_the_engine():
     assert NodeSettings().engine_options() == {}
     assert NodeSettings(precision="bf16", keep_labels=5).engine_options() == {"precision": "bf16", "keep_labels": 5}
+
+
+@pytest.mark.parametrize("name", ["max_rate", "threshold", "stale_seconds", "slow_ms"])
+def test_a_whole_number_is_taken_where_a_number_is_asked_for(node_with, name):
+    assert getattr(declare(node_with(**{name: 1}), NodeSettings), name) == 1.0
+    node = node_with()
+    live = LiveSettings(node, NodeSettings, lambda _: None)
+    (result,) = node.set_parameters([Parameter(name, value=1)])
+    assert result.successful, result.reason
+    assert getattr(live.value, name) == node.get_parameter(name).value == 1.0
+    assert node.get_parameter(name).type_ == Parameter.Type.DOUBLE
+
+
+def test_a_whole_number_that_is_out_of_range_is_refused_all_the_same(node_with):
+    node = node_with()
+    live = LiveSettings(node, NodeSettings, pytest.fail)
+    (result,) = node.set_parameters([Parameter("threshold", value=2)])
+    assert not result.successful and live.value.threshold == 0.0
+    (result,) = node.set_parameters([Parameter("threshold", value=True)])
+    assert not result.successful
+
+
+@pytest.mark.parametrize(
+    ("namespace", "topic", "camera"),
+    [
+        ("", "~/image_raw", "synseg"),
+        ("/robot1", "~/image_raw", "synseg"),
+        ("", "front/image_raw", "front"),
+        ("/robot1", "front/image_raw", "front"),
+        ("/robot1", "/robot1/front/image_raw", "front"),
+        ("/robot1", "image_raw", "camera"),
+        ("/robot1", "/robot10/image_raw", "robot10"),
+        ("", "/here/image_raw", "there"),
+    ],
+)
+def test_a_camera_is_named_after_its_topic_as_ros_resolves_it(bench, namespace, topic, camera):
+    remap = ["--ros-args", "-r", "/here/image_raw:=/there/image_raw"]
+    given = [Parameter("engine", value="null"), Parameter("camera", value=topic)]
+    node = SynSegNode(context=bench.context, namespace=namespace, parameter_overrides=given, cli_args=remap)
+    bench.closers += [node.destroy_node, node.close]
+    assert node.start()
+    assert list(node._cameras) == [camera]
+    outputs = {publisher.topic_name for publisher in node.publishers}
+    assert f"{namespace}/synseg/{camera}/masks" in outputs
+
+
+@pytest.mark.parametrize("topic", ["~image", "/a b", "image/", "/", "", "1cam/image", "a//b", "/cam-era/image", "/a/~"])
+@pytest.mark.parametrize(
+    ("table", "name"),
+    [
+        (NodeSettings, "camera"),
+        (NodeSettings, "camera_topics"),
+        (CameraSettings, "topic"),
+        (CameraSettings, "wait_for"),
+    ],
+)
+def test_a_topic_that_ros_would_refuse_is_refused_by_its_name(table, name, topic):
+    if not topic and name in ("camera_topics", "wait_for"):
+        return  # an empty text means none
+    with pytest.raises(ValueError, match=rf"{name}: {re.escape(repr(topic))} is no topic"):
+        table(**{name: (topic,) if name == "camera_topics" else topic})
+
+
+def test_a_topic_that_is_too_long_for_ros_is_refused_by_its_name(bench, capfd):
+    topic = "/a" * 200
+    given = [Parameter("engine", value="null"), Parameter("camera", value=topic)]
+    node = SynSegNode(context=bench.context, parameter_overrides=given)
+    bench.closers += [node.destroy_node, node.close]
+    assert not node.start()
+    assert topic in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ({"treshold": 0.3}, "did you mean threshold?"),
+        ({"label": ["ball"]}, "did you mean labels?"),
+        ({"max_frame_rate": 5.0}, "did you mean max_rate?"),
+        ({"wheels": 4}, "ros2 param list /synseg"),
+        (
+            {"qos_overrides./camera/image.subscription.reliability": "reliable"},
+            "did you mean qos_overrides./camera/image_raw.subscription.reliability?",
+        ),
+    ],
+)
+def test_a_misspelt_parameter_is_named_with_the_nearest_one(make_rig, given, meant, capfd):
+    make_rig(**given)
+    (line,) = [line for line in capfd.readouterr().err.splitlines() if "is not known and has no effect" in line]
+    assert f"parameter {next(iter(given))} is" in line and meant in line
+
+
+def test_parameters_that_are_known_are_not_warned_of(make_rig, capfd):
+    name = "qos_overrides./camera/image_raw.subscription.reliability"
+    make_rig(**{name: "reliable", "threshold": 0.5, "use_sim_time": False})
+    assert "has no effect" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("key", "heard"),
+    [
+        ("/**", True),
+        ("synseg", True),
+        ("/synseg", True),
+        ("/*", True),
+        ("/**/synseg", True),
+        ("/segmenter", False),
+        ("/robot1/synseg", False),
+        ("/robot1/**", False),
+    ],
+)
+def test_a_file_of_another_nodes_parameters_is_named(bench, tmp_path, key, heard, capfd):
+    file = tmp_path / "mine.yaml"
+    file.write_text(f"{key}:\n  ros__parameters:\n    threshold: 0.25\n")
+    arguments = ["--ros-args", "--params-file", str(file)]
+    node = Node("synseg", context=bench.context, cli_args=arguments)
+    bench.closers.append(node.destroy_node)
+    assert (declare(node, NodeSettings).threshold == 0.25) == heard  # ROS itself has it so
+    warn_of_other_nodes_files(node, arguments)
+    said = capfd.readouterr().err
+    assert (f"{file} has parameters for /{key.strip('/')} and none for this node, /synseg" in said) != heard

@@ -1,5 +1,6 @@
 """Every term of training on photographs against a slow computation of its own."""
 
+import copy
 import dataclasses
 import math
 
@@ -252,10 +253,13 @@ def test_mccl_is_of_images_without_masks_that_have_two_names():
 def test_the_teacher_is_the_averaged_network_and_learns_nothing():
     _, objective = objective_of(PhotoTerms(teacher=1.0))
     _, other = objective_of()
-    with torch.no_grad():
-        other.averaged["decoder"].head16.weight.mul_(-5)
     batch = batch_of([False, False])
-    one, two = (objective(batch, averaged)["teacher"] for averaged in (objective.averaged, other.averaged))
-    assert one != two
-    two.backward()
-    assert all(p.grad is None for p in other.averaged.parameters())
+    own = objective(batch, objective.averaged)["teacher"]
+    for part, weight in (("decoder", "head16.weight"), ("image", "conv_stem.weight")):
+        changed = copy.deepcopy(other.averaged)
+        with torch.no_grad():
+            changed[part].get_parameter(weight).mul_(-5)
+        found = objective(batch, changed)["teacher"]
+        assert found != own, part
+        found.backward()
+        assert all(p.grad is None for p in changed.parameters())

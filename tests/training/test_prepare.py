@@ -13,7 +13,7 @@ import pytest
 
 pytest.importorskip("spacy")
 
-from training.captions.samples import BAD_LINE, FEW_LABELS, NO_LABEL, NOT_TEXT
+from training.captions.samples import BAD_LINE, BAD_NAME, FEW_LABELS, NO_LABEL, NOT_TEXT
 from training.captions.sidecars import read_header, read_sidecar
 from training.prepare import PrepareConfig, prepare
 
@@ -121,11 +121,83 @@ def test_damaged_shards_are_counted_and_named_and_the_others_are_done(shards):
     cut.write_bytes(cut.read_bytes()[: 512 * 12 + 100])
     (shards / "00001.tar").write_bytes(b"<html>404</html>" * 64)
     totals = prepare(config(shards))
-    assert (totals.shards, totals.captions, totals.kept, totals.damages) == (3, 6, 3, 2)
-    assert [line.split(":")[0] for line in sorted(totals.damaged)] == ["00000.tar", "00001.tar"]
+    assert (totals.shards, totals.captions, totals.kept, totals.damages) == (3, 6, 3, 0)
+    assert [line.split(":")[0] for line in sorted(totals.unread)] == ["00000.tar", "00001.tar"]
     report = json.loads((shards / "labels-report.json").read_text())
-    assert report["damages"] == 2
-    assert report["damaged"] == totals.damaged
+    assert report["shards_unread"] == totals.unread
+    assert prepare(config(shards)).unread == totals.unread  # said of finished shards, too
+
+
+def add(path, name, data=b"picture"):
+    with tarfile.open(path, "a") as tar:
+        info = tarfile.TarInfo(name)
+        info.size = len(data)
+        tar.addfile(info, io.BytesIO(data))
+
+
+NOT_UTF8 = b"caf\xe9".decode("utf-8", "surrogateescape")
+
+
+def test_a_sample_whose_name_is_not_utf8_is_dropped_with_the_reason_and_training_reads_the_rest(shards):
+    for extension, data in (("jpg", b"picture"), ("txt", b"a brown dog on a sofa")):
+        add(shards / "00001.tar", f"{NOT_UTF8}.{extension}", data)
+    totals = prepare(config(shards, workers=2))
+    assert (totals.shards, totals.captions, totals.kept) == (3, 13, 6)
+    assert totals.damaged == [rf"00001.tar: caf\udce9: {BAD_NAME}"]
+    assert not totals.unread
+    pytest.importorskip("webdataset")
+    from training.datasets.pairs import Damages
+    from training.datasets.webdataset_pairs import WebdatasetPairs
+
+    damages = Damages()
+    assert list(WebdatasetPairs(shards, buffer=1).read(damages)) == []  # the pictures are none, but all are met
+    assert damages.counts.total() == 6
+
+
+def test_captions_that_no_file_can_hold_are_damaged_text(tmp_path):
+    path = tmp_path / "captions.json"
+    images = [{"id": 1, "file_name": "1.jpg"}, {"id": 2, "file_name": "\ud800.jpg"}]
+    annotations = [
+        {"id": 1, "image_id": 1, "caption": "a brown dog on a \ud800 sofa"},
+        {"id": 2, "image_id": 2, "caption": "a brown dog on a sofa"},
+        {"id": 3, "image_id": 1, "caption": "two cats under a table"},
+    ]
+    path.write_text(json.dumps({"images": images, "annotations": annotations}))
+    totals = prepare(config(path))
+    assert (totals.captions, totals.kept) == (3, 1)
+    assert dict(totals.dropped) == {NOT_TEXT: 1, BAD_NAME: 1}
+
+
+def test_shards_whose_own_names_are_not_utf8_are_done_once(tmp_path, capsys):
+    path = write_shard(tmp_path / f"{NOT_UTF8}.tar")
+    os.truncate(path, 512 * 12 + 100)
+    totals = prepare(config(tmp_path))
+    assert (totals.kept, len(totals.unread)) == (1, 1)
+    assert r"caf\udce9.tar: the tar ends early" in capsys.readouterr().out
+    assert prepare(config(tmp_path)).skipped == 1
+
+
+def test_what_webdataset_says_of_a_shard_is_no_damaged_sample(shards):
+    add(shards / "00001.tar", "__meta__.json", b"{}")
+    totals = prepare(config(shards))
+    assert (totals.captions, totals.damages, totals.unread) == (12, 0, [])
+
+
+def test_unreadable_shards_come_before_single_samples_and_the_exit_status_is_1(shards):
+    (shards / "00000.tar").write_bytes(b"<html>404</html>" * 64)
+    for number in range(20):
+        add(shards / "00001.tar", f"{NOT_UTF8}{number}.jpg")
+    command = [sys.executable, "-m", "training.prepare", "--input", str(shards), "--tagger", "shipped"]
+    ended = subprocess.run([*command, "--workers", "1"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ended.returncode == 1, ended.stderr
+    lines = ended.stdout.splitlines()
+    (shard,) = (number for number, line in enumerate(lines) if "00000.tar: the tar ends early" in line)
+    samples = [number for number, line in enumerate(lines) if BAD_NAME in line and "00001.tar" in line]
+    assert samples and shard < min(samples)
+    assert "1 shard could not be read to their end" in ended.stdout
+    (shards / "00000.tar").unlink()
+    again = subprocess.run([*command, "--workers", "1"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert again.returncode == 0, again.stderr
 
 
 def test_shard_that_vanishes_is_named_and_the_others_are_done(shards, monkeypatch):
@@ -139,8 +211,8 @@ def test_shard_that_vanishes_is_named_and_the_others_are_done(shards, monkeypatc
     real = module.find_shards
     monkeypatch.setattr(module, "find_shards", find)
     totals = prepare(config(shards))
-    assert (totals.shards, totals.captions, totals.damages) == (3, 8, 1)
-    assert "00001.tar: cannot be read" in totals.damaged[0]
+    assert (totals.shards, totals.captions, totals.damages) == (3, 8, 0)
+    assert "00001.tar: cannot be read" in totals.unread[0]
 
 
 def test_report_holds_shares_reasons_frequencies_and_a_plot(shards):

@@ -77,7 +77,7 @@ def test_sets_that_are_missing_are_listed_and_left_out(tmp_path, capsys):
                 f'--folders={{"camvid": "{tmp_path}/elsewhere"}}']) == 0  # fmt: skip
     error = capsys.readouterr().err
     assert error.count("left out") == len(SETS) - 1
-    assert f"nyu: left out. no NYU Depth V2 at {tmp_path}/nyu-depth-v2: the folder is not there" in error
+    assert f"nyu: left out, no NYU Depth V2 at {tmp_path}/nyu-depth-v2: the folder is not there.\n" in error
     assert read_packed(tmp_path / "packed" / "train")[0]["counts"] == {"camvid": 1}
 
 

@@ -220,6 +220,24 @@ def test_what_is_missing_is_one_clear_line(data, tmp_path, capsys, words, reason
     assert reason in error and "Traceback" not in error
 
 
+def test_print_config_is_a_file_that_sets_the_same(tmp_path, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        run(["--trainer.steps=7", '--mixture.weights={"nyu": 1.0}', "--terms.mccl=0.1", "--print-config"])
+    assert stopped.value.code == 0
+    text = capsys.readouterr().out
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(SystemExit):
+        run(["--config", str(tmp_path / "config.yaml"), "--print-config"])
+    assert capsys.readouterr().out == text and "flickr8k" not in text
+
+
+def test_the_shipped_models_settings_are_settings(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        run(["--config", "training/configs/synseg_everyday.yaml", "--print-config"])
+    assert stopped.value.code == 0
+    assert "name: synseg-everyday" in capsys.readouterr().out
+
+
 def test_levels_are_those_of_the_strides_that_the_decoder_reads():
     assert levels_of("test_efficientnet") == (1, 2, 3, 4)
     assert levels_of("test_convnext") == (0, 1, 2, 3)

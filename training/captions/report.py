@@ -11,6 +11,7 @@ import numpy as np
 
 from synseg_model.files import write_whole
 from training.captions.extraction import head_noun
+from training.captions.samples import printable
 from training.captions.work import Summary
 
 REPORT_FILE, PLOT_FILE = "labels-report.json", "labels-frequency.png"
@@ -28,6 +29,8 @@ class Totals:
         captions: all that were read; `fresh` of them in this run, the rest in runs before.
         labels: frequency of every label. Beyond REMEMBERED different ones, those seen once are forgotten.
         forgotten: how many occurrences were.
+        damaged: places of damaged samples, at most NAMED_DAMAGES; damages: how many there were.
+        unread: shards that could not be read to their end, each with the reason.
     """
 
     shards: int = 0
@@ -41,6 +44,7 @@ class Totals:
     per_caption: Counter[int] = field(default_factory=Counter)
     damaged: list[str] = field(default_factory=list)
     damages: int = 0
+    unread: list[str] = field(default_factory=list)
 
     def add(self, summary: Summary) -> None:
         """Add the summary of a shard."""
@@ -54,6 +58,8 @@ class Totals:
         self.per_caption.update(summary.per_caption)
         self.damaged += [f"{summary.name}: {what}" for what in header.damaged][: NAMED_DAMAGES - len(self.damaged)]
         self.damages += header.damages
+        if header.unread:
+            self.unread.append(f"{summary.name}: {header.unread}")
         self.labels.update(summary.labels)
         if len(self.labels) > REMEMBERED:
             frequent = Counter({label: count for label, count in self.labels.items() if count > 1})
@@ -90,13 +96,15 @@ def write_report(totals: Totals, folder: Path, seconds: float, settings: dict[st
         "occurrences_forgotten": totals.forgotten,
         "most_frequent_labels": dict(totals.labels.most_common(LISTED)),
         "most_frequent_nouns": dict(nouns.most_common(LISTED)),
+        "shards_unread": totals.unread,
         "damages": totals.damages,
         "damaged": totals.damaged,
         "seconds": round(seconds, 2),
         "captions_per_second": round(totals.fresh / seconds, 1) if seconds and totals.fresh else None,
     }
     path = folder / REPORT_FILE
-    write_whole(path, lambda file: file.write((json.dumps(report, indent=2, ensure_ascii=False) + "\n").encode()))
+    text = printable(json.dumps(report, indent=2, ensure_ascii=False)) + "\n"
+    write_whole(path, lambda file: file.write(text.encode()))
     if totals.labels:
         plot_frequencies(totals, folder / PLOT_FILE)
     return path

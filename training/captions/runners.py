@@ -12,6 +12,7 @@ from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from pathlib import Path
 
+from synseg_model.install_hints import missing_module
 from training.captions.samples import Shard
 from training.captions.work import Settings, Summary, process_shard
 
@@ -63,8 +64,8 @@ def run_ray(shards: Sequence[Shard], settings: Settings, workers: int, address: 
     """
     try:
         import ray
-    except ImportError as error:
-        raise ValueError("Ray is not installed: pip install 'synseg[ray]' brings it.") from error
+    except ModuleNotFoundError as error:
+        raise ValueError(missing_module(error)) from error
     started_here = not ray.is_initialized()
     if started_here:
         address = address or os.environ.get("RAY_ADDRESS", "")

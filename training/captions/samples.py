@@ -11,9 +11,9 @@ MAX_CAPTION = 2000  # characters; longer texts describe a page, not a picture
 
 # Why a sample gives no labels. Damaged are those that name a fault of the data.
 NO_CAPTION, NO_PICTURE, NOT_TEXT, TOO_LONG = "no caption", "no picture", "damaged text", "caption too long"
-REPEATED_KEY, BAD_LINE = "repeated key", "damaged line"
+REPEATED_KEY, BAD_LINE, BAD_NAME = "repeated key", "damaged line", "name is not UTF-8"
 NO_LABEL, FEW_LABELS = "no label", "too few labels"
-DAMAGED = frozenset({NO_PICTURE, NOT_TEXT, REPEATED_KEY, BAD_LINE})
+DAMAGED = frozenset({NO_PICTURE, NOT_TEXT, REPEATED_KEY, BAD_LINE, BAD_NAME})
 
 
 class Sample(NamedTuple):
@@ -69,11 +69,34 @@ class Part:
 
 
 def checked(key: str, caption: object, caption_id: int | str | None = None) -> Sample:
-    """Make a sample of a caption that was read, with a problem where it is none."""
+    """Make a sample of a caption that was read, with a problem where it is none, or one that no file could hold."""
     if not isinstance(caption, str):
         return Sample(key, problem=NO_CAPTION if caption is None else NOT_TEXT, caption_id=caption_id)
     if not caption.strip():
         return Sample(key, problem=NO_CAPTION, caption_id=caption_id)
     if len(caption) > MAX_CAPTION:
         return Sample(key, problem=TOO_LONG, caption_id=caption_id)
+    if not is_text(caption):
+        return Sample(key, problem=NOT_TEXT, caption_id=caption_id)
     return Sample(key, caption, caption_id=caption_id)
+
+
+def named(sample: Sample) -> Sample:
+    """Return a sample that a file can hold: one whose key is no UTF-8 is a problem, its key written with escapes."""
+    if is_text(sample.key):
+        return sample
+    return Sample(printable(sample.key), problem=BAD_NAME)
+
+
+def printable(text: str) -> str:
+    """Return a text with escapes where it is no UTF-8, as in names of files; JSON reads them as what was there."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def is_text(text: str) -> bool:
+    """Tell whether a text can be written: bytes that are no UTF-8 are read as lone surrogates, and so is "\\ud800"."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from synseg_model.files import write_whole
-from training.captions.samples import DAMAGED
+from training.captions.samples import DAMAGED, printable
 
 SUFFIX = ".labels.jsonl"
 FORMAT = 1
@@ -66,6 +66,7 @@ class Header:
         dropped: samples without, by reason.
         damaged: where data was damaged, at most NAMED_DAMAGES entries.
         damages: how many there were.
+        unread: why the shard could not be read to its end, if so.
     """
 
     source: Mapping[str, object]
@@ -75,10 +76,12 @@ class Header:
     dropped: dict[str, int] = field(default_factory=dict)
     damaged: list[str] = field(default_factory=list)
     damages: int = 0
+    unread: str = ""
 
     def line(self) -> str:
         """Write the header as one JSON line."""
-        return json.dumps({"synseg_labels": FORMAT, **vars(self)}, ensure_ascii=False) + "\n"
+        entries = {name: value for name, value in vars(self).items() if name != "unread" or value}
+        return json.dumps({"synseg_labels": FORMAT, **entries}, ensure_ascii=False) + "\n"
 
 
 def write_sidecar(
@@ -94,8 +97,6 @@ def write_sidecar(
         damage: why the shard could not be read to its end, if so.
     """
     damaged = [f"{record.key}: {record.dropped}" for record in records if record.dropped in DAMAGED]
-    if damage:
-        damaged.append(damage)
     header = Header(
         source,
         settings,
@@ -104,9 +105,10 @@ def write_sidecar(
         dropped=dict(sorted(Counter(record.dropped for record in records if record.dropped).items())),
         damaged=damaged[-NAMED_DAMAGES:],
         damages=len(damaged),
+        unread=damage,
     )
     lines = [header.line(), *(record.line() for record in records)]
-    write_whole(path, lambda file: file.writelines(line.encode() for line in lines))
+    write_whole(path, lambda file: file.writelines(printable(line).encode() for line in lines))
     return header
 
 

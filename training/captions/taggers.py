@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from synseg_model.install_hints import missing_module
 from training.captions.extraction import Word
 
 if TYPE_CHECKING:
@@ -54,8 +55,8 @@ def load_tagger(name: str = "auto") -> Tagger:
     """
     try:
         import spacy
-    except ImportError as error:
-        raise ValueError("spaCy is not installed: pip install 'synseg[train]' brings it.") from error
+    except ModuleNotFoundError as error:
+        raise ValueError(missing_module(error)) from error
     if name == "auto":
         name = SPACY_TAGGER if spacy.util.is_package(SPACY_TAGGER) else "shipped"
     source = SHIPPED_TAGGER if name == "shipped" else name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from training.captions.samples import (
 )
 
 PICTURES = ("jpg", "jpeg", "png", "webp")
+_META = re.compile("__.*__")  # webdataset's own, such as __meta__.json
 LARGEST_TEXT = 1 << 20  # bytes; a caption's .json has a few thousand
 
 
@@ -52,7 +54,7 @@ def _grouped(tar: tarfile.TarFile) -> Iterator[tuple[str, dict[str, tarfile.TarI
             continue
         folder, name = os.path.split(member.name)
         stem, _, extension = name.partition(".")
-        if not stem or not extension:
+        if not stem or not extension or _META.fullmatch(stem):
             continue
         next_key = os.path.join(folder, stem)
         if members and next_key != key:

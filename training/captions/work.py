@@ -10,7 +10,7 @@ from pathlib import Path
 
 from training.captions.clean import clean_caption
 from training.captions.extraction import extract_labels
-from training.captions.samples import FEW_LABELS, NO_LABEL, DamageError, Sample, Shard
+from training.captions.samples import FEW_LABELS, NO_LABEL, DamageError, Sample, Shard, named
 from training.captions.sidecars import Header, Record, read_header, read_sidecar, write_sidecar
 from training.captions.stop_words import stop_list
 from training.captions.taggers import load_tagger
@@ -66,7 +66,7 @@ def process_shard(shard: Shard, settings: Settings) -> Summary:
     try:
         source = shard.identity()
     except OSError as error:
-        header = Header({"file": shard.name}, asdict(settings), damaged=[f"cannot be read: {error}"], damages=1)
+        header = Header({"file": shard.name}, asdict(settings), unread=f"cannot be read: {error}")
         return Summary(shard.name, header)
     finished = _finished(shard.sidecar, source, asdict(settings))
     if finished:
@@ -75,7 +75,7 @@ def process_shard(shard: Shard, settings: Settings) -> Summary:
     damage = ""
     try:
         for sample in shard.samples():
-            samples.append(sample)
+            samples.append(named(sample))
     except DamageError as error:
         damage = str(error)
     records = label_samples(samples, settings)

@@ -1,0 +1,112 @@
+"""What to install where a library is missing: the one place that makes such hints, right for a clone and for a copy.
+
+The project is in no registry, so that no hint may name it as a package there.
+"""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+_ROOT = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class _Extra:
+    """An extra of pyproject.toml: what needs it, its packages, and the modules whose absence tells of it."""
+
+    needed_by: str
+    packages: tuple[str, ...]
+    modules: tuple[str, ...]
+
+
+_TORCH = ("torch>=2.4,!=2.13.0", "torchvision>=0.19", "open_clip_torch>=3.0", "huggingface_hub>=0.23")
+_ONNX = ("onnxruntime>=1.18", "tokenizers>=0.19", "ftfy>=6.1")
+
+# A copy without pyproject.toml cannot look the packages up; a test compares them with it.
+EXTRAS = {
+    "": _Extra(
+        "synseg needs",
+        (
+            "numpy>=1.24",
+            "opencv-python-headless>=4.8",
+            "pillow>=10.2",
+            "safetensors>=0.4",
+            "simplejpeg>=1.7.4",
+            "tqdm>=4.66",
+        ),
+        ("numpy", "cv2", "PIL", "safetensors", "simplejpeg", "tqdm"),
+    ),
+    "torch": _Extra(
+        "the torch engine needs",
+        _TORCH,
+        ("torch", "torchvision", "open_clip", "timm", "huggingface_hub"),
+    ),
+    "onnx": _Extra("the onnxruntime engine needs", _ONNX, ("onnxruntime", "tokenizers", "ftfy")),
+    "openvino": _Extra(
+        "the openvino engine needs", ("openvino>=2025.0", "tokenizers>=0.19", "ftfy>=6.1"), ("openvino",)
+    ),
+    "tensorrt": _Extra(
+        "the tensorrt engine needs",
+        (*_ONNX, "filelock>=3.12", "pycuda>=2024.1", "tensorrt>=10.3,<12"),
+        ("tensorrt", "tensorrt_rtx", "filelock", "pycuda"),
+    ),
+    "export": _Extra(
+        "exporting needs",
+        (*_TORCH, *_ONNX, "torch>=2.7", "onnx>=1.17", "onnxscript>=0.5"),
+        ("onnx", "onnxscript"),
+    ),
+    "bag": _Extra("recordings need", ("rosbags>=0.11.9,<0.12",), ("rosbags",)),
+    "refine": _Extra("--refine needs", ("scikit-image>=0.22",), ("skimage",)),
+    "ray": _Extra("--runner ray needs", ("ray>=2.9",), ("ray",)),
+    "train": _Extra(
+        "the training package needs",
+        (
+            *_TORCH,
+            "scikit-image>=0.22",
+            "braceexpand>=0.1.7",
+            "jsonargparse[signatures]>=4.38",
+            "lightning-fabric>=2.4",
+            "matplotlib>=3.8",
+            "scipy>=1.11",
+            "spacy>=3.8,<4",
+            "tensorboard>=2.16",
+            "thinc>=8.3,<9",
+            "webdataset>=0.2.86",
+        ),
+        (
+            "braceexpand",
+            "jsonargparse",
+            "lightning",
+            "lightning_fabric",
+            "matplotlib",
+            "scipy",
+            "spacy",
+            "tensorboard",
+            "thinc",
+            "webdataset",
+        ),
+    ),
+}
+
+
+def missing_module(error: ModuleNotFoundError) -> str:
+    """Say which library is missing, what needs it, and the command that installs it."""
+    module = (error.name or "").partition(".")[0]
+    if module == "training":
+        return "the training package is not installed; it comes with the project's sources, and robots do without it"
+    extra = next((name for name, extra in EXTRAS.items() if module in extra.modules), None)
+    if extra is None:
+        return f"{error.name} is not installed" if error.name else str(error)
+    return f"{error.name} is not installed; {EXTRAS[extra].needed_by}: {install_command(extra)}"
+
+
+def install_command(extra: str = "", root: Path = _ROOT) -> str:
+    """Return the command that installs an extra of pyproject.toml: of the clone it runs from, else its packages.
+
+    root: the folder that synseg_model lies in.
+    """
+    if (root / "pyproject.toml").is_file():
+        return "pip install " + shlex.quote(f"{root}[{extra}]" if extra else str(root))
+    return "pip install " + " ".join(map(shlex.quote, EXTRAS[extra].packages))
