@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
+from synseg_model.compact_graph import compact
 from synseg_model.config import CONFIG_FILE, ModelError
 from synseg_model.engines.onnx_engine import OnnxEngine
 from synseg_model.engines.torch_engine import TorchEngine
@@ -105,7 +106,7 @@ def write_folder(
     for name, graph in (graphs or make_graphs(network)).items():
         # A text is encoded once and its embedding kept, for every engine under the same key: it has one precision.
         half = precision == "fp16" and name in (IMAGE_ENCODER, DECODER)
-        onnx.save(to_half(graph) if half else graph, folder / name)
+        onnx.save(compact(to_half(graph) if half else graph), folder / name)
     learned = network.decoder.position if config.encoder.backbone else encoder.learned_positions
     np.save(folder / POSITIONS, np.ascontiguousarray(learned.float().cpu().numpy()), allow_pickle=False)
     (folder / TOKENIZER).write_text(tokenizer_json(encoder.tokenizer), encoding="utf-8")

@@ -13,8 +13,8 @@ _HALF_TYPE = {False: TensorProto.FLOAT, True: TensorProto.FLOAT16}
 def to_half(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return a graph that computes in float16; its inputs and outputs keep their types.
 
-    Normalisation layers, lengths and softmax stay float32, and so does what bytes go through before the first convolution:
-    resizing and normalising pictures. Where one precision meets the other, a Cast goes between.
+    Normalisation layers, lengths and softmax stay float32, and so does what bytes go through before the first
+    convolution: resizing and normalising images. Where one precision meets the other, a Cast goes between.
     """
     model = onnx.shape_inference.infer_shapes(model)
     graph = model.graph

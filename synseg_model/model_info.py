@@ -16,9 +16,9 @@ from synseg_model.exported import NAMES_FILE, Export, is_exported
 from synseg_model.pedigree import Pedigree
 
 SHIPPED = Path(__file__).parent / "models"
-DEFAULT_MODEL = "synseg-tiny"  # the shipped model that everything uses unless told otherwise
+TWIN_FOLDER = "exported"  # in a model folder: the same model as ONNX graphs
+DEFAULT_MODEL = "synseg-everyday"  # the shipped model that everything uses unless told otherwise
 PRESETS = {"clipseg-rd64-refined": "CIDAS/clipseg-rd64-refined"}  # names for ids of the Hugging Face hub
-FOR_PHOTOGRAPHS = "synseg-everyday"  # the shipped model that is named where another one does not serve
 PHOTOGRAPHS, GENERATED_SCENES = "photographs", "generated scenes"  # domains: what cameras see, and the player's own
 _HUB_ID = re.compile(r"[^./~\\\0][^/\\\0]*/[^./\\\0][^/\\\0]*")  # owner/repository
 _LARGEST_HEADER = 100 * 2**20  # bytes; the format's own limit
@@ -76,11 +76,18 @@ def find_folder(model: str) -> Path:
 def without_network(repository: str = PRESETS["clipseg-rd64-refined"]) -> str:
     """Say what to do where a model cannot be downloaded."""
     return (
-        f"Without one, choose the model {FOR_PHOTOGRAPHS!r}, which ships with the package; or download {repository} on "
+        f"Without one, choose the model {DEFAULT_MODEL!r}, which ships with the package; or download {repository} on "
         f"another machine (hf download {repository} --local-dir DIR), copy that folder here and name its path as the "
         "model. "
         "The path of an original CLIPSeg .pth is accepted, too, where open_clip's cache has ViT-B-16-quickgelu/openai"
     )
+
+
+def find_twin(model: str | Path) -> Path | None:
+    """Find the export that a model folder carries in `exported/`, which runs without torch; None where it has none."""
+    path = SHIPPED / str(model) if str(model) in shipped_models() else Path(model).expanduser()
+    twin = path / TWIN_FOLDER
+    return twin if is_exported(twin) else None
 
 
 def read_pedigree(model: str | Path) -> Pedigree:
@@ -98,7 +105,7 @@ def domain_warning(config: ModelConfig, expected: str = PHOTOGRAPHS) -> str:
         return ""
     return (
         f"the model {config.name!r} is for {config.domain}; its masks mean little on other images: "
-        f"for photographs choose the model {FOR_PHOTOGRAPHS!r}"
+        f"for photographs choose the model {DEFAULT_MODEL!r}"
     )
 
 

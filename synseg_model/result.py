@@ -143,12 +143,11 @@ class Result:
         """(H,W) float32 in [0, 1]: the winner's activation; on background 1 minus the largest activation."""
         if self._on_device:
             return _frozen(self._on_device.confidence(self.vocabulary))
-        label_map, winning, largest = self._decision
-        rest = np.setdiff1d(np.arange(len(self.labels)), self._candidates)
-        if len(rest):
-            largest, plane = largest.copy(), _scratch(self.shape)[0]
-            for index in rest:
-                cv2.max(largest, self._resize(index, plane), dst=largest)
+        label_map, winning = self._decision
+        plane, largest, *_ = _scratch(self.shape)
+        self._resize(0, largest)
+        for index in range(1, len(self.labels)):
+            cv2.max(largest, self._resize(index, plane), dst=largest)
         confidence = np.subtract(1, largest, dtype=np.float32)
         cv2.copyTo(winning, (label_map > 0).view(np.uint8), confidence)
         return _frozen(confidence)
@@ -209,26 +208,28 @@ class Result:
         return self._on_device.measure(self.vocabulary.thresholds)
 
     @cached_property
-    def _decision(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Label map, the winner's activation (0 on background), and the largest activation of any candidate.
+    def _decision(self) -> tuple[np.ndarray, np.ndarray]:
+        """Label map, and the winner's activation (0 on background).
 
-        One label at a time through a few buffers, so that no (K,H,W) array is ever needed.
+        One label at a time through a few buffers, so that no (K,H,W) array is ever needed, and only where it can reach
+        its threshold.
         """
-        label_map = np.zeros(self.shape, np.uint16)
-        winning, largest = np.zeros(self.shape, np.float32), np.zeros(self.shape, np.float32)
-        plane, reaching, number, wins = _scratch(self.shape)
+        label_map, winning = np.zeros(self.shape, np.uint16), np.zeros(self.shape, np.float32)
         for index in self._candidates:
-            self._resize(index, plane)
-            cv2.max(largest, plane, dst=largest)
+            self._resize(index, _scratch(self.shape)[0])
+            box = self._reach(index)
+            plane, reaching, number, wins, best, chosen = (
+                buffer[box] for buffer in (*_scratch(self.shape), winning, label_map)
+            )
             cv2.threshold(plane, self._below(index), 0, cv2.THRESH_TOZERO, dst=reaching)
-            cv2.compare(reaching, winning, cv2.CMP_GT, dst=wins)  # of equals the first label wins
-            cv2.max(winning, reaching, dst=winning)
+            cv2.compare(reaching, best, cv2.CMP_GT, dst=wins)  # of equals the first label wins
+            cv2.max(best, reaching, dst=best)
             number.fill(self.vocabulary.ids[index])
-            cv2.copyTo(number, wins, label_map)
+            cv2.copyTo(number, wins, chosen)
         free = np.flatnonzero(self.vocabulary.thresholds == 0)
         if free.size:  # an activation of 0 reaches a threshold of 0, but does not win the comparison above
             label_map[label_map == 0] = self.vocabulary.ids[free[0]]
-        return _frozen(label_map), _frozen(winning), _frozen(largest)
+        return _frozen(label_map), _frozen(winning)
 
     def _measure(self, index: int) -> _Statistics:
         if index not in self._statistics:

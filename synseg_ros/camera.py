@@ -27,6 +27,7 @@ from synseg_ros.msg import FrameInfo
 from synseg_ros.parameter_server import declare
 from synseg_ros.parameters import CameraSettings
 from synseg_ros.qos import EVERY_MESSAGE, EVERY_MESSAGE_SO_FAR, LATCHED
+from synseg_ros.shutdown import POLL_SECONDS, ending_with_ros, run_program
 from synseg_ros.start import WRONG_START, begin
 
 ANSWER_SECONDS = 5.0  # until a frame that was not answered is sent again
@@ -151,10 +152,12 @@ def main(args: list[str] | None = None) -> int:
         return WRONG_START
     player = None
     try:
-        player = CameraPlayer()
+        with ending_with_ros(rclpy.get_default_context()):  # drawing scenes may take long
+            player = CameraPlayer()
         warn_of_other_nodes_files(player, sys.argv if args is None else args)
         player.start()
-        rclpy.spin(player)
+        while rclpy.ok():
+            rclpy.spin_once(player, timeout_sec=POLL_SECONDS)  # a shutdown just before it waits does not wake it
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     except (ValueError, ParameterException) as error:
@@ -173,4 +176,4 @@ def main(args: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

@@ -33,7 +33,7 @@ from synseg_ros.parameter_server import LiveSettings
 from synseg_ros.parameters import NodeSettings
 from synseg_ros.pipeline import ActiveVocabulary, Pipeline
 from synseg_ros.qos import LATCHED
-from synseg_ros.shutdown import ending_with_ros
+from synseg_ros.shutdown import POLL_SECONDS, ending_with_ros, run_program
 from synseg_ros.start import WRONG_START, begin
 from synseg_ros.vocabulary_input import Request, VocabularySubscription
 
@@ -314,7 +314,7 @@ def spin(node: SynSegNode) -> None:
     executor.add_node(node)
     while node.context.ok():
         try:
-            executor.spin_once()
+            executor.spin_once(timeout_sec=POLL_SECONDS)  # a shutdown just before it begins to wait does not wake it
         except ExternalShutdownException:
             return
         except Exception as error:
@@ -353,4 +353,4 @@ def main(args: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

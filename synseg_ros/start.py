@@ -6,6 +6,8 @@ import sys
 
 import rclpy
 
+from synseg_ros.shutdown import leave_ending_to_ros
+
 WRONG_START = 2  # exit status for a model, a parameter or an argument that cannot work
 
 
@@ -16,4 +18,5 @@ def begin(name: str, args: list[str] | None) -> bool:
     except Exception as error:  # rclpy's own kinds, which share no base but Exception
         print(f"{name}: {' '.join(str(error).split())}", file=sys.stderr)
         return False
+    leave_ending_to_ros()
     return True

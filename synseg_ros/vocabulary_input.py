@@ -6,10 +6,13 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
+from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSPolicyKind, QoSProfile, ReliabilityPolicy
+from rclpy.subscription import Subscription
 
 from synseg_ros.msg import Vocabulary
 from synseg_ros.qos import subscriber_events
@@ -17,6 +20,9 @@ from synseg_ros.qos import subscriber_events
 DEPTH = 10
 REMEMBERED = 4 * DEPTH  # more than both subscriptions can have waiting
 ECHO_SECONDS = 1.0
+LOOK_SECONDS = 0.2  # from one look for latched publishers to the next
+HISTORY_SECONDS = 2.0  # to wait for what a latched publisher said before
+_MAY_BE_LATCHED = (DurabilityPolicy.TRANSIENT_LOCAL, DurabilityPolicy.UNKNOWN, DurabilityPolicy.SYSTEM_DEFAULT)
 
 Request = tuple[tuple[str, ...], tuple[float, ...]]  # labels, thresholds
 
@@ -49,35 +55,75 @@ class EchoFilter:
 class VocabularySubscription:
     """Subscribe a node to a vocabulary so that volatile and latched publishers, early or late, reach it.
 
-    A transient-local subscription gets what latched publishers said before it existed, but is incompatible
-    with volatile publishers; a volatile one hears both, but only from now on. So there are two, behind one
-    EchoFilter. close() ends them.
+    A volatile subscription hears both kinds, but only from now on. What a latched publisher said before takes a
+    transient-local one, which a volatile publisher would be warned of, at its own side and although it is heard. So
+    there is such a subscription for a moment only, when a latched publisher has appeared. An EchoFilter tells what
+    comes through both, and what is older than what its publisher said last is dropped. close() ends all.
     """
 
     def __init__(self, node: Node, topic: str, on_request: Callable[[Request], None]) -> None:
         self._on_request = on_request
         self._filter = EchoFilter()
-        self._node = node
-        self._subscriptions = []
-        for durability in (DurabilityPolicy.TRANSIENT_LOCAL, DurabilityPolicy.VOLATILE):
-            qos = QoSProfile(depth=DEPTH, reliability=ReliabilityPolicy.RELIABLE, durability=durability)
-            # Only one of the two may warn of a publisher that neither hears, and volatile ones are heard by the other.
-            latched = durability == DurabilityPolicy.TRANSIENT_LOCAL
-            ignored = (QoSPolicyKind.DURABILITY, QoSPolicyKind.RELIABILITY) if latched else ()
-            events = subscriber_events(node, node.resolve_topic_name(topic), False, ignored)
-            self._subscriptions.append(
-                node.create_subscription(Vocabulary, topic, self._receive, qos, event_callbacks=events)
-            )
+        self._node, self._topic = node, topic
+        self._heard: OrderedDict[bytes, int] = OrderedDict()  # the newest number of each publisher
+        self._asked: set[tuple[int, ...]] = set()  # latched publishers whose history was asked for
+        self._history: Subscription | None = None
+        self._history_ends = 0.0
+        self._live = self._subscribe(DurabilityPolicy.VOLATILE)
+        self._timer = node.create_timer(LOOK_SECONDS, self._look, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self._look()
 
     def close(self) -> None:
-        """End both subscriptions."""
-        while self._subscriptions:
-            self._node.destroy_subscription(self._subscriptions.pop())
+        """End the subscriptions."""
+        self._node.destroy_timer(self._timer)
+        self._node.destroy_subscription(self._live)
+        self._end_history()
 
-    def _receive(self, message: Vocabulary, info: Mapping[str, Any]) -> None:
+    def _subscribe(self, durability: DurabilityPolicy) -> Subscription:
+        qos = QoSProfile(depth=DEPTH, reliability=ReliabilityPolicy.RELIABLE, durability=durability)
+        # Only the one that stays may warn of a publisher that it cannot hear.
+        passing = durability == DurabilityPolicy.TRANSIENT_LOCAL
+        ignored = (QoSPolicyKind.DURABILITY, QoSPolicyKind.RELIABILITY) if passing else ()
+        events = subscriber_events(self._node, self._node.resolve_topic_name(self._topic), False, ignored)
+        return self._node.create_subscription(
+            Vocabulary, self._topic, partial(self._receive, passing), qos, event_callbacks=events
+        )
+
+    def _look(self) -> None:
+        """Ask for what latched publishers said before, once for each, and end that when no more of it comes."""
+        ends = self._node.get_publishers_info_by_topic(self._node.resolve_topic_name(self._topic))
+        latched = {tuple(end.endpoint_gid) for end in ends if end.qos_profile.durability in _MAY_BE_LATCHED}
+        new, self._asked = latched - self._asked, latched
+        now = time.monotonic()
+        if new:
+            self._end_history()
+            self._history = self._subscribe(DurabilityPolicy.TRANSIENT_LOCAL)
+            self._history_ends = now + HISTORY_SECONDS
+        elif now > self._history_ends:
+            self._end_history()
+
+    def _end_history(self) -> None:
+        if self._history is not None:
+            self._node.destroy_subscription(self._history)
+            self._history = None
+
+    def _receive(self, passing: bool, message: Vocabulary, info: Mapping[str, Any]) -> None:
+        if passing:
+            self._history_ends = time.monotonic() + HISTORY_SECONDS
         request = (tuple(message.labels), tuple(message.thresholds))
-        if self._filter.is_new(request, info):
+        if self._filter.is_new(request, info) and self._is_newest(info):
             self._on_request(request)
+
+    def _is_newest(self, info: Mapping[str, Any]) -> bool:
+        publisher = (info.get("publisher_gid") or {}).get("data")
+        number = info.get("publication_sequence_number")
+        if publisher is None or number is None:
+            return True
+        before = self._heard.pop(publisher, number)
+        self._heard[publisher] = max(before, number)
+        while len(self._heard) > REMEMBERED:
+            self._heard.popitem(last=False)
+        return number >= before
 
 
 class VocabularyEncoder:

@@ -15,7 +15,7 @@ import shutil
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import jsonargparse
@@ -24,6 +24,7 @@ import timm
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import Tensor, nn
 
 from synseg_model.checkpoints import load_model, save_model
 from synseg_model.config import DecoderConfig, EncoderConfig, ImageConfig, ModelConfig, ModelError
@@ -214,29 +215,73 @@ def train(config: PretrainPhotosConfig) -> Path | None:
         return None
     folder = output / "model"
     if fabric.is_global_zero:
-        if (output / BEST_FILE).exists():
-            averaged.load_state_dict(load_file(output / BEST_FILE))
+        candidates = candidate_weights(averaged, output / BEST_FILE)
+        measured = {}
+        for kind, weights in candidates.items():
+            averaged.load_state_dict(weights)
+            measured[kind] = detailed_results(network, averaged, apart, held_out["exhaustive"], words)
+        chosen = max(candidates, key=lambda kind: final_score(measured[kind]))
+        averaged.load_state_dict(candidates[chosen])
+        results = {"weights": chosen, **measured[chosen]}
+        write_whole(output / "results.json", lambda file: file.write((json.dumps(results, indent=1) + "\n").encode()))
         network.encoder.image.load_state_dict(averaged["image"].state_dict())
         network.decoder.load_state_dict(averaged["decoder"].state_dict())
-        results = detailed_results(network, averaged, apart, held_out["exhaustive"], words)
-        write_whole(output / "results.json", lambda file: file.write((json.dumps(results, indent=1) + "\n").encode()))
-        save_model(folder, network, network.config, torch.float16)
-        shutil.copyfile(Path(config.text) / MERGES_FILE, folder / MERGES_FILE)
+        write_model(folder, network, config, measured[chosen])
         write_names(folder / NAMES_FILE, photos, words)
-        print(f"wrote {folder}")
+        print(f"wrote {folder}: weights {chosen}, score {final_score(measured[chosen]):.1f}")
     fabric.barrier()
     return folder
 
 
+def candidate_weights(averaged: nn.Module, best: Path) -> dict[str, dict[str, Tensor]]:
+    """Return weights to choose among, rounded to half precision as the model folder holds them.
+
+    The last ones, those that measured best while training, and their mean: rooms gain until the end, and sets with few
+    photographs are overlearned by then.
+    """
+    last = {name: value.detach().cpu() for name, value in averaged.state_dict().items()}
+    found = {"last": last}
+    if best.exists():
+        found["best"] = load_file(best)
+        found["mean"] = {
+            name: value.lerp(found["best"][name], 0.5) if value.is_floating_point() else value
+            for name, value in last.items()
+        }
+    return {
+        kind: {name: value.half().float() if value.is_floating_point() else value for name, value in weights.items()}
+        for kind, weights in found.items()
+    }
+
+
+def final_score(results: dict[str, dict]) -> float:
+    """Average the mIoU of rooms and streets, all names given, and of objects, those present given."""
+    values = [results[name]["miou"] for name in ("nyu", "camvid", "voc present") if name in results]
+    return sum(values) / len(values) if values else 0.0
+
+
+def write_model(folder: Path, network: SynSeg, config: PretrainPhotosConfig, results: dict[str, dict]) -> None:
+    """Write the model folder; its config says what the model reaches on photographs that training did not see."""
+    reached = {
+        name: {key: value[key] for key in ("photographs", "miou", "pixel_accuracy")} for name, value in results.items()
+    }
+    model_config = replace(network.config, results={**network.config.results, "held out": reached})
+    save_model(folder, network, model_config, torch.float16)
+    shutil.copyfile(Path(config.text) / MERGES_FILE, folder / MERGES_FILE)
+
+
 def write_names(path: Path, photos: Sequence[Packed], words: Words) -> None:
-    """Write the names that training showed and how: the number of photographs with masks, captions or the name."""
+    """Write the names that training showed and how: the number of photographs with masks, captions or the name.
+
+    A name that one caption alone says is left out: nothing was learned of it.
+    """
     counts: dict[str, Counter[str]] = {}
     kinds = {"masks": "masks", "captions": "captions", "names": "images"}
     for photo in photos:
         for name in {*photo.names, *(name for names in photo.regions for name in names)}:
             for word in {name, *words.others.get(name, ())} & words.names.keys():
                 counts.setdefault(word, Counter())[kinds[photo.kind]] += 1
-    names = {name: dict(sorted(count.items())) for name, count in sorted(counts.items())}
+    learned = {name: count for name, count in counts.items() if count["masks"] or sum(count.values()) > 1}
+    names = {name: dict(sorted((+count).items())) for name, count in sorted(learned.items())}
     write_whole(path, lambda file: file.write((json.dumps({"format": 1, "names": names}, indent=0) + "\n").encode()))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,12 +15,13 @@ import numpy as np
 from synseg_model.config import ModelConfig, ModelError
 from synseg_model.engines.tensorrt_flavour import missing
 from synseg_model.exported import is_exported
-from synseg_model.model_info import check_model, shipped_models
+from synseg_model.model_info import check_model, find_twin, shipped_models
 from synseg_model.result import DeviceMaps
 
 logger = logging.getLogger(__name__)
 
 ENGINES = ("auto", "torch", "onnxruntime", "openvino", "tensorrt")
+GPU_FILES = ("/dev/nvidiactl", "/dev/nvhost-gpu", "/dev/dxg")  # of a driver: on a PC, on a Jetson, under WSL
 # Options of load_engine that are the engine's own; torch takes all of them.
 OPTIONS = {"onnxruntime": {"keep_labels"}, "openvino": {"keep_labels", "precision"}, "tensorrt": set()}
 
@@ -65,8 +67,8 @@ def load_engine(
     """Load a model into the engine asked for.
 
     engine: "auto" (the best that is there for this model), "torch" for a model's weights, "onnxruntime", "openvino" and
-    "tensorrt" for an exported folder; "null" or "null:MILLISECONDS" for no network, whatever the model (see
-    null_engine.py).
+    "tensorrt" for an exported folder, or for a model folder that carries one (`exported/` in it); "null" or
+    "null:MILLISECONDS" for no network, whatever the model (see null_engine.py).
     device: "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:N".
     build_beside: where TensorRT's engines are still to be built, do not wait for that: return an `UpgradingEngine`
     that runs on onnxruntime meanwhile, to be started and stopped by whoever asked for it.
@@ -93,9 +95,12 @@ def load_engine(
 
         return TorchEngine(model, device, **options)
     if not exported:
-        raise ModelError(
-            f"model {str(model)!r} is not exported, as {engine} needs it: synseg export {model} --output DIR"
-        )
+        twin = find_twin(model)
+        if twin is None:
+            raise ModelError(
+                f"model {str(model)!r} is not exported, as {engine} needs it: synseg export {model} --output DIR"
+            )
+        model = twin
     foreign = sorted(set(options) - OPTIONS[engine])
     if foreign:
         raise ValueError(f"{', '.join(foreign)}: the engine {engine} has no such option, the engine torch has")
@@ -134,7 +139,16 @@ def _load_tensorrt(folder: str | Path, device: str, build_beside: bool) -> Engin
 def _load_best(
     model: str | Path, exported: bool, device: str, build_beside: bool, options: dict[str, object]
 ) -> Engine:
-    """Load a model into torch; an exported folder into TensorRT, or into what is the fastest without it."""
+    """Load a model into torch; an exported folder into TensorRT, or into what is the fastest without it.
+
+    A model folder that carries its export runs on a CPU as the export does, which is faster and needs no torch.
+    """
+    twin = None if exported else find_twin(model)
+    if twin is not None and not _torch_takes_gpu(device):
+        for name in ("openvino", "onnxruntime"):
+            if importlib.util.find_spec(name) and set(options) <= OPTIONS[name]:
+                logger.info("engine %s, because %s carries its export and the device is a CPU", name, model)
+                return load_engine(twin, name, "cpu", **options)
     if not exported:
         logger.info("engine torch, because %s is not exported", model)
         return load_engine(model, "torch", device, **options)
@@ -151,6 +165,18 @@ def _load_best(
     name = "openvino" if _has_openvino() and not _onnxruntime_takes_gpu(device) else "onnxruntime"
     logger.info("engine %s, because %s is an exported folder and, for tensorrt, %s", name, model, lacks)
     return load_engine(model, name, device, **options)
+
+
+def _torch_takes_gpu(device: str) -> bool:
+    """Tell whether torch would run on a GPU; where one is named it must, or say what it lacks."""
+    if device != "auto":
+        return device != "cpu"
+    # torch takes seconds to import: only where there may be a GPU is it asked.
+    if not any(map(os.path.exists, GPU_FILES)) or not importlib.util.find_spec("torch"):
+        return False
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def _has_openvino() -> bool:

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from itertools import combinations
 
 import cv2
@@ -168,6 +169,23 @@ def test_a_signal_ends_the_node_without_a_traceback(start, listener, number):
     listener.bench.spin_until(lambda: node.returncode is not None, what="its end")
     assert node.returncode == 0
     assert "Traceback" not in node.tail()
+
+
+@pytest.mark.parametrize("module", [NODE, "synseg_ros.camera"])
+@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("milliseconds", [0, 3, 30, 100, 300])
+def test_a_second_signal_does_not_break_into_the_ending(start, listener, module, first, milliseconds):
+    parameters = {"engine": "null", "labels": ["ball"]} if module == NODE else {"width": 64, "height": 48}
+    process = start(module, **parameters)
+    topic = "/synseg/active_vocab" if module == NODE else "/camera/image_raw"
+    listener.bench.spin_until(lambda: listener.bench.node.get_publishers_info_by_topic(topic), what="the process")
+    process._process.send_signal(first)
+    for _ in range(3):
+        with suppress(subprocess.TimeoutExpired):  # whether it has ended meanwhile is no matter
+            process._process.wait(milliseconds / 1000)
+        process._process.send_signal(signal.SIGINT)
+    listener.bench.spin_until(lambda: process.returncode is not None, what="its end")
+    assert (process.returncode, "Traceback" in process.tail()) == (0, False), process.tail()
 
 
 def run_module(module, **parameters):

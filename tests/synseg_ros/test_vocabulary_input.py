@@ -9,6 +9,7 @@ pytest.importorskip("synseg_ros.msg", reason="needs ROS 2 and the built messages
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from synseg_ros.msg import Vocabulary
 
+from synseg_ros.qos import PublisherEventCallbacks
 from synseg_ros.vocabulary_input import REMEMBERED, EchoFilter, VocabularyEncoder, VocabularySubscription
 
 pytestmark = pytest.mark.ros
@@ -68,40 +69,68 @@ def test_memory_of_publications_is_bounded():
     assert len(echo._seen) == REMEMBERED
 
 
-@pytest.fixture
-def deliveries(monkeypatch):
-    """Count what the middleware delivered, echoes included."""
-    delivered, is_new = [], EchoFilter.is_new
-
-    def counting(self, request, info):
-        delivered.append(request)
-        return is_new(self, request, info)
-
-    monkeypatch.setattr(EchoFilter, "is_new", counting)
-    return delivered
-
-
-@pytest.mark.parametrize(("kind", "copies"), [("volatile", 1), ("latched", 2)])
-def test_everything_that_a_publisher_says_is_received_once_and_in_order(bench, deliveries, kind, copies):
+@pytest.mark.parametrize("kind", QOS)
+def test_everything_that_a_publisher_says_is_received_once_and_in_order(bench, kind):
     publisher = bench.node.create_publisher(Vocabulary, "vocab", QOS[kind])
     received = []
-    VocabularySubscription(bench.node, "vocab", received.append)
-    bench.spin_until(lambda: publisher.get_subscription_count() == copies)
-    for labels in (["ball"], ["cube"], ["ball"]):
+    subscription = VocabularySubscription(bench.node, "vocab", received.append)
+    bench.spin_until(lambda: publisher.get_subscription_count() and (kind == "volatile" or subscription._history))
+    for labels in (["ball"], ["cube"], ["ball"], ["end"]):
         publisher.publish(Vocabulary(labels=labels))
-    bench.spin_until(lambda: len(deliveries) == 3 * copies)
-    assert received == [BALL, CUBE, BALL]
+    bench.spin_until(lambda: (("end",), ()) in received and subscription._history is None)
+    assert received == [BALL, CUBE, BALL, (("end",), ())]
 
 
-def test_what_a_latched_publisher_said_before_is_received_once(bench, deliveries):
+def test_what_a_latched_publisher_said_before_is_received_once_and_in_order(bench):
     publisher = bench.node.create_publisher(Vocabulary, "vocab", QOS["latched"])
-    publisher.publish(Vocabulary(labels=["ball"]))
+    for labels in (["grass"], ["ball"]):
+        publisher.publish(Vocabulary(labels=labels))
     received = []
-    VocabularySubscription(bench.node, "vocab", received.append)
-    bench.spin_until(lambda: received and publisher.get_subscription_count() == 2)
+    subscription = VocabularySubscription(bench.node, "vocab", received.append)
+    bench.spin_until(lambda: len(received) == 2)
     publisher.publish(Vocabulary(labels=["cube"]))
-    bench.spin_until(lambda: len(deliveries) == 3)
-    assert received == [BALL, CUBE]
+    bench.spin_until(lambda: CUBE in received and subscription._history is None)
+    assert received == [(("grass",), ()), BALL, CUBE]
+
+
+def test_what_is_older_than_what_its_publisher_said_last_is_dropped(bench):
+    received = []
+    subscription = VocabularySubscription(bench.node, "vocab", received.append)
+    subscription._receive(False, Vocabulary(labels=["cube"]), info(number=3, stamp=300))
+    subscription._receive(True, Vocabulary(labels=["ball"]), info(number=2, stamp=200))
+    subscription._receive(True, Vocabulary(labels=["cube"]), info(number=3, stamp=300))
+    subscription._receive(False, Vocabulary(labels=["ball"]), info(publisher=b"q", number=1, stamp=100))
+    assert received == [CUBE, BALL]
+
+
+@pytest.mark.parametrize("first", ["publisher", "node"])
+def test_a_plain_publisher_is_heard_and_not_told_that_it_is_not(bench, first):
+    warnings, received = [], []
+    events = PublisherEventCallbacks(incompatible_qos=warnings.append)
+
+    def publish():
+        return bench.node.create_publisher(Vocabulary, "vocab", QOS["volatile"], event_callbacks=events)
+
+    publisher = publish() if first == "publisher" else None
+    VocabularySubscription(bench.node, "vocab", received.append)
+    publisher = publisher or publish()
+    bench.spin_until(publisher.get_subscription_count)
+    publisher.publish(Vocabulary(labels=["ball"]))
+    bench.spin_until(lambda: received)
+    assert (received, warnings, publisher.get_subscription_count()) == ([BALL], [], 1)
+
+
+def test_a_plain_publisher_is_not_told_so_once_a_latched_one_was_heard(bench):
+    received, warnings = [], []
+    subscription = VocabularySubscription(bench.node, "vocab", received.append)
+    bench.node.create_publisher(Vocabulary, "vocab", QOS["latched"]).publish(Vocabulary(labels=["ball"]))
+    bench.spin_until(lambda: received and subscription._history is None)
+    events = PublisherEventCallbacks(incompatible_qos=warnings.append)
+    publisher = bench.node.create_publisher(Vocabulary, "vocab", QOS["volatile"], event_callbacks=events)
+    bench.spin_until(publisher.get_subscription_count)
+    publisher.publish(Vocabulary(labels=["cube"]))
+    bench.spin_until(lambda: CUBE in received)
+    assert warnings == []
 
 
 def test_a_latched_publisher_that_comes_later_is_received(bench):
