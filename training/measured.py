@@ -37,7 +37,7 @@ def measure_on_photographs(
     """Measure a model on the held-out part of packed photographs; decoder: weights for another.
 
     count: photographs of each set, at most. Returns the mIoU of each set with masks in percent, all its names given,
-    and "per_class". Raises ValueError where the folder has no such part.
+    averaged over those that the photographs show, and "per_class". Raises ValueError where the folder has no such part.
     """
     network, _ = load_model(model)
     if decoder:
@@ -52,9 +52,11 @@ def measure_on_photographs(
         matrix = measure_photos(
             lambda image, given: _logits(network, image, text(list(given))), found, names, background, False
         )
-        results[name] = round(matrix.mean_iou(range(len(names))), 1)
-        iou = matrix.iou().tolist()
-        results["per_class"][name] = {n: round(100 * v, 1) for n, v in zip(names, iou, strict=False) if v == v}
+        # A name that no photograph shows has an IoU of 0 where a model says it and none where it does not: the mean
+        # would be over more names for one model than for the other.
+        shown = [place for place in range(len(names)) if matrix.counts[place].any()]
+        results[name] = round(matrix.mean_iou(shown), 1)
+        results["per_class"][name] = {names[place]: round(100 * float(matrix.iou()[place]), 1) for place in shown}
     return results
 
 

@@ -160,7 +160,8 @@ def test_the_program_trains_on_captions_of_photographs_and_measures_on_those_hel
     assert run(arguments(data, tmp_path / "run", *more)) == 0
     results = json.loads((tmp_path / "run/results.json").read_text())
     assert set(results["before"]) == set(results["after"]) == {"nyu", "voc", "per_class"}
-    assert set(results["after"]["per_class"]["voc"]) <= {"dog", "cat"}
+    shown = {"nyu": {"sky", "ball"}, "voc": {"dog"}}  # the mean is over these, whatever the model says
+    assert {name: set(iou) for name, iou in results["after"]["per_class"].items()} == shown
     folder = tmp_path / "run/model"
     assert ModelConfig.read(folder).domain == "photographs" and (folder / "names.json").exists()
     Segmenter.load(str(folder), cache_dir=tmp_path).set_vocabulary(["ball", "grass"])
