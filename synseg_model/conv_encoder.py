@@ -41,11 +41,16 @@ class ConvEncoder(ReadsText, nn.Module):
     def train(self, mode: bool = True) -> ConvEncoder:
         return super().train(False)  # batch statistics stay those of ImageNet, also while pre-training moves weights
 
-    def hidden_states(self, images: Tensor, layers: Sequence[int] = ()) -> list[Tensor]:
+    def hidden_states(
+        self, images: Tensor, layers: Sequence[int] = (), position: Tensor | None = None
+    ) -> list[Tensor]:
         """Return the feature levels (B,C,H/stride,W/stride) of normalised images (B,3,H,W), finest first.
 
-        Raise ValueError for images whose sides are no multiples of `patch`.
+        layers: unused, the levels are those that the backbone was built with. position: None.
+        Raise ValueError for images whose sides are no multiples of `patch`, and for a position.
         """
+        if position is not None:
+            self.window_position()
         if images.ndim != 4 or images.shape[1] != 3 or min(images.shape[2:]) < 1:
             raise ValueError(f"images of shape {tuple(images.shape)}: expected (B,3,H,W)")
         if images.shape[2] % self.patch or images.shape[3] % self.patch:
@@ -55,6 +60,14 @@ class ConvEncoder(ReadsText, nn.Module):
                 f"for instance {right[0]}x{right[1]}"
             )
         return self.image(images)
+
+
+    def window_position(self, *_place: object) -> Tensor:
+        """Raise ValueError: a window of an image keeps its place by position embeddings, which this encoder lacks."""
+        raise ValueError(
+            "windows of images need an encoder with position embeddings, a ViT; this one is convolutional: show whole "
+            "images (--batches.window 0)"
+        )
 
 
 def build_conv_encoder(config: EncoderConfig, folder: Path | None = None) -> ConvEncoder:

@@ -119,7 +119,7 @@ class ActivationDecoder(nn.Module):
         Returns logits (B,K,h*patch,w*patch).
         """
         batch, labels = text.shape[:2]
-        x = self.film(reduced[0].unsqueeze(1), text)  # (B, K, 1+P, D)
+        x = self._film(reduced, text)
         first, *rest = self.blocks[self.config.conditional_layer :]
         x = first(x.flatten(0, 1))  # (B*K, 1+P, D)
         for block, skip in zip(rest, reduced[1:], strict=True):
@@ -129,6 +129,29 @@ class ActivationDecoder(nn.Module):
         # Tokens already lie channels-last, the layout in which convolutions are fastest on CPU and GPU.
         logits = self.head(picture.permute(0, 3, 1, 2))
         return logits.reshape(batch, labels, grid[0] * self.patch, grid[1] * self.patch)
+
+    def _film(self, reduced: Sequence[Tensor], text: Tensor) -> Tensor:
+        """Modulate what `reduce` returned by text (B,K,C): (B,K,1+P,D), the class token first."""
+        return self.film(reduced[0].unsqueeze(1), text)
+
+    def conditioned(self, reduced: Sequence[Tensor], text: Tensor) -> Tensor:
+        """Return FiLM's output for every label and token, (B,K,P,D) with P tokens of `token_grid`; no class token.
+
+        reduced: what `reduce` returned. text: (B,K,C).
+        """
+        return self._film(reduced, text)[:, :, 1:]
+
+    def token_grid(self, grid: tuple[int, int]) -> tuple[int, int]:
+        """Return rows and columns of the tokens that FiLM modulates, for an input of `grid` patches."""
+        return grid
+
+    def input_layers(self, states: Sequence[Tensor], text: Tensor) -> list[tuple[nn.Linear, Tensor]]:
+        """Pair the layers whose inputs come from outside with those inputs, (rows,C) each.
+
+        states: hidden states as `reduce` takes them. text: (N,C).
+        """
+        inputs = [(layer, state.flatten(0, 1)) for layer, state in zip(self.reduces, reversed(states), strict=True)]
+        return [*inputs, (self.film.scale, text), (self.film.shift, text)]
 
     def bytes_per_label(self, grid: tuple[int, int], element_size: int = 4) -> int:
         """Estimate the memory one more label takes while it is decoded."""

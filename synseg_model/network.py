@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +16,16 @@ from synseg_model.config import DECODER_MEMORY, ModelConfig
 from synseg_model.conv_encoder import ConvEncoder, build_conv_encoder
 from synseg_model.decoder import ActivationDecoder
 from synseg_model.skip_decoder import SkipDecoder
+
+
+class DenseEmbedding(NamedTuple):
+    """How an image's tokens are embedded in the space of texts, the same whatever is trained afterwards.
+
+    layers: whose hidden states `embed` takes. embed: turns them into (B,P,C), P tokens of the decoder's `token_grid`.
+    """
+
+    layers: tuple[int, ...]
+    embed: Callable[[list[Tensor]], Tensor]
 
 
 class SynSeg(nn.Module):
@@ -39,6 +52,23 @@ class SynSeg(nn.Module):
     def encode_image(self, images: Tensor) -> list[Tensor]:
         """Encode normalised images (B,3,H,W) once; returns what the decoder's `reduce` makes of them."""
         return self.decoder.reduce(self.encoder.hidden_states(images, self.config.decoder.layers))
+
+    def dense_embedding(self) -> DenseEmbedding:
+        """Return how tokens are embedded in the space of texts, as it is now.
+
+        A CLIP does that itself. Behind a convolutional encoder the decoder does, and the result keeps a copy of it.
+        Raise ValueError for a decoder that was built without.
+        """
+        if isinstance(self.decoder, SkipDecoder):
+            if not self.config.decoder.dense:
+                raise ValueError(
+                    f"the model {self.config.name!r} has no dense embeddings (decoder.dense is false in its config): "
+                    "choose one that has, or terms and features that do without"
+                )
+            decoder = copy.deepcopy(self.decoder).requires_grad_(False)
+            return DenseEmbedding(self.config.decoder.layers, lambda levels: decoder.reduce(levels)[1].flatten(1, 2))
+        encoder = self.encoder
+        return DenseEmbedding((encoder.depth - 2,), lambda states: encoder.dense_embedding(states[0]))
 
     def grid(self, images: Tensor) -> tuple[int, int]:
         """Return the patches in rows and columns of images (B,3,H,W)."""
@@ -91,10 +121,7 @@ class SynSeg(nn.Module):
         text: (K,C) for all images or (B,K,C) for each; embeddings as the model's config asks for.
         Returns logits (B,K,H,W); sigmoid makes activations in [0, 1].
         """
-        logits = self.maps(images, text)
-        if logits.shape[2:] == images.shape[2:]:
-            return logits
-        return F.interpolate(logits, size=tuple(images.shape[2:]), mode="bilinear", align_corners=False)
+        return enlarge(self.maps(images, text), images.shape[2:])
 
     def maps(self, images: Tensor, text: Tensor) -> Tensor:
         """Segment as `forward` does; returns logits (B,K,h,w) at the decoder's own resolution, as engines use them."""
@@ -106,6 +133,13 @@ def build_decoder(config: ModelConfig, encoder: ClipEncoder | ConvEncoder) -> Ac
     if isinstance(encoder, ConvEncoder):
         return SkipDecoder(config.decoder, encoder.widths, encoder.text_width, encoder.patch)
     return ActivationDecoder(config.decoder, encoder.width, encoder.text_width, encoder.patch)
+
+
+def enlarge(logits: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bring logits (B,K,h,w) to an image's size (H,W), bilinear; those that have it come back as they are."""
+    if tuple(logits.shape[2:]) == tuple(size):
+        return logits
+    return F.interpolate(logits, size=tuple(size), mode="bilinear", align_corners=False)
 
 
 def halve(x: Tensor, channels_last: bool) -> Tensor:

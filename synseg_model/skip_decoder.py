@@ -120,7 +120,7 @@ class SkipDecoder(nn.Module):
         tokens, dense, skip8, skip4 = reduced
         batch, labels = text.shape[:2]
         rows, columns = tokens.shape[1:3]
-        x = self.film(tokens.flatten(1, 2).unsqueeze(1), text)  # (B, K, P, D)
+        x = self.conditioned(reduced, text)
         similarity = None
         if self.config.dense:
             similarity = F.normalize(text, dim=-1) @ dense.flatten(1, 2).transpose(1, 2)  # (B, K, P)
@@ -143,6 +143,21 @@ class SkipDecoder(nn.Module):
         presence = self.presence(context).reshape(batch, labels)
         # A label that is not in the image has no pixel: log of the product of both probabilities, where both are small.
         return logits - F.softplus(-presence)[:, :, None, None], presence
+
+    def conditioned(self, reduced: Sequence[Tensor], text: Tensor) -> Tensor:
+        """Return FiLM's output for every label and token, (B,K,P,D) with P tokens of `token_grid`.
+
+        reduced: what `reduce` returned. text: (B,K,C) of length 1.
+        """
+        return self.film(reduced[0].flatten(1, 2).unsqueeze(1), text)
+
+    def token_grid(self, grid: tuple[int, int]) -> tuple[int, int]:
+        """Return rows and columns of the tokens that FiLM modulates, of stride 16, for a grid of stride 32."""
+        return 2 * grid[0], 2 * grid[1]
+
+    def input_layers(self, states: Sequence[Tensor], text: Tensor) -> list[tuple[nn.Linear, Tensor]]:
+        """Name no layer to be scaled to its inputs: texts have length 1, and layers behind a backbone learn quickly."""
+        return []
 
     def bytes_per_label(self, grid: tuple[int, int], element_size: int = 4) -> int:
         """Estimate the memory one more label takes while it is decoded; grid: of stride 32."""

@@ -38,6 +38,7 @@ from training.train import (
     TrainConfig,
     open_masks,
     open_pairs,
+    shown_labels,
     starting_network,
     train,
     write_json,
@@ -131,8 +132,6 @@ class SeedRuns:
         one.objective, one.evaluate, one.resume = objective_of(self.config, row), 0, True
         one.decoder = row.decoder or one.decoder
         one.keep, one.data.rehearsal = row.keep, row.rehearsal
-        if not one.objective.uses_absent:
-            one.batches.absent = 0  # the same pictures and labels for less work
         if one.objective.masks:
             height, width = one.data.scene_size
             more = math.sqrt(height * width) / self.config.window
@@ -213,7 +212,7 @@ def measured_costs(config: AblateConfig, rows: Sequence[Row], file: Path) -> dic
             one = first.settings(row)
             objectives[row.name] = Objective(network, one.objective)
             pairs = open_masks(first.pairs, network, text, one) if one.objective.masks else first.pairs
-            batches = BatchSource(pairs, one.batches, network.config.image, text)
+            batches = BatchSource(pairs, shown_labels(one), network.config.image, text)
             parts[row.name] = batches.first(one.trainer.batch, choose_device("auto"))
     steps = cost.step_costs(objectives, parts, config.train.trainer, config.rounds)
     segmenters = {row.name: first.segmenter(row) for row in rows if row.objective is None}

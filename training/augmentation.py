@@ -97,7 +97,7 @@ class Augmented(IterableDataset):
         if config.flip and rng.random() < 0.5:
             image = image[:, ::-1]
             index_map = None if regions is None else index_map[:, ::-1]
-        labels, known = pair.labels, pair.labels
+        labels, known = pair.labels, [*dict.fromkeys([*pair.labels, *pair.known])]
         if regions is not None:
             regions = Regions(np.ascontiguousarray(index_map), regions.names)
             known = [*dict.fromkeys([*regions.names, *map(head_noun, regions.names)])]

@@ -80,7 +80,7 @@ def regions_of(pair: Pair, network: SynSeg, text: TextBank, vocabulary: list[str
     image = pair.image
     if image.shape[:2] != size:
         image = cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA)
-    heads = {head_noun(label) for label in pair.labels}
+    heads = {head_noun(label) for label in [*pair.labels, *pair.known]}
     labels = [*pair.labels, *(noun for noun in vocabulary if noun not in heads)]
     device, statistics = next(network.parameters()).device, network.config.image
     logits = network(to_tensor(image[None], device, statistics.mean, statistics.std), text(labels))[0]

@@ -61,10 +61,8 @@ def standardize(network: SynSeg, images: Tensor, text: Tensor) -> None:
     CLIP's hidden states and raw text embeddings are far from unit variance; a post-norm decoder behind them starts
     slowly or not at all. images: (B,3,H,W) normalised. text: (N,D), every training label.
     """
-    decoder = network.decoder
     states = network.encoder.hidden_states(images, network.config.decoder.layers)
-    inputs = [(layer, state.flatten(0, 1)) for layer, state in zip(decoder.reduces, reversed(states), strict=True)]
-    for layer, x in [*inputs, (decoder.film.scale, text), (decoder.film.shift, text)]:
+    for layer, x in network.decoder.input_layers(states, text):
         y = x @ layer.weight.T
         mean, std = y.mean(dim=0), y.std(dim=0)
         layer.weight.div_(std[:, None])

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from synseg_model.clip_encoder import ClipEncoder
 from synseg_model.losses import MCCLLoss
-from synseg_model.network import SynSeg
+from synseg_model.network import SynSeg, enlarge
 from synseg_model.synergy import pool_to_tokens, synergy_features
 from synseg_model.trainer import TrainerConfig
 from training.mask_losses import competition_loss, mask_loss
@@ -32,11 +32,12 @@ class ObjectiveConfig:
         pairs: all (paper) or distinct (ours), see `synseg_model.losses`.
         clamp: hard (paper) or straight-through (ours).
         features: what the maps pool. conditioned: FiLM's output through a projector that trains along (paper). frozen:
-            CLIP's own dense embeddings (ours), which no training can bend towards the text.
+            dense embeddings (ours), which no training can bend towards the text: CLIP's own, or what the decoder of a
+            convolutional model makes of its encoder before training.
         masks: weight of self-training (ours) on masks that the model makes of captions before it starts, see
             `training.caption_masks`.
         presence: weight of an image-level loss (ours): a present label must be active somewhere, an absent one nowhere.
-        anchor: weight of a loss (ours) that ties each map to CLIP's dense similarity among the image's labels.
+        anchor: weight of a loss (ours) that ties each map to the dense embeddings' similarity to the image's labels.
         anchor_temperature: of the softmax over labels that makes the anchor's target.
         teacher: weight of self-training (ours): pixels take the label that the averaged decoder finds most active
             among those of the caption; the caption is what the masks of the teacher have over an open vocabulary.
@@ -95,8 +96,13 @@ class ObjectiveConfig:
         """Whether a term looks at foreground vectors."""
         return self.uses_mccl or max(self.npr, self.cmpa) > 0
 
+    @property
+    def uses_dense(self) -> bool:
+        """Whether a term looks at dense embeddings that no training changes."""
+        return (self.uses_synergy and self.features == "frozen") or max(self.anchor, self.npr) > 0
 
-@dataclass(frozen=True)
+
+@dataclass  # not frozen, as Part is not
 class Window:
     """Where windows of pictures are told to lie: with the positions of a whole picture they attend as far as there.
 
@@ -114,7 +120,7 @@ class Window:
         return encoder.window_position(whole, rows, columns)
 
 
-@dataclass(frozen=True)
+@dataclass  # not frozen: Fabric's mixed precision takes no frozen ones
 class Part:
     """A part of a batch.
 
@@ -145,6 +151,7 @@ class Objective(nn.Module):
         self.mccl = MCCLLoss(weights, pairs=config.pairs, clamp=config.clamp)
         self.projector = None
         width = network.encoder.text_width
+        self._dense = network.dense_embedding() if config.uses_dense else None
         if config.uses_synergy and config.features == "conditioned":
             self.projector = nn.Conv2d(network.config.decoder.width, width, 1)
         self.npr = NPR(width, config.npr_settings) if config.npr else None
@@ -173,27 +180,26 @@ class Objective(nn.Module):
     def forward(self, part: Part, averaged: nn.Module) -> dict[str, Tensor]:
         """Compute the weighted total, its terms, and the statistics that the trainer watches: means over the images."""
         network, config = self.network, self.config
-        patch = network.encoder.patch
-        grid = (part.images.shape[2] // patch, part.images.shape[3] // patch)
-        frozen = config.uses_synergy and config.features == "frozen"
-        uses_dense = frozen or config.anchor > 0 or config.npr > 0
-        position = part.window.position(network.encoder, grid) if part.window else None
-        states, dense = self._encode(part.images, uses_dense, position)
+        patches = network.grid(part.images)
+        grid = self.decoder.token_grid(patches)
+        position = part.window.position(network.encoder, patches) if part.window else None
+        states, dense = self._encode(part.images, position)
         reduced = self.decoder.reduce(states)
-        logits = self.decoder(reduced, part.text, grid)
+        logits = self.decoder(reduced, part.text, patches)
         with torch.autocast(part.images.device.type, enabled=False):
             logits = logits.float()
             activation = pool_to_tokens(logits.sigmoid(), grid)  # (B, N, P)
         terms: dict[str, Tensor] = {}
         if config.uses_synergy:
-            features = dense.unsqueeze(1) if self.projector is None else self._project(reduced[0], part.text, grid)
+            features = dense.unsqueeze(1) if self.projector is None else self._project(reduced, part.text, grid)
             foreground, background = synergy_features(activation, features)
         if config.uses_mccl:
             terms |= self.mccl(foreground, background, part.text.float(), part.present)
         total = terms.pop("total", logits.new_zeros(()))
         if config.masks:
-            terms["masks"] = mask_loss(logits, part.masks, known=part.known, valid=part.valid)
-            terms["competition"] = competition_loss(logits, part.masks, part.known, part.valid)
+            fine = enlarge(logits, part.masks.shape[2:])
+            terms["masks"] = mask_loss(fine, part.masks, known=part.known, valid=part.valid)
+            terms["competition"] = competition_loss(fine, part.masks, part.known, part.valid)
             total = total + config.masks * (terms["masks"] + 0.5 * terms["competition"])
         if config.presence:
             terms["presence"] = presence_loss(pool_to_tokens(logits, grid), part.present, part.valid)
@@ -205,7 +211,7 @@ class Objective(nn.Module):
             total = total + config.anchor * terms["anchor"]
         if config.teacher:
             with torch.no_grad():
-                target = averaged(averaged.reduce(states), part.text, grid).float()
+                target = averaged(averaged.reduce(states), part.text, patches).float()
             terms["teacher"] = teacher_loss(logits, target, part.present, part.valid, config.teacher_margin)
             total = total + config.teacher * terms["teacher"]
         if config.named:
@@ -220,17 +226,17 @@ class Objective(nn.Module):
         return {"total": total, **terms, **activation_statistics(activation.detach(), part.present)}
 
     @torch.no_grad()
-    def _encode(self, images: Tensor, dense: bool, position: Tensor | None) -> tuple[list[Tensor], Tensor | None]:
-        """Run the frozen encoder once: the decoder's hidden states and, where asked for, dense embeddings (B,P,C)."""
-        encoder, layers = self.network.encoder, self.network.config.decoder.layers
-        asked = sorted({*layers, encoder.depth - 2}) if dense else layers
-        states = dict(zip(asked, encoder.hidden_states(images, asked, position), strict=True))
-        embedding = encoder.dense_embedding(states[encoder.depth - 2]) if dense else None
+    def _encode(self, images: Tensor, position: Tensor | None) -> tuple[list[Tensor], Tensor | None]:
+        """Run the frozen encoder once: the decoder's hidden states and, where a term needs them, embeddings (B,P,C)."""
+        layers, dense = self.network.config.decoder.layers, self._dense
+        asked = sorted({*layers, *dense.layers}) if dense else layers
+        states = dict(zip(asked, self.network.encoder.hidden_states(images, asked, position), strict=True))
+        embedding = dense.embed([states[layer] for layer in dense.layers]) if dense else None
         return [states[layer] for layer in layers], embedding
 
-    def _project(self, reduced: Tensor, text: Tensor, grid: tuple[int, int]) -> Tensor:
+    def _project(self, reduced: list[Tensor], text: Tensor, grid: tuple[int, int]) -> Tensor:
         """Project FiLM's output (B,N,P,D) to the text's dimension, (B,N,P,C)."""
-        features = self.decoder.film(reduced.unsqueeze(1), text)[:, :, 1:]
+        features = self.decoder.conditioned(reduced, text)
         batch, labels = features.shape[:2]
         pictures = features.flatten(0, 1).transpose(1, 2).unflatten(2, grid)  # (B*N, D, h, w)
         return self.projector(pictures).flatten(2).transpose(1, 2).unflatten(0, (batch, labels))

@@ -1,8 +1,9 @@
 """Train from captions, as SynSeg does: `python -m training.train`.
 
 Without arguments it trains the shipped model on generated scenes and their captions on this machine, and measures it
-before and after. `--config training/configs/cc12m_vitb16.yaml` is the paper's run. Any setting can follow on the
-command line (`--trainer.steps 1000`); `--print-config` shows all of them as the file that would set them.
+before and after, in ten minutes on two CPU cores. `--config training/configs/cc12m_vitb16.yaml` is the paper's run. Any
+setting can follow on the command line (`--trainer.steps 1000`); `--print-config` shows all of them as the file that
+would set them.
 
 Several GPUs: `--trainer.devices 4`. Several machines: the same command on each through `torchrun` or `fabric run`.
 """
@@ -23,11 +24,9 @@ import torch
 from torch import nn
 
 from synseg_model.checkpoints import load_model, read_tensors, save_model
-from synseg_model.decoder import ActivationDecoder
 from synseg_model.files import write_whole
-from synseg_model.model_info import GENERATED_SCENES, find_folder
-from synseg_model.network import SynSeg
-from synseg_model.segmenter import Segmenter
+from synseg_model.model_info import GENERATED_SCENES, PHOTOGRAPHS, find_folder
+from synseg_model.network import SynSeg, build_decoder
 from synseg_model.trainer import CollapseError, Trainer, TrainerConfig, seed_step
 from training.augmentation import BatchConfig
 from training.batches import BatchSource, TextBank
@@ -36,12 +35,13 @@ from training.command_line import INTERRUPTED, with_resume_flag
 from training.datasets.masked_scenes import MaskedScenes, Rehearsed
 from training.datasets.pairs import Pairs
 from training.datasets.scene_pool import PoolConfig
-from training.evaluation.scenes import evaluate_scenes
 from training.initialization import standardize
+from training.measured import measure_on_photographs, measure_on_scenes, report
 from training.objective import Objective, ObjectiveConfig
 from training.training_pictures import activation_pictures
 
 MASK_DECODER = "mask_decoder.safetensors"
+NAMES_FILE = "names.json"  # of models for photographs: what their training showed
 
 
 @dataclass
@@ -50,8 +50,9 @@ class DataConfig:
 
     Args:
         source: scenes are generated here. webdataset: shards as img2dataset writes them, after `training.prepare`.
-            coco: a folder of pictures and a captions file, after `training.prepare`.
-        scenes: number of generated scenes.
+            coco: a folder of pictures and a captions file, after `training.prepare`. photos: the photographs with
+            captions of a folder that `training.prepare_photos` wrote.
+        scenes: number of generated scenes; by default as many as the steps see, as each costs time to render.
         scene_size: height and width of them in pixels; the default is what synseg-tiny sees of a 4:3 camera.
         rehearsal: scenes of the base split with exact masks, such as the shipped decoder was pre-trained on, that are
             shown for every picture whose masks are made of its caption; needs objective.masks.
@@ -59,18 +60,20 @@ class DataConfig:
         shards: a folder or pattern of shards: "cc12m/{00000..01242}.tar".
         images: folder of the pictures of `captions`.
         captions: COCO captions file.
+        photos: that folder of packed photographs.
         labels: folder of the sidecars that training.prepare wrote; empty where they lie beside the data.
         buffer: pictures that each reader of shards shuffles among.
     """
 
-    source: Literal["scenes", "webdataset", "coco"] = "scenes"
-    scenes: int = 6_000
+    source: Literal["scenes", "webdataset", "coco", "photos"] = "scenes"
+    scenes: int = 1_280
     scene_size: tuple[int, int] = (168, 224)
     rehearsal: float = 0.0
     cache: str = "runs/cache"
     shards: str = ""
     images: str = ""
     captions: str = ""
+    photos: str = "runs/photos"
     labels: str = ""
     buffer: int = 5_000
 
@@ -91,7 +94,8 @@ class TrainConfig:
         trainer: device, steps, rates, checkpoints.
         keep: share of the starting decoder in the weights of the finished one (WiSE-FT, arXiv 2109.01903): what it knew
             of masks comes back, and little of what captions taught is lost.
-        evaluate: held-out scenes to measure on before and after; 0 for none.
+        evaluate: held-out scenes to measure on before and after, or held-out photographs of each set where training
+            reads packed ones; 0 for none.
         resume: go on from the last checkpoint in `trainer.output`, if there is one.
     """
 
@@ -99,12 +103,16 @@ class TrainConfig:
     decoder: Literal["pretrained", "masks", "random"] = "pretrained"
     name: str = "synseg-scenes"
     data: DataConfig = field(default_factory=DataConfig)
-    batches: BatchConfig = field(default_factory=lambda: BatchConfig(image_size=0, labels=6, absent=3))
+    batches: BatchConfig = field(default_factory=lambda: BatchConfig(image_size=0, labels=4, absent=3))
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     masks: CaptionMaskConfig = field(default_factory=CaptionMaskConfig)
-    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    trainer: TrainerConfig = field(
+        default_factory=lambda: TrainerConfig(
+            steps=80, warmup=10, learning_rate=3e-4, ema=0.97, save_every=20, picture_every=40
+        )
+    )
     keep: float = 0.0
-    evaluate: int = 30
+    evaluate: int = 15
     resume: bool = False
 
     def __post_init__(self) -> None:
@@ -127,9 +135,18 @@ def open_pairs(config: DataConfig, seed: int) -> Pairs:
         from training.datasets.coco_captions import CocoCaptions
 
         return CocoCaptions(config.images, config.captions, config.labels or None, seed=seed)
+    if config.source == "photos":
+        from training.datasets.packed_captions import PackedCaptions
+
+        return PackedCaptions(config.photos, seed=seed)
     from training.datasets.webdataset_pairs import WebdatasetPairs
 
     return WebdatasetPairs(config.shards, config.labels or None, config.buffer, seed)
+
+
+def shown_labels(config: TrainConfig) -> BatchConfig:
+    """Return what a batch shows: no absent labels where no term of the objective looks at them."""
+    return config.batches if config.objective.uses_absent else dataclasses.replace(config.batches, absent=0)
 
 
 def open_masks(pairs: Pairs, network: SynSeg, text: TextBank, config: TrainConfig) -> Pairs:
@@ -147,15 +164,6 @@ def _pool(size: tuple[int, int], count: int, seed: int, split: str = "all") -> P
     return PoolConfig(count, (tuple(size),), seed, split, objects=(2, 5), captions=3, supersample=(1, 2))
 
 
-def measure(model: str | Path, scenes: int, device: torch.device, seed: int, decoder: dict | None = None) -> dict:
-    """Measure a model on held-out scenes of a seed, see `training.evaluation.scenes`; decoder: weights for another."""
-    segmenter = Segmenter.load(str(model), "torch", device.type)
-    if decoder:
-        segmenter.engine.network.decoder.load_state_dict(decoder)
-    results, _ = evaluate_scenes(segmenter, scenes, seed=seed)
-    return results
-
-
 def train(config: TrainConfig, pairs: Pairs | None = None) -> Path | None:
     """Train and return the finished model folder; None where a signal ended the run before its last step.
 
@@ -168,6 +176,8 @@ def train(config: TrainConfig, pairs: Pairs | None = None) -> Path | None:
         write_json(output / "config.json", asdict(config))
     network = starting_network(config)
     network.to(fabric.device)
+    if config.batches.window:
+        network.encoder.window_position((1, 1), slice(0, 1), slice(0, 1))  # says so before masks are made, if it cannot
     text = TextBank(network.encoder, network.config.templates, network.config.normalize_text)
 
     def opened() -> Pairs:
@@ -179,7 +189,7 @@ def train(config: TrainConfig, pairs: Pairs | None = None) -> Path | None:
     fabric.barrier()  # the first process renders scenes and makes masks, the others find them
     if not fabric.is_global_zero:
         pairs = opened()
-    batches = BatchSource(pairs, config.batches, network.config.image, text)
+    batches = BatchSource(pairs, shown_labels(config), network.config.image, text)
     if config.decoder == "random":
         reset_decoder(network, batches, config.trainer)
     seed_step(config.trainer.seed, 0, 0)  # of the projector, the same in every process
@@ -197,12 +207,18 @@ def train(config: TrainConfig, pairs: Pairs | None = None) -> Path | None:
         write_model(folder, network, averaged, config)
         print(f"wrote {folder}")
         if config.evaluate:
-            held_out = (config.evaluate, fabric.device, config.trainer.seed)
-            before, after = measure(config.model, *held_out, decoder=start), measure(folder, *held_out)
+            before, after = measure(config.model, config, fabric.device, start), measure(folder, config, fabric.device)
             write_json(output / "results.json", {"before": before, "after": after})
             print(report(before, after))
     fabric.barrier()
     return folder
+
+
+def measure(model: str | Path, config: TrainConfig, device: torch.device, decoder: dict | None = None) -> dict:
+    """Measure a model on what the data's source keeps apart; decoder: weights in place of the model's own."""
+    if config.data.source == "photos":
+        return measure_on_photographs(model, config.evaluate, device, config.data.photos, decoder)
+    return measure_on_scenes(model, config.evaluate, device, config.trainer.seed, decoder)
 
 
 def starting_network(config: TrainConfig) -> SynSeg:
@@ -227,35 +243,29 @@ def write_json(path: Path, value: dict) -> None:
 def reset_decoder(network: SynSeg, batches: BatchSource, config: TrainerConfig) -> None:
     """Give the network a decoder of random weights, scaled to its own inputs; the same in every process."""
     torch.manual_seed(config.seed)
-    encoder, device = network.encoder, next(network.parameters()).device
-    decoder = ActivationDecoder(network.config.decoder, encoder.width, encoder.text_width, encoder.patch)
-    network.decoder = decoder.to(device)
+    device = next(network.parameters()).device
+    network.decoder = build_decoder(network.config, network.encoder).to(device)
     part = batches.first(config.batch, device)
     standardize(network, part.images, part.text[part.valid])
 
 
 def write_model(folder: Path, network: SynSeg, averaged: nn.Module, config: TrainConfig) -> Path:
-    """Write the model folder with the averaged decoder, the run's settings and the tokenizer's merges."""
+    """Write the model folder with the averaged decoder, the run's settings and the model's other files."""
     network.decoder.load_state_dict(averaged.state_dict())
     training = {**network.config.training, "captions": asdict(config)}
     domain = network.config.domain
     if config.data.source == "scenes":
         domain = GENERATED_SCENES
+    elif config.data.source == "photos":
+        domain = PHOTOGRAPHS
     elif domain == GENERATED_SCENES:  # it has met other images now, and nobody has said which
         domain = ""
     model_config = dataclasses.replace(network.config, name=config.name, domain=domain, training=training, results={})
     save_model(folder, network, model_config, torch.float16 if model_config.encoder.included else torch.float32)
-    if model_config.encoder.merges:
-        merges = model_config.encoder.merges
-        shutil.copyfile(find_folder(config.model) / merges, folder / merges)
+    for name in (model_config.encoder.merges, NAMES_FILE):
+        if name and (source := find_folder(config.model) / name).exists():
+            shutil.copyfile(source, folder / name)
     return folder
-
-
-def report(before: dict, after: dict) -> str:
-    """Write what changed as a table."""
-    rows = [f"{'mIoU (%)':<14}{'before':>8}{'after':>8}"]
-    keys = [key for key, value in after.items() if isinstance(value, float)]
-    return "\n".join(rows + [f"{key:<14}{before[key]:>8.1f}{after[key]:>8.1f}" for key in keys])
 
 
 def run(arguments: list[str] | None = None) -> int:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from synseg_model.network import SynSeg
+from synseg_model.network import SynSeg, enlarge
 from synseg_model.visualize import contact_sheet
 from training.objective import Part
 
@@ -29,8 +29,8 @@ def activation_pictures(network: SynSeg, part: Part) -> Callable[[nn.Module], di
     @torch.no_grad()
     def draw(decoder: nn.Module) -> dict[str, np.ndarray]:
         states = network.encoder.hidden_states(part.images, network.config.decoder.layers)
-        grid = tuple(side // network.encoder.patch for side in part.images.shape[2:])
-        maps = decoder(decoder.reduce(states), part.text, grid).float().sigmoid().cpu().numpy()
+        logits = decoder(decoder.reduce(states), part.text, network.grid(part.images)).float()
+        maps = enlarge(logits, part.images.shape[2:]).sigmoid().cpu().numpy()
         cells, captions = [], []
         for image, labels, present, planes in zip(images, part.labels, part.present.tolist(), maps, strict=True):
             shown = [(f"{label}{'' if here else ' (absent)'}", plane) for label, here, plane in

@@ -17,7 +17,9 @@ from synseg_model.checkpoints import load_model
 from synseg_model.config import ModelConfig
 from synseg_model.model_info import find_folder
 from synseg_model.segmenter import Segmenter
-from training.train import MASK_DECODER, DataConfig, TrainConfig, run, write_model
+from training.augmentation import BatchConfig
+from training.objective import ObjectiveConfig
+from training.train import MASK_DECODER, DataConfig, TrainConfig, run, shown_labels, write_model
 
 SMALL = [
     "--data.scenes=40",
@@ -111,6 +113,7 @@ def test_masks_of_captions_train_and_a_share_of_the_start_is_kept(cache, tmp_pat
         ("photographs", "scenes", "generated scenes"),
         ("generated scenes", "coco", ""),
         ("photographs", "webdataset", "photographs"),
+        ("generated scenes", "photos", "photographs"),
     ],
 )
 def test_a_model_is_for_the_images_that_it_was_trained_on(tmp_path, small_model, before, source, after):
@@ -160,5 +163,13 @@ def test_the_papers_run_is_paper_mode(capsys):
         assert line in shown
 
 
-def test_defaults_need_no_arguments():
-    assert TrainConfig().data.source == "scenes"
+def test_defaults_need_no_arguments_and_render_no_scene_that_no_step_sees():
+    config = TrainConfig()
+    assert config.data.source == "scenes"
+    assert config.trainer.steps * config.trainer.batch == config.data.scenes
+
+
+def test_absent_labels_are_decoded_where_a_term_looks_at_them_alone():
+    paper = TrainConfig(batches=BatchConfig(absent=3))
+    assert shown_labels(paper).absent == 0
+    assert shown_labels(dataclasses.replace(paper, objective=ObjectiveConfig(presence=1.0))).absent == 3

@@ -6,7 +6,7 @@ import io
 import logging
 import random
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -31,11 +31,15 @@ class Regions(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """A picture (H,W,3) uint8 RGB, the labels of one of its captions, each once, and its regions where known."""
+    """A picture (H,W,3) uint8 RGB, the labels of one of its captions, each once, and its regions where known.
+
+    known: all labels that other captions give it as well, where there are more.
+    """
 
     image: np.ndarray
     labels: list[str]
     regions: Regions | None = None
+    known: Sequence[str] = ()
 
 
 class Damages:
