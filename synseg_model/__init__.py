@@ -1,8 +1,8 @@
 """Images and labels in, masks out: open-vocabulary segmentation. Knows nothing of ROS.
 
     from synseg_model import Segmenter
-    segmenter = Segmenter.load("synseg-tiny")
-    segmenter.set_vocabulary(["red ball", "grass"])
+    segmenter = Segmenter.load()                        # synseg-everyday
+    segmenter.set_vocabulary(["person", "sofa"])
     result = segmenter.segment(image)                   # (H,W,3) uint8 RGB
     result.masks, result.label_map, result.confidence
 
