@@ -10,6 +10,7 @@ import torch
 from open_clip.transformer import TextTransformer
 from safetensors.torch import save_file
 
+from synseg_model.checkpoints import save_model
 from synseg_model.config import DecoderConfig, EncoderConfig, ImageConfig, ModelConfig
 from synseg_model.conv_encoder import ConvEncoder, build_backbone
 from synseg_model.network import SynSeg
@@ -71,3 +72,17 @@ def named(set_name: str, key: str, names: tuple[str, ...], captions: tuple[str, 
     rng = np.random.default_rng(len(key))
     image = rng.integers(0, 255, (6, 8, 3), np.uint8).repeat(12, axis=0).repeat(12, axis=1)
     return pack(Photo(image, captions=captions, names=() if captions else names), set_name, key, names)
+
+
+def model_folder(folder: Path) -> tuple[Path, SynSeg]:
+    """Write a model folder of random weights that reads texts; returns it with its network."""
+    text_folder(folder)
+    settings = json.loads((folder / "text.json").read_text())["text_cfg"]
+    plain = network().config
+    encoder = EncoderConfig(
+        {"text_cfg": settings}, included=True, merges=MERGES_FILE, backbone=BACKBONE, levels=LEVELS
+    )
+    config = ModelConfig("small", encoder, plain.decoder, plain.image, ("{}",), normalize_text=True, context_length=8)
+    found = SynSeg.from_config(config, folder)
+    save_model(folder, found, config)
+    return folder, found.eval()

@@ -5,14 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from synseg_model.checkpoints import save_model
-from synseg_model.config import EncoderConfig, ModelConfig
-from synseg_model.network import SynSeg
 from tests.training import photo_models
 from tests.training.photo_models import masked
 from training.calibrate import THRESHOLDS, measure, rates, run
 from training.datasets.photos.packed import write_packed
-from training.words.merges import MERGES_FILE
 
 NAMES = ["ball", "grass", "sky"]
 PHOTOS = [masked("voc", "1", "ball", "grass"), masked("voc", "2", "sky", "")]
@@ -20,18 +16,7 @@ PHOTOS = [masked("voc", "1", "ball", "grass"), masked("voc", "2", "sky", "")]
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    """A model folder of random weights that reads texts."""
-    folder = photo_models.text_folder(tmp_path_factory.mktemp("model"))
-    settings = json.loads((folder / "text.json").read_text())["text_cfg"]
-    plain = photo_models.network().config
-    encoder = EncoderConfig(
-        {"text_cfg": settings}, included=True, merges=MERGES_FILE, backbone=photo_models.BACKBONE,
-        levels=photo_models.LEVELS,
-    )  # fmt: skip
-    config = ModelConfig("small", encoder, plain.decoder, plain.image, ("{}",), normalize_text=True, context_length=8)
-    network = SynSeg.from_config(config, folder)
-    save_model(folder, network, config)
-    return folder, network.eval()
+    return photo_models.model_folder(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(scope="module")
