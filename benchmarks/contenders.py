@@ -20,6 +20,7 @@ from synseg_model.model_info import find_folder
 from synseg_model.network import SynSeg
 from synseg_model.vocabulary import Vocabulary
 
+CLIPSEG_SIZE = 352  # pixels of CLIPSeg's square input, where ours is no ViT that could have the same
 KEPT = 20  # labels that one of ours decodes in full
 # Name of a contender: engine and precision of ours, or a way of using CLIPSeg.
 CONTENDERS = {
@@ -74,7 +75,8 @@ def make_contender(name: str, folder: Path, device: str) -> Contender:
     """Load one contender; raise ValueError or ImportError where it cannot run here."""
     engine, precision = CONTENDERS[name]
     if engine == "clipseg":
-        return ClipSeg(precision == "once", device, ModelConfig.read(folder / "model").image.size)
+        config = ModelConfig.read(folder / "model")
+        return ClipSeg(precision == "once", device, CLIPSEG_SIZE if config.encoder.backbone else config.image.size)
     logging.getLogger("synseg_model").setLevel(logging.WARNING)
     return Ours(folder, engine, precision, device)
 
