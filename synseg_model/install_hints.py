@@ -21,7 +21,7 @@ class _Extra:
     modules: tuple[str, ...]
 
 
-_TORCH = ("torch>=2.4,!=2.13.0", "torchvision>=0.19", "open_clip_torch>=3.0", "huggingface_hub>=0.23")
+_TORCH = ("torch>=2.4,!=2.13.0", "torchvision>=0.19", "open_clip_torch>=3.0", "timm>=1.0.10", "huggingface_hub>=0.23")
 _ONNX = ("onnxruntime>=1.18", "tokenizers>=0.19", "ftfy>=6.1")
 
 # A copy without pyproject.toml cannot look the packages up; a test compares them with it.
@@ -73,6 +73,8 @@ EXTRAS = {
             "spacy>=3.8,<4",
             "tensorboard>=2.16",
             "thinc>=8.3,<9",
+            "tokenizers>=0.19",
+            "transformers>=4.40",
             "webdataset>=0.2.86",
         ),
         (
@@ -85,6 +87,7 @@ EXTRAS = {
             "spacy",
             "tensorboard",
             "thinc",
+            "transformers",
             "webdataset",
         ),
     ),

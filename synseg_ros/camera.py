@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from copy import copy
 from typing import Any
 
 import rclpy
@@ -26,7 +27,7 @@ from synseg_ros.given_parameters import warn_of_other_nodes_files, warn_of_unkno
 from synseg_ros.msg import FrameInfo
 from synseg_ros.parameter_server import declare
 from synseg_ros.parameters import CameraSettings
-from synseg_ros.qos import EVERY_MESSAGE, EVERY_MESSAGE_SO_FAR, LATCHED
+from synseg_ros.qos import EVERY_MESSAGE, EVERY_MESSAGE_SO_FAR, LATCHED, OVERRIDABLE
 from synseg_ros.shutdown import POLL_SECONDS, ending_with_ros, run_program
 from synseg_ros.start import WRONG_START, begin
 
@@ -52,7 +53,9 @@ class CameraPlayer(Node):
         self.failed = False
         self._heard = False
         base = settings.topic.rpartition("/")[0]
-        self._images = self.create_publisher(Image, settings.topic, qos_profile_sensor_data)
+        sensor = copy(qos_profile_sensor_data)  # rclpy writes the overrides into the profile that it is given
+        self._images = self.create_publisher(Image, settings.topic, sensor, qos_overriding_options=OVERRIDABLE)
+        warn_of_unknown(self, qos=True)
         self._info = self.create_publisher(CameraInfo, f"{base}/camera_info", EVERY_MESSAGE_SO_FAR)
         self._truth = self.create_publisher(Image, f"{base}/truth/index_map", EVERY_MESSAGE)
         self._segments = self.create_publisher(String, f"{base}/truth/segments", LATCHED)

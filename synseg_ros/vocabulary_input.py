@@ -111,9 +111,8 @@ class VocabularySubscription:
 
     def _take(self, passing: bool, data: bytes, info: Mapping[str, Any]) -> None:
         message = deserialize_message(data, Vocabulary)
-        labels = sent_labels(data)
-        if any("\0" in label for label in labels):  # rclpy cuts there; as sent, they are refused with the reason
-            message.labels = labels
+        restore_nul(message, data)
+        del data  # which may be large
         self._receive(passing, message, info)
 
     def _receive(self, passing: bool, message: Vocabulary, info: Mapping[str, Any]) -> None:
@@ -135,20 +134,22 @@ class VocabularySubscription:
         return number >= before
 
 
-def sent_labels(data: bytes) -> list[str]:
-    """Read the labels from the bytes of a Vocabulary (CDR), whole where they hold a NUL; [] for bytes that are none."""
+def restore_nul(message: Vocabulary, data: bytes) -> None:
+    """Give a message the labels with a NUL as they were sent in its bytes (CDR): rclpy cuts them there in silence.
+
+    As sent they are refused with the reason. Bytes that are no Vocabulary change nothing.
+    """
     order, position = ("<" if data[1:2] == b"\1" else ">"), 8
-    labels = []
-    try:
-        (count,) = struct.unpack_from(f"{order}I", data, 4)
-        for _ in range(count):
-            position += -position % 4
-            (size,) = struct.unpack_from(f"{order}I", data, position)
-            labels.append(data[position + 4 : position + 3 + size].decode("utf-8", "replace"))
-            position += 4 + size
-    except struct.error:
-        return []
-    return labels
+    for index, label in enumerate(message.labels):
+        position += -position % 4
+        if position + 4 > len(data):
+            return
+        (size,) = struct.unpack_from(f"{order}I", data, position)
+        if size - 1 != len(label.encode("utf-8", "surrogatepass")):
+            sent = data[position + 4 : position + 3 + size]
+            if b"\0" in sent:
+                message.labels[index] = sent.decode("utf-8", "replace")
+        position += 4 + size
 
 
 class VocabularyEncoder:

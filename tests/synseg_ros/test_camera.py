@@ -11,7 +11,7 @@ pytest.importorskip("synseg_ros.msg", reason="needs ROS 2 and the built messages
 
 import rclpy
 from rclpy.parameter import Parameter
-from rclpy.qos import qos_profile_sensor_data
+from rclpy.qos import ReliabilityPolicy, qos_profile_sensor_data
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import String
 from synseg_ros.msg import FrameInfo
@@ -179,3 +179,10 @@ def test_a_frame_without_an_answer_is_sent_again_and_then_given_up(bench, play, 
     assert (player.published, player.unanswered) == (3, 3)
     bench.spin_until(lambda: len(images) > 3)
     assert len(set(map(stamp_of, images))) <= 3
+
+
+def test_the_frames_are_as_reliable_as_they_are_asked_to_be(play, folder):
+    name = "qos_overrides./camera/image_raw.publisher.reliability"
+    player = play(source=str(folder), **{name: "reliable"})
+    assert player._images.qos_profile.reliability == ReliabilityPolicy.RELIABLE
+    assert play(source=str(folder))._images.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT
