@@ -10,7 +10,7 @@ import json
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -38,6 +38,7 @@ class AblatePhotosConfig:
         hidden: names of VOC whose masks no run sees.
         seeds: runs of each arm. parallel: runs at the same time; on a GPU many fit.
         steps, batch, size, workers: of each run.
+        settings: other settings of every run, by their names on the command line of `training.pretrain_photos`.
     """
 
     photos: str = "runs/photos"
@@ -51,6 +52,7 @@ class AblatePhotosConfig:
     batch: int = 24
     size: int = 224
     workers: int = 1
+    settings: dict[str, str] = field(default_factory=dict)
 
 
 def command(config: AblatePhotosConfig, arm: str, seed: int, output: Path) -> list[str]:
@@ -62,7 +64,7 @@ def command(config: AblatePhotosConfig, arm: str, seed: int, output: Path) -> li
         "trainer.save_every": config.steps, "mixture.size": config.size, "mixture.workers": config.workers,
         "mixture.hidden": json.dumps(list(config.hidden)), "resume": "true",
     }  # fmt: skip
-    settings |= {f"terms.{name}": value for name, value in ARMS[arm].items()}
+    settings |= config.settings | {f"terms.{name}": value for name, value in ARMS[arm].items()}
     values = (f"--{name}={value}" for name, value in settings.items())
     return [sys.executable, "-m", "training.pretrain_photos", *values]
 
