@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from synseg_model.attention import attend
 from synseg_model.config import EncoderConfig, ModelError
+from synseg_model.engines.preprocess import remembered
 from synseg_model.model_info import without_network
 from synseg_model.text_tower import ReadsText, load_tokenizer
 
@@ -62,6 +63,7 @@ class ClipEncoder(ReadsText, nn.Module):
         self.width: int = visual.conv1.out_channels
         self.depth: int = len(visual.transformer.resblocks)
         self.text_width: int = visual.output_dim
+        self._positions: dict[tuple, Tensor] = {}
 
     @property
     def image(self) -> nn.Module:
@@ -99,14 +101,26 @@ class ClipEncoder(ReadsText, nn.Module):
         grid = (x.shape[2], x.shape[3])
         x = x.flatten(2).transpose(1, 2)  # (B, P, C)
         if position is None:
-            position = interpolate_position_embedding(visual.positional_embedding, tuple(visual.grid_size), grid)
+            position = self.position(grid)
         x = torch.cat([visual.class_embedding.expand(x.shape[0], 1, -1).to(x.dtype), x], dim=1)
         return visual.ln_pre(x + position.to(x.dtype))
 
+    def position(self, grid: tuple[int, int]) -> Tensor:
+        """Return the tower's position embeddings (1+P,C) for a token grid (rows, columns), resampled once and kept.
+
+        A camera has one grid, and on a GPU resampling took half of a frame's time.
+        """
+        learned, own = self.clip.visual.positional_embedding, tuple(self.clip.visual.grid_size)
+        if learned.requires_grad or torch.compiler.is_compiling():  # weights that move, graphs that hold no memory
+            return interpolate_position_embedding(learned, own, grid)
+        # Other weights, another device or another type make other embeddings.
+        key = (grid, learned.data_ptr(), learned._version, learned.dtype, learned.device)
+        with torch.inference_mode(False), torch.no_grad():
+            return remembered(self._positions, key, lambda: interpolate_position_embedding(learned, own, grid))
+
     def window_position(self, grid: tuple[int, int], rows: slice, columns: slice) -> Tensor:
         """Return the position embeddings (1+P,C) that a window of a picture of `grid` patches has in that picture."""
-        visual = self.clip.visual
-        whole = interpolate_position_embedding(visual.positional_embedding, tuple(visual.grid_size), grid)
+        whole = self.position(grid)
         return torch.cat([whole[:1], whole[1:].unflatten(0, grid)[rows, columns].flatten(0, 1)])
 
     def hidden_states(self, images: Tensor, layers: Sequence[int], position: Tensor | None = None) -> list[Tensor]:

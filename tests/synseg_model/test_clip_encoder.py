@@ -1,7 +1,10 @@
+import copy
+
 import open_clip
 import pytest
 import torch
 
+from synseg_model import clip_encoder
 from synseg_model.clip_encoder import ClipEncoder, build_encoder, interpolate_position_embedding
 from synseg_model.config import EncoderConfig, ModelError
 
@@ -148,3 +151,26 @@ def test_hidden_states_are_those_of_open_clips_own_blocks(small_network):
         x = block(x)
         expected.append(x)
     torch.testing.assert_close(encoder.hidden_states(images, range(encoder.depth)), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_positions_are_resampled_once_for_a_grid_and_again_for_other_weights(small_network, monkeypatch):
+    encoder, calls = copy.deepcopy(small_network.encoder), []
+    resample = clip_encoder.interpolate_position_embedding
+
+    def counted(*arguments):
+        calls.append(arguments[2])
+        return resample(*arguments)
+
+    monkeypatch.setattr(clip_encoder, "interpolate_position_embedding", counted)
+    with torch.inference_mode():
+        first = encoder.position((3, 5))
+    assert encoder.position((3, 5)) is first and not first.is_inference() and calls == [(3, 5)]
+    own = encoder.clip.visual.positional_embedding
+    assert torch.equal(first, resample(own, tuple(encoder.clip.visual.grid_size), (3, 5)))
+    encoder.position((4, 4))
+    own.data.mul_(2)
+    encoder.load_state_dict(encoder.state_dict())
+    torch.testing.assert_close(encoder.position((3, 5)), 2 * first)
+    assert calls == [(3, 5), (4, 4), (3, 5)]
+    own.requires_grad_(True)
+    assert encoder.position((3, 5)).requires_grad, "weights that train are never kept"
