@@ -7,6 +7,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 LEAST = 1024  # values; smaller weights are not worth a Cast
+STORED = ".stored"  # ending of the name of a weight as it is stored
 
 
 def compact(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -24,11 +25,32 @@ def compact(model: onnx.ModelProto) -> onnx.ModelProto:
             with np.errstate(over="ignore"):
                 half = array.astype(np.float16)
             if array.size >= LEAST and np.array_equal(half.astype(np.float32), array):
-                kept.append(numpy_helper.from_array(half, f"{tensor.name}.stored"))
-                casts.append(helper.make_node("Cast", [f"{tensor.name}.stored"], [tensor.name], to=TensorProto.FLOAT))
+                kept.append(numpy_helper.from_array(half, f"{tensor.name}{STORED}"))
+                casts.append(helper.make_node("Cast", [f"{tensor.name}{STORED}"], [tensor.name], to=TensorProto.FLOAT))
                 continue
         kept.append(tensor)
     nodes = [*casts, *graph.node]
+    del graph.initializer[:], graph.node[:]
+    graph.initializer.extend(kept)
+    graph.node.extend(nodes)
+    return copy
+
+
+def restore(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Undo `compact`: return a graph whose weights are float32 again, without the Casts."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    graph = copy.graph
+    restored = {
+        node.input[0]: node for node in graph.node if node.op_type == "Cast" and node.input[0].endswith(STORED)
+    }
+    kept = [
+        numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float32), restored[tensor.name].output[0])
+        if tensor.name in restored
+        else tensor
+        for tensor in graph.initializer
+    ]
+    nodes = [node for node in graph.node if not (node.op_type == "Cast" and node.input[0] in restored)]
     del graph.initializer[:], graph.node[:]
     graph.initializer.extend(kept)
     graph.node.extend(nodes)

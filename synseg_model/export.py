@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
-from synseg_model.compact_graph import compact
+from synseg_model.compact_graph import compact, restore
 from synseg_model.config import CONFIG_FILE, ModelError
 from synseg_model.engines.onnx_engine import OnnxEngine
 from synseg_model.engines.torch_engine import TorchEngine
@@ -36,7 +36,7 @@ from synseg_model.exported import (
     seal,
 )
 from synseg_model.half_graph import to_half
-from synseg_model.model_info import model_folder, shipped_models
+from synseg_model.model_info import check_model, model_folder, shipped_models
 from synseg_model.network import SynSeg
 from synseg_model.on_device import confidence, continue_label_map, masks, resize
 from synseg_model.parity import check_parity, measure_parity
@@ -75,6 +75,7 @@ def export_model(
         raise ModelError(f"model {str(model)!r} is an exported folder already: name the model it was exported from")
     if output.exists() and not is_exported(output) and (not output.is_dir() or any(output.iterdir())):
         raise ModelError(f"{output} holds something that is no export: name a new folder, or an earlier export")
+    check_model(model)  # what is missing is said without a word before
     step = Steps(logger)
     step("loading the model")
     reference = TorchEngine(model, "cpu", "fp32")
@@ -115,7 +116,7 @@ def write_folder(
     for name, graph in (graphs or make_graphs(network)).items():
         # A text is encoded once and its embedding kept, for every engine under the same key: it has one precision.
         half = precision == "fp16" and name in (IMAGE_ENCODER, DECODER)
-        onnx.save(compact(to_half(graph) if half else graph), folder / name)
+        onnx.save(compact(to_half(restore(graph)) if half else restore(graph)), folder / name)
     learned = network.decoder.position if config.encoder.backbone else encoder.learned_positions
     np.save(folder / POSITIONS, np.ascontiguousarray(learned.float().cpu().numpy()), allow_pickle=False)
     (folder / TOKENIZER).write_text(tokenizer_json(encoder.tokenizer), encoding="utf-8")

@@ -280,7 +280,7 @@ def write_names(path: Path, photos: Sequence[Packed], words: Words) -> None:
         for name in {*photo.names, *(name for names in photo.regions for name in names)}:
             for word in {name, *words.others.get(name, ())} & words.names.keys():
                 counts.setdefault(word, Counter())[kinds[photo.kind]] += 1
-    learned = {name: count for name, count in counts.items() if count["masks"] or sum(count.values()) > 1}
+    learned = {name: count for name, count in counts.items() if count != Counter(captions=1)}
     names = {name: dict(sorted((+count).items())) for name, count in sorted(learned.items())}
     write_whole(path, lambda file: file.write((json.dumps({"format": 1, "names": names}, indent=0) + "\n").encode()))
 

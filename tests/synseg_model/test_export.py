@@ -11,6 +11,7 @@ from synseg_model import ModelError, export, on_device
 from synseg_model.checkpoints import load_model, save_model
 from synseg_model.cli import main
 from synseg_model.clip_encoder import interpolate_position_embedding
+from synseg_model.compact_graph import restore
 from synseg_model.config import EncoderConfig, ImageConfig, ModelConfig
 from synseg_model.engines import load_engine, torch_engine
 from synseg_model.engines.preprocess import resize_frame, resize_positions
@@ -249,7 +250,8 @@ def test_half_precision_halves_all_weights_but_the_text_encoders_and_the_norms(t
         assert types["LayerNormalization"] == types["Softmax"] == {TensorProto.FLOAT}
         assert types["Conv"] == {TensorProto.FLOAT16}
     assert (folder / TEXT_ENCODER).read_bytes() == (tiny[1].folder / TEXT_ENCODER).read_bytes()
-    assert (folder / IMAGE_ENCODER).stat().st_size < 0.6 * (tiny[1].folder / IMAGE_ENCODER).stat().st_size
+    whole = restore(onnx.load(tiny[1].folder / IMAGE_ENCODER))  # synseg-tiny's weights are stored in half as they are
+    assert (folder / IMAGE_ENCODER).stat().st_size < 0.6 * whole.ByteSize()
 
 
 def precisions(model):

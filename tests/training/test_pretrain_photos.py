@@ -16,7 +16,7 @@ from tests.training import photo_models
 from tests.training.photo_models import masked, named
 from training.command_line import INTERRUPTED
 from training.datasets.photos.packed import write_packed
-from training.pretrain_photos import levels_of, run
+from training.pretrain_photos import candidate_weights, levels_of, run
 
 ABOUT = {"exhaustive": {"nyu": ["ball", "grass", "sky", "dog"], "voc": ["dog", "cat"], "flickr8k": []}}
 TRAIN = [
@@ -77,7 +77,12 @@ def test_a_run_says_what_it_reached_and_what_it_was_shown(whole):
     assert [step for step, _ in lines(whole, "validation/score")] == [1, 3]
     assert lines(whole, "activation/mean")
     results = json.loads((whole / "results.json").read_text())
+    assert results.pop("weights") in ("last", "best", "mean")
     assert set(results) == {"nyu", "nyu present", "voc", "voc present"}
+    written = json.loads((whole / "model" / "config.json").read_text())["results"]["held out"]
+    assert {name: value["miou"] for name, value in written.items()} == {
+        name: value["miou"] for name, value in results.items()
+    }
     names = json.loads((whole / "model" / "names.json").read_text())["names"]
     assert names["dog"] == {"captions": 1, "masks": 1}
     assert names["cat"] == {"images": 1}
@@ -85,16 +90,32 @@ def test_a_run_says_what_it_reached_and_what_it_was_shown(whole):
     assert "settee" not in names, "a word that is held out is not shown"
 
 
-def test_the_model_holds_the_averaged_weights_with_the_best_score_and_the_text_encoder_as_it_was(whole, data):
+def test_the_model_holds_the_weights_that_measured_best_and_the_text_encoder_as_it_was(whole, data):
     weights = load_file(whole / "model" / "weights.safetensors")
     best = load_file(whole / BEST_FILE)
+    averaged = torch.load(whole / CHECKPOINT_FILE, weights_only=True)["averaged"]
+    last = {name: averaged[f"module.{name}"] for name in best}
+    chosen = json.loads((whole / "results.json").read_text())["weights"]
+    share = {"last": 0.0, "mean": 0.5, "best": 1.0}[chosen]
     parts = {"image.": "encoder.image.", "decoder.": "decoder."}
-    for name, tensor in best.items():
+    for name, tensor in last.items():
         part = next(part for part in parts if name.startswith(part))
-        expected = tensor.half() if tensor.is_floating_point() else tensor
+        expected = tensor.lerp(best[name], share).half() if tensor.is_floating_point() else tensor
         assert torch.equal(weights[parts[part] + name.removeprefix(part)], expected), name
     for name, tensor in load_file(data / "text" / "text.safetensors").items():
         assert torch.equal(weights["encoder.text." + name], tensor), name
+
+
+def test_weights_to_choose_among_are_the_last_the_best_and_their_mean_in_half_precision(tmp_path):
+    module = torch.nn.Linear(2, 2)
+    assert list(candidate_weights(module, tmp_path / "none")) == ["last"]
+    best = {name: value + 1 for name, value in module.state_dict().items()}
+    save_file(best, str(tmp_path / "best"))
+    found = candidate_weights(module, tmp_path / "best")
+    for name, value in module.state_dict().items():
+        assert torch.equal(found["last"][name], value.half().float())
+        assert torch.equal(found["best"][name], best[name].half().float())
+        torch.testing.assert_close(found["mean"][name], value + 0.5, atol=1e-3, rtol=1e-3)
 
 
 def test_backbone_and_decoder_train_and_batch_statistics_stay(data, whole):
@@ -149,7 +170,7 @@ def test_captions_alone_train_and_so_does_a_run_with_nothing_held_out(data, tmp_
     words = [f"--photos={tmp_path / 'photos'}", '--mixture.weights={"flickr8k": 1.0}', "--trainer.patience=2"]
     assert run(arguments(data, tmp_path / "run", *words)) == 0
     assert not (tmp_path / "run" / BEST_FILE).exists()
-    assert json.loads((tmp_path / "run" / "results.json").read_text()) == {}
+    assert json.loads((tmp_path / "run" / "results.json").read_text()) == {"weights": "last"}
 
 
 def test_damaged_photographs_are_skipped_and_named_at_the_end(data, tmp_path, capsys):

@@ -73,7 +73,7 @@ def test_every_labelled_picture_comes_once_with_its_own_labels(folder):
     found = list(pairs)
     assert len(found) == pairs.size == len(EVERYTHING)
     assert set(names(found)) == EVERYTHING
-    for image, labels, _ in found:
+    for image, labels, *_ in found:
         assert (image.shape, image.dtype) == ((24, 40, 3), np.uint8)
         assert abs(int(image[0, 0, 0]) - 5 * int(labels[0].removeprefix("thing"))) <= 2
         assert labels[1:] == ["sky"]
