@@ -9,6 +9,7 @@ and with its image tower run once.
 from __future__ import annotations
 
 import multiprocessing
+import statistics
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -20,6 +21,8 @@ import torch
 
 from benchmarks.contenders import CONTENDERS, Contender, make_contender, write_models
 from benchmarks.measuring import describe_machine, interleave, machine_speed, peak_memory, write_results
+
+ROUNDS = 3  # of processes, where contenders run apart
 
 
 @dataclass
@@ -34,6 +37,8 @@ class SegmenterBenchmark:
         model: an open_clip architecture with random weights as NAME@SIZE, a shipped model or a model folder.
         repeats: interleaved ones, whose median counts.
         memory: measure peak memory too, in a process for each contender and number of labels.
+        apart: give each contender a process of its own, as a robot does, in three rounds; threads of one library then
+            take no time from another's.
         output: JSON file; the plot and the Markdown table lie beside it.
     """
 
@@ -44,6 +49,7 @@ class SegmenterBenchmark:
     model: str = "ViT-B-16-quickgelu@352"
     repeats: int = 5
     memory: bool = True
+    apart: bool = False
     output: str = "benchmarks/results/segmenter.json"
 
 
@@ -60,10 +66,13 @@ def main(config: SegmenterBenchmark) -> dict:
                 found[name] = make_contender(name, folder, config.device)
             except (ValueError, ImportError, RuntimeError) as error:
                 absent[name] = str(error).splitlines()[0]
-        seconds = {
-            count: interleave({name: _run(each, frames, count) for name, each in found.items()}, config.repeats)
-            for count in config.labels
-        }
+        if config.apart:
+            seconds = {count: time_apart(folder, config, list(found), count) for count in config.labels}
+        else:
+            seconds = {
+                count: interleave({name: _run(each, frames, count) for name, each in found.items()}, config.repeats)
+                for count in config.labels
+            }
         result = {
             "what": f"{config.model}, {config.cameras} frame(s) of 640x480",
             "machine": describe_machine(config.device),
@@ -119,6 +128,26 @@ def rooflines(folder: Path, config: SegmenterBenchmark) -> dict[str, dict]:
             moved = values * dtype.itemsize + config.cameras * 640 * 480 * 3
             row[f"{name}_seconds"] = max(flops / speeds[name]["flops_per_s"], moved / speeds[name]["bytes_per_s"])
     return result | {"speeds": speeds}
+
+
+def time_apart(folder: Path, config: SegmenterBenchmark, names: list[str], labels: int) -> dict[str, float]:
+    """Time contenders one after the other, each in a process of its own, in ROUNDS rounds; returns median seconds."""
+    context = multiprocessing.get_context("spawn")
+    times: dict[str, list[float]] = {name: [] for name in names}
+    for _ in range(ROUNDS):
+        for name in names:
+            with context.Pool(1) as pool:
+                task = (name, folder, config.device, config.cameras, labels, config.repeats)
+                times[name].append(pool.apply(_seconds, task))
+    return {name: statistics.median(taken) for name, taken in times.items()}
+
+
+def _seconds(name: str, folder: Path, device: str, cameras: int, labels: int, repeats: int) -> float:
+    frames = [np.random.default_rng(seed).integers(0, 256, (480, 640, 3), np.uint8) for seed in range(cameras)]
+    run = _run(make_contender(name, folder, device), frames, labels)
+    for _ in range(3):  # engines compile for a size when they meet it again
+        run()
+    return interleave({name: run}, repeats)[name]
 
 
 def measure_memory(folder: Path, config: SegmenterBenchmark, names: list[str]) -> dict[str, dict[str, int]]:
