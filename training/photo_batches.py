@@ -168,6 +168,9 @@ class Mixture(Dataset):
         self.order = list(weights)
         self.shares = np.cumsum(list(weights.values())) / sum(weights.values())
         hidden = set(config.hidden)
+        foreign = sorted(hidden - {name for names in exhaustive.values() for name in names})
+        if foreign:
+            raise ValueError(f"hidden names {', '.join(foreign)}: no set labels them, so no mask of them can be hidden")
         self.exhaustive = {
             name: [n for n in exhaustive.get(name, ()) if n in words.names and n not in hidden] for name in self.sets
         }

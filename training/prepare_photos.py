@@ -46,7 +46,6 @@ class PreparePhotosConfig:
         folders: other places of data sets, by the names in `sets`.
         sets: data sets to read; those whose folder is missing are listed and left out.
         share: of each set with masks that is held out from training; CamVid has a split of its own.
-        hidden: names to hide: no mask and no caption in the training part says them, see docs/results.
         seed: of the held-out share.
     """
 
@@ -55,7 +54,6 @@ class PreparePhotosConfig:
     folders: dict[str, str] = field(default_factory=dict)
     sets: tuple[str, ...] = tuple(SETS)
     share: float = 0.1
-    hidden: tuple[str, ...] = ()
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -173,6 +173,11 @@ def test_absent_names_of_captions_come_from_captions_and_names_and_are_unlike_th
     assert found["dog",] == {"cat", "lawn"}
 
 
+def test_a_hidden_name_that_no_set_labels_is_refused():
+    with pytest.raises(ValueError, match="hidden names dgo: no set labels them"):
+        mixture(hidden=("dgo", "dog"))
+
+
 def test_hidden_names_have_no_mask_and_are_not_absent_of_images_with_masks():
     covered = said_of_captions = 0
     photos = [*PHOTOS, named("flickr8k", "333", ("dog", "lawn"), ("A dog on a lawn.",))]
