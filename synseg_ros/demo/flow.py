@@ -61,6 +61,8 @@ class Demo:
         versions = [self._ask(first, START_SECONDS)]
         if not self._plan.scenes:
             self._start_camera()
+        if self._plan.scenes or self._plan.photographs:  # frames may reach the node before the truth reaches us
+            self._wait(lambda: listener.compared, START_SECONDS, "no masks met the truth of their frame")
         self._collect(versions[0], "before the change", last=False)
         versions.append(self._ask(second, STALL_SECONDS))
         self._collect(versions[1], "after the change", last=True)

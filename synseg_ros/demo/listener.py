@@ -65,7 +65,7 @@ class Listener(Node):
     """Subscribe to everything the node publishes, and to the camera's truth.
 
     phases holds what arrived by vocabulary version, masks until closed is set; faults what contradicts itself,
-    in words.
+    in words; compared tells whether a label map has met the truth of its frame.
     """
 
     def __init__(self, topic: str, camera: str) -> None:
@@ -76,6 +76,7 @@ class Listener(Node):
         self.sent: list[int] = []
         self.faults: list[str] = []
         self.closed = False
+        self.compared = False
         self.node_counts: dict[str, str] = {}
         self._announced: dict[int, tuple[str, ...]] = {}
         self._versions: dict[int, int] = {}  # by stamp, as the infos have it
@@ -206,6 +207,7 @@ class Listener(Node):
                 masks = [label_map == number for number in phase.ids]
             else:
                 truth = self._truth.pop(stamp)
+                self.compared = True
                 phase.accuracy.add(label_map, phase.labels, phase.ids, truth, self.segments)
                 masks = [self.segments.mask(label, truth) for label in phase.labels]
             seen = (label for label, mask in zip(phase.labels, masks, strict=True) if mask.mean() >= SHOWN)
