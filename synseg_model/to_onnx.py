@@ -17,6 +17,15 @@ from synseg_model.config import ModelError
 OPSET = 18  # has LayerNormalization; read by TensorRT 10 and by onnxruntime 1.18
 
 
+def without_traces(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Take out what torch notes of its own tracing: call stacks, with the paths of the machine that exported."""
+    graph = model.graph
+    for part in (model, graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
+    return model
+
+
 def to_onnx(module: nn.Module, inputs: dict[str, Tensor], outputs: list[str], shapes: dict) -> onnx.ModelProto:
     """Export a module; shapes: the dynamic axes of each input, by name. Raise ModelError where torch fixes one."""
     with _quiet():
@@ -34,7 +43,7 @@ def to_onnx(module: nn.Module, inputs: dict[str, Tensor], outputs: list[str], sh
             },
             verbose=False,
         )
-    model = program.model_proto
+    model = without_traces(program.model_proto)
     onnx.checker.check_model(model)
     for value, axes in ((value, shapes[value.name]) for value in model.graph.input):
         sizes = value.type.tensor_type.shape.dim

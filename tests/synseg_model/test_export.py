@@ -18,6 +18,7 @@ from synseg_model.engines.preprocess import resize_frame, resize_positions
 from synseg_model.export import export_model
 from synseg_model.exported import DECODER, IMAGE_ENCODER, TEXT_ENCODER, Export
 from synseg_model.half_graph import to_half
+from synseg_model.model_info import find_twin
 from synseg_model.network import SynSeg
 from synseg_model.parity import LARGEST_DIFFERENCE, check_parity, draw_picture
 from synseg_model.vocabulary import prompt
@@ -272,3 +273,13 @@ def test_a_text_tower_unlike_clips_is_refused(small_config, small_network):
     network.encoder.clip.text_pool_type = "first"
     with pytest.raises(ModelError, match="causal and read at their end mark"):
         export.make_graphs(network)
+
+
+@pytest.mark.parametrize("folder", ["small", "shipped"])
+def test_graphs_tell_nothing_of_the_machine_that_exported_them(folder, exported_small):
+    place = exported_small if folder == "small" else find_twin("synseg-everyday")
+    graphs = list(place.glob("*.onnx"))
+    assert len(graphs) == 5
+    for graph in graphs:
+        content = graph.read_bytes()
+        assert b"site-packages" not in content and b"stack_trace" not in content and b"File \"" not in content
