@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from synseg_model.attention import attend
 from synseg_model.config import EncoderConfig, ModelError
 from synseg_model.engines.preprocess import remembered
+from synseg_model.input_sides import check_input
 from synseg_model.model_info import without_network
 from synseg_model.text_tower import ReadsText, load_tokenizer
 
@@ -88,14 +89,7 @@ class ClipEncoder(ReadsText, nn.Module):
 
         position: (1+P,C) embeddings to use; without, the tower's own, interpolated to the images' grid.
         """
-        if images.ndim != 4 or images.shape[1] != 3 or min(images.shape[2:]) < 1:
-            raise ValueError(f"images of shape {tuple(images.shape)}: expected (B,3,H,W)")
-        if images.shape[2] % self.patch or images.shape[3] % self.patch:
-            right = [max(1, round(side / self.patch)) * self.patch for side in images.shape[2:]]
-            raise ValueError(
-                f"images of {images.shape[2]}x{images.shape[3]} px: sides must be multiples of {self.patch}, "
-                f"for instance {right[0]}x{right[1]}"
-            )
+        check_input(images, self.patch)
         visual = self.clip.visual
         x = visual.conv1(images)  # (B, C, h, w)
         grid = (x.shape[2], x.shape[3])

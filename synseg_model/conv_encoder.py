@@ -12,6 +12,7 @@ from open_clip.transformer import TextTransformer
 from torch import Tensor, nn
 
 from synseg_model.config import EncoderConfig, ModelError
+from synseg_model.input_sides import check_input
 from synseg_model.text_tower import ReadsText, load_tokenizer
 
 STRIDES = (4, 8, 16, 32)  # of the levels that the decoder reads
@@ -51,16 +52,8 @@ class ConvEncoder(ReadsText, nn.Module):
         """
         if position is not None:
             self.window_position()
-        if images.ndim != 4 or images.shape[1] != 3 or min(images.shape[2:]) < 1:
-            raise ValueError(f"images of shape {tuple(images.shape)}: expected (B,3,H,W)")
-        if images.shape[2] % self.patch or images.shape[3] % self.patch:
-            right = [max(1, round(side / self.patch)) * self.patch for side in images.shape[2:]]
-            raise ValueError(
-                f"images of {images.shape[2]}x{images.shape[3]} px: sides must be multiples of {self.patch}, "
-                f"for instance {right[0]}x{right[1]}"
-            )
+        check_input(images, self.patch)
         return self.image(images)
-
 
     def window_position(self, *_place: object) -> Tensor:
         """Raise ValueError: a window of an image keeps its place by position embeddings, which this encoder lacks."""
@@ -91,27 +84,29 @@ def build_backbone(name: str, levels: Sequence[int], pretrained: bool = False) -
     Raise ModelError, with the names that are accepted, for a backbone or a level that timm does not have; and for
     weights that it does not have or cannot fetch.
     """
+    strides = level_strides(name)
+    if not levels or not all(0 <= level < len(strides) for level in levels):
+        there = ", ".join(f"{i} (stride {stride})" for i, stride in enumerate(strides))
+        raise ModelError(f"encoder levels {list(levels)}: backbone {name!r} has {there}")
+    try:
+        with torch.random.fork_rng():  # weights come from a file: building must not move the caller's generator
+            return timm.create_model(name, features_only=True, out_indices=tuple(levels), pretrained=pretrained)
+    except (RuntimeError, OSError, ValueError) as error:  # of timm, of the network, and of the hub
+        raise ModelError(f"timm has no weights of {name!r} or cannot fetch them ({_first_line(error)})") from None
+
+
+def level_strides(name: str) -> list[int]:
+    """Return the strides of a timm backbone's feature levels; raise ModelError for a name that has none."""
     if not timm.is_model(name):
         near = difflib.get_close_matches(name, timm.list_models(), n=5)
         advice = f"near it are {', '.join(near)}" if near else "for instance tf_efficientnet_lite0"
         raise ModelError(f"timm knows no backbone {name!r}: {advice}; `timm.list_models()` names all")
     try:
-        with torch.random.fork_rng():  # weights come from a file: building must not move the caller's generator
-            whole = timm.create_model(name, features_only=True)
-            count = len(whole.feature_info.info)
-            if not levels or not all(0 <= level < count for level in levels):
-                strides = ", ".join(f"{i} (stride {stride})" for i, stride in enumerate(whole.feature_info.reduction()))
-                raise ModelError(f"encoder levels {list(levels)}: backbone {name!r} has {strides}")
-            if not pretrained:
-                return timm.create_model(name, features_only=True, out_indices=tuple(levels))
+        with torch.random.fork_rng():
+            return list(timm.create_model(name, features_only=True).feature_info.reduction())
     except (RuntimeError, AttributeError, AssertionError) as error:
         advice = "choose a convolutional backbone"
         raise ModelError(f"timm's {name!r} gives no feature levels ({error}): {advice}") from None
-    try:
-        with torch.random.fork_rng():
-            return timm.create_model(name, features_only=True, out_indices=tuple(levels), pretrained=True)
-    except (RuntimeError, OSError, ValueError) as error:  # of timm, of the network, and of the hub
-        raise ModelError(f"timm has no weights of {name!r} or cannot fetch them ({_first_line(error)})") from None
 
 
 def _first_line(error: Exception) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -157,6 +158,17 @@ class ActivationDecoder(nn.Module):
         """Estimate the memory one more label takes while it is decoded."""
         return self.config.bytes_per_label(1 + grid[0] * grid[1], self.patch, element_size)
 
-    def output_size(self, grid: tuple[int, int]) -> tuple[int, int]:
-        """Return rows and columns of the logits of an input of `grid` patches."""
-        return grid[0] * self.patch, grid[1] * self.patch
+    def coarsen(self, reduced: Sequence[Tensor], grid: tuple[int, int]) -> list[Tensor]:
+        """Average what `reduce` returned in blocks of 2x2 tokens, smaller ones at odd ends; class tokens stay."""
+        images = (tokens[:, 1:].unflatten(1, grid) for tokens in reduced)
+        blocks = (halve(image, channels_last=True).flatten(1, 2) for image in images)
+        return [torch.cat([tokens[:, :1], block], dim=1) for tokens, block in zip(reduced, blocks, strict=True)]
+
+
+def halve(x: Tensor, channels_last: bool) -> Tensor:
+    """Average images (B,h,w,C) or (B,C,h,w) in blocks of 2x2, smaller ones at odd ends."""
+    planes = x.permute(0, 3, 1, 2) if channels_last else x
+    if not planes.shape[1]:  # what a decoder does without
+        return x
+    planes = F.avg_pool2d(planes, 2, ceil_mode=True)
+    return planes.permute(0, 2, 3, 1) if channels_last else planes

@@ -35,10 +35,11 @@ from synseg_model.exported import (
     is_exported,
     seal,
 )
+from synseg_model.frame_encoder import FrameEncoder
 from synseg_model.half_graph import to_half
 from synseg_model.model_info import check_model, model_folder, shipped_models
 from synseg_model.network import SynSeg
-from synseg_model.on_device import confidence, continue_label_map, masks, resize
+from synseg_model.on_device import confidence, continue_label_map, masks
 from synseg_model.parity import check_parity, measure_parity
 from synseg_model.steps import Steps
 from synseg_model.to_onnx import to_onnx
@@ -195,15 +196,8 @@ def _make_answer_graphs() -> Graphs:
     }
 
 
-class ImageEncoder(nn.Module):
+class ImageEncoder(FrameEncoder):
     """Frames in, what FiLM modulates out: resizing, normalising, CLIP's blocks, and all that no label changes."""
-
-    def __init__(self, network: SynSeg) -> None:
-        super().__init__()
-        self.network = network
-        image = network.config.image
-        self.register_buffer("mean", torch.tensor(image.mean).view(3, 1, 1) * 255)
-        self.register_buffer("std", torch.tensor(image.std).view(3, 1, 1) * 255)
 
     def forward(self, frames: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Encode frames (B,H,W,3) uint8 RGB.
@@ -214,9 +208,8 @@ class ImageEncoder(nn.Module):
         """
         encoder, decoder = self.network.encoder, self.network.decoder
         grid = positions.shape[:2]
-        pixels = resize(frames.float().permute(0, 3, 1, 2), grid[0] * encoder.patch, grid[1] * encoder.patch)
         position = torch.cat([encoder.clip.visual.positional_embedding[:1], positions.flatten(0, 1)])
-        states = encoder.hidden_states((pixels - self.mean) / self.std, decoder.config.layers, position)
+        states = encoder.hidden_states(self.normalised(frames, grid), decoder.config.layers, position)
         reduced = torch.stack(decoder.reduce(states))  # (S, B, 1+P, D)
         return reduced[:, :, 0], reduced[:, :, 1:].unflatten(2, grid)
 

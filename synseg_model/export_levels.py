@@ -11,8 +11,8 @@ from torch.export import Dim
 from torch.nn import functional as F
 
 from synseg_model.exported import DECODER, IMAGE_ENCODER
+from synseg_model.frame_encoder import FrameEncoder
 from synseg_model.network import SynSeg
-from synseg_model.on_device import resize
 from synseg_model.to_onnx import to_onnx
 
 
@@ -47,15 +47,11 @@ def make_level_graphs(network: SynSeg) -> dict[str, object]:
     return {IMAGE_ENCODER: image_encoder, DECODER: decoder}
 
 
-class ImageEncoder(nn.Module):
+class ImageEncoder(FrameEncoder):
     """Frames in, all that no label changes out: resizing, normalising, the backbone, the blocks before FiLM."""
 
     def __init__(self, network: SynSeg) -> None:
-        super().__init__()
-        self.network = network
-        image = network.config.image
-        self.register_buffer("mean", torch.tensor(image.mean).view(3, 1, 1) * 255)
-        self.register_buffer("std", torch.tensor(image.std).view(3, 1, 1) * 255)
+        super().__init__(network)
         self.backbone = pad_evenly(network.encoder.image)
 
     def forward(self, frames: Tensor, positions: Tensor) -> tuple[Tensor, ...]:
@@ -64,9 +60,9 @@ class ImageEncoder(nn.Module):
         positions: (h,w,C) position embeddings of the grid of the coarsest stride, whose shape chooses the input size.
         Returns what `SkipDecoder.reduce` returns, without embeddings of tokens where the decoder has none.
         """
-        patch, decoder = self.network.encoder.patch, self.network.decoder
-        pixels = resize(frames.float().permute(0, 3, 1, 2), positions.shape[0] * patch, positions.shape[1] * patch)
-        tokens, dense, *skips = decoder.reduce(self.backbone((pixels - self.mean) / self.std), positions)
+        decoder = self.network.decoder
+        images = self.normalised(frames, positions.shape[:2])
+        tokens, dense, *skips = decoder.reduce(self.backbone(images), positions)
         return (tokens, dense, *skips) if decoder.config.dense else (tokens, *skips)
 
 

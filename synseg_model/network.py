@@ -102,17 +102,8 @@ class SynSeg(nn.Module):
 
         Arguments as `decode` takes them. A fifth of the work, and nearly the same labels come first as in full.
         """
-        if isinstance(self.decoder, SkipDecoder):  # whose decoding is cheap already: at half the strides it still holds
-            coarse = [halve(part, channels_last=place < 2) for place, part in enumerate(reduced)]
-        else:
-            coarse = [self._average_pairs(tokens, grid) for tokens in reduced]
+        coarse = self.decoder.coarsen(reduced, grid)
         return self.decode(coarse, text, tuple(-(-side // 2) for side in grid)).amax(dim=(2, 3))
-
-    def _average_pairs(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Average tokens (B,1+P,D) in blocks of 2x2, smaller ones at odd ends; the class token stays."""
-        picture = tokens[:, 1:].unflatten(1, grid).permute(0, 3, 1, 2)
-        blocks = F.avg_pool2d(picture, 2, ceil_mode=True)
-        return torch.cat([tokens[:, :1], blocks.flatten(2).transpose(1, 2)], dim=1)
 
     def forward(self, images: Tensor, text: Tensor) -> Tensor:
         """Segment normalised images.
@@ -140,12 +131,3 @@ def enlarge(logits: Tensor, size: tuple[int, int]) -> Tensor:
     if tuple(logits.shape[2:]) == tuple(size):
         return logits
     return F.interpolate(logits, size=tuple(size), mode="bilinear", align_corners=False)
-
-
-def halve(x: Tensor, channels_last: bool) -> Tensor:
-    """Average images (B,h,w,C) or (B,C,h,w) in blocks of 2x2, smaller ones at odd ends."""
-    planes = x.permute(0, 3, 1, 2) if channels_last else x
-    if not planes.shape[1]:  # what a decoder does without
-        return x
-    planes = F.avg_pool2d(planes, 2, ceil_mode=True)
-    return planes.permute(0, 2, 3, 1) if channels_last else planes

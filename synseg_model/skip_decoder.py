@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from synseg_model.config import SKIP_STRIDE, DecoderConfig
-from synseg_model.decoder import DecoderBlock, FiLM
+from synseg_model.config import DecoderConfig
+from synseg_model.decoder import DecoderBlock, FiLM, halve
 
 POSITIONS = (9, 12)  # rows and columns of learned positions, resampled to an input's grid of stride 32
 SCALE = 10.0  # of the cosine in the logits, at the start
@@ -28,8 +28,6 @@ class SkipDecoder(nn.Module):
 
     Logits have a quarter of the input's rows and columns; `SynSeg.forward` brings them to the input's size.
     """
-
-    stride = SKIP_STRIDE
 
     def __init__(self, config: DecoderConfig, channels: Sequence[int], text_width: int, patch: int):
         """channels: of the encoder's levels, finest first. patch: the encoder's coarsest stride."""
@@ -163,9 +161,9 @@ class SkipDecoder(nn.Module):
         """Estimate the memory one more label takes while it is decoded; grid: of stride 32."""
         return self.config.bytes_per_label(4 * grid[0] * grid[1], self.patch, element_size)
 
-    def output_size(self, grid: tuple[int, int]) -> tuple[int, int]:
-        """Return rows and columns of the logits of an input of `grid` patches."""
-        return tuple(side * self.patch // self.stride for side in grid)
+    def coarsen(self, reduced: Sequence[Tensor], grid: tuple[int, int]) -> list[Tensor]:
+        """Average what `reduce` returned in blocks of 2x2, smaller ones at odd ends; grid: unused, as in `forward`."""
+        return [halve(part, channels_last=place < 2) for place, part in enumerate(reduced)]
 
 
 class LabelBlock(nn.Module):

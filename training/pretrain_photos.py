@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from synseg_model.checkpoints import load_model, save_model
 from synseg_model.config import DecoderConfig, EncoderConfig, ImageConfig, ModelConfig, ModelError
-from synseg_model.conv_encoder import STRIDES, build_backbone, load_packaged_weights
+from synseg_model.conv_encoder import STRIDES, build_backbone, level_strides, load_packaged_weights
 from synseg_model.files import write_whole
 from synseg_model.model_info import PHOTOGRAPHS
 from synseg_model.network import SynSeg
@@ -160,11 +160,13 @@ def read_text_encoder(folder: Path) -> tuple[dict, dict[str, torch.Tensor]]:
 
 def levels_of(backbone: str) -> tuple[int, ...]:
     """Return the levels of a backbone whose strides the decoder reads; raise ModelError where it lacks one."""
-    build_backbone(backbone, (0,))  # says what is wrong with a name that cannot be used
-    reductions = list(timm.create_model(backbone, features_only=True).feature_info.reduction())
-    if not set(STRIDES) <= set(reductions):
-        raise ModelError(f"backbone {backbone!r} has levels of strides {reductions}: expected {list(STRIDES)}")
-    return tuple(reductions.index(stride) for stride in STRIDES)
+    level_strides(backbone)  # says what is wrong with a name that cannot be used
+    # This one draws from the run's generator and must go on doing so: a decoder's first weights are drawn after it, and
+    # with others the seed in a model's config would start another run.
+    strides = list(timm.create_model(backbone, features_only=True).feature_info.reduction())
+    if not set(STRIDES) <= set(strides):
+        raise ModelError(f"backbone {backbone!r} has levels of strides {strides}: expected {list(STRIDES)}")
+    return tuple(strides.index(stride) for stride in STRIDES)
 
 
 def open_words(network: SynSeg, photos: Sequence[Packed], exhaustive: dict[str, Sequence[str]]) -> Words:

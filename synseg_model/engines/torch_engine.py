@@ -8,12 +8,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from synseg_model.checkpoints import load_model
 from synseg_model.engines.preprocess import by_size, remembered, resize_frame
 from synseg_model.engines.torch_maps import TorchBatch
-from synseg_model.network import SynSeg
+from synseg_model.network import SynSeg, enlarge
 from synseg_model.on_device import resize_weights
 from synseg_model.result import DeviceMaps
 
@@ -94,7 +93,6 @@ class TorchEngine:
         # Backbones take a seventh less time on a CPU where the channels of a pixel lie together.
         self._layout = torch.channels_last if self.config.encoder.backbone else torch.contiguous_format
         self.network.encoder.image.to(memory_format=self._layout)
-        self._stride = self.config.decoder.stride
         statistics = (
             torch.tensor(values, device=self._device) for values in (self.config.image.mean, self.config.image.std)
         )
@@ -119,8 +117,7 @@ class TorchEngine:
 
         images: (B,H,W,3) RGB, 0 to 255, sides multiples of the patch. text: (K,D) float32.
         """
-        logits = self._maps(images, text)
-        return F.interpolate(logits, size=images.shape[1:3], mode="bilinear") if self._stride > 1 else logits
+        return enlarge(self._maps(images, text), images.shape[1:3])
 
     def _maps(self, images: np.ndarray | Tensor, text: np.ndarray) -> Tensor:
         """Run pictures as `logits` does; returns logits (B,K,h,w) at the decoder's own resolution."""
@@ -171,8 +168,7 @@ class TorchEngine:
 
     def _run_likely(self, images: Tensor, text: Tensor) -> Tensor:
         """Decode for each image only the labels that a coarse pass finds most active."""
-        network, patch = self.network, self.network.encoder.patch
-        grid = (images.shape[2] // patch, images.shape[3] // patch)
+        network, grid = self.network, self.network.grid(images)
         reduced = network.encode_image(images)
         kept = network.peaks(reduced, text, grid).topk(self._keep_labels, dim=1).indices
         logits = network.decode(reduced, text[kept], grid)

@@ -10,7 +10,8 @@ from torch.nn import functional as F
 
 from synseg_model.config import DecoderConfig, EncoderConfig, ImageConfig, ModelConfig, ModelError
 from synseg_model.conv_encoder import ConvEncoder, build_backbone
-from synseg_model.network import SynSeg, halve
+from synseg_model.decoder import halve
+from synseg_model.network import SynSeg
 from synseg_model.skip_decoder import POSITIONS, SCALE, SkipDecoder
 
 LEVELS = (1, 2, 3, 4)
@@ -49,7 +50,7 @@ def test_logits_have_a_quarter_of_the_inputs_sides_and_forward_has_its_own(netwo
     assert network.maps(x, texts).shape == (2, 5, size[0] // 4, size[1] // 4)
     logits = network(x, texts)
     assert logits.shape == (2, 5, *size) and logits.isfinite().all()
-    assert network.decoder.output_size(network.grid(x)) == (size[0] // 4, size[1] // 4)
+    assert tuple(side // network.config.decoder.stride for side in size) == network.maps(x, texts).shape[2:]
 
 
 @torch.no_grad()

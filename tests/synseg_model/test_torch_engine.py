@@ -129,7 +129,7 @@ def test_a_coarse_look_at_tokens_that_are_alike_is_the_full_one(small_network):
         torch.randn(2, 1, tokens.shape[2]).expand(2, 16, -1)
         for tokens in small_network.encode_image(torch.randn(2, 3, 48, 80))
     ]
-    coarse = [small_network._average_pairs(tokens, grid) for tokens in reduced]
+    coarse = small_network.decoder.coarsen(reduced, grid)
     for tokens, averaged in zip(reduced, coarse, strict=True):
         torch.testing.assert_close(averaged, tokens[:, : 1 + 2 * 3])
     torch.testing.assert_close(
