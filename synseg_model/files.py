@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 from collections.abc import Callable
@@ -30,6 +31,11 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object], durable: bool 
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: object, indent: int = 2) -> None:
+    """Write JSON for people, whole or not at all; raise OSError where it cannot be written."""
+    write_whole(path, lambda file: file.write((json.dumps(value, indent=indent) + "\n").encode()))
 
 
 def part_of(path: Path, suffix: str = "") -> Path:

@@ -52,11 +52,16 @@ class ReadsText:
 
     def encode_cut_text(self, tokens: Tensor) -> Tensor:
         """Embed token ids (N, L) of a tower that `reads_to_the_end_mark`, cut behind the longest text: (N, D)."""
-        text, length = self.text, tokens.shape[1]
-        x = text.token_embedding(tokens) + text.positional_embedding[:length]
-        x = text.transformer(x, attn_mask=text.attn_mask[:length, :length])
-        x = text.ln_final(x)[torch.arange(x.shape[0], device=x.device), tokens.argmax(dim=-1)]
-        return text.text_projection(x) if isinstance(text.text_projection, nn.Linear) else x @ text.text_projection
+        return embed_tokens(self.text, tokens)
+
+
+def embed_tokens(text: nn.Module, tokens: Tensor) -> Tensor:
+    """Embed token ids (N, L) with a causal text tower, read at each text's end mark: (N, D), not normalised."""
+    length = tokens.shape[1]
+    x = text.token_embedding(tokens) + text.positional_embedding[:length]
+    x = text.transformer(x, attn_mask=text.attn_mask[:length, :length])
+    x = text.ln_final(x)[torch.arange(x.shape[0], device=x.device), tokens.argmax(dim=-1)]
+    return text.text_projection(x) if isinstance(text.text_projection, nn.Linear) else x @ text.text_projection
 
 
 def load_tokenizer(

@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from synseg_model.checkpoints import load_model
 from synseg_model.engines.torch_engine import choose_device
+from synseg_model.files import write_json
 from synseg_model.segmenter import Segmenter
 from synseg_model.trainer import CollapseError, TrainerConfig
 from training.ablation import cost, report
@@ -41,7 +42,6 @@ from training.train import (
     shown_labels,
     starting_network,
     train,
-    write_json,
 )
 
 PICTURES = 4  # of the figure

@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean, stdev
 
-import jsonargparse
 from tqdm import tqdm
 
-from synseg_model.files import write_whole
+from synseg_model.files import write_json, write_whole
+from training.command_line import run_program
 
 ARMS = {
     "masks only": {"image": 0.0, "spread": 0.0},
@@ -97,7 +97,7 @@ def ablate(config: AblatePhotosConfig) -> str:
     found = {run: json.loads((folder / "results.json").read_text()) for run, folder in runs.items()}
     text = table(config, found)
     results = {f"{arm}, seed {seed}": value for (arm, seed), value in found.items()}
-    write_whole(output / "results.json", lambda file: file.write((json.dumps(results, indent=1) + "\n").encode()))
+    write_json(output / "results.json", results, indent=1)
     write_whole(output / "table.md", lambda file: file.write(text.encode()))
     return text
 
@@ -119,12 +119,7 @@ def table(config: AblatePhotosConfig, found: dict[tuple[str, int], dict]) -> str
 
 def run(arguments: list[str] | None = None) -> int:
     """Read the command line and compare; returns 0, or 2 for what the user can put right."""
-    try:
-        print(ablate(jsonargparse.auto_cli(AblatePhotosConfig, args=arguments, as_positional=False)))
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return run_program(AblatePhotosConfig, lambda config: print(ablate(config)), arguments)
 
 
 if __name__ == "__main__":

@@ -7,23 +7,22 @@ and recall of all pixels. It writes a plot, JSON, and says which threshold keeps
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import jsonargparse
 import matplotlib
 import numpy as np
 import torch
 from tqdm import tqdm
 
 from synseg_model.checkpoints import load_model
-from synseg_model.engines.preprocess import resize_frame
-from synseg_model.files import write_whole
-from synseg_model.network import SynSeg
+from synseg_model.files import write_json
+from synseg_model.network import SynSeg, enlarge
+from training.command_line import run_program
 from training.datasets.photos.packed import Packed, read_packed
-from training.photo_validation import BACKGROUND, photo_truth
+from training.metrics import IGNORE
+from training.photo_validation import BACKGROUND, network_input, photo_truth
 from training.pretrain_photos import embed_names
 
 matplotlib.use("Agg")
@@ -56,30 +55,27 @@ class CalibrateConfig:
 def measure(network: SynSeg, photos: list[Packed], names: list[str], background: bool) -> dict[str, np.ndarray]:
     """Count for every threshold the absent names that show something, and the pixels right, said and true."""
     text = torch.from_numpy(embed_names(network, names))
-    config = network.config.image
-    mean, std = (torch.tensor(values) for values in (config.mean, config.std))
     counts = {key: np.zeros(len(THRESHOLDS)) for key in ("shown", "right", "said", "true")}
     absent_names = 0
     for photo in tqdm(photos, unit="image", mininterval=1):
         image, index_map = photo.decode()
         truth = photo_truth(index_map, photo.regions, names, background)
-        pixels = torch.from_numpy(resize_frame(image, config, network.encoder.patch))
-        with torch.inference_mode():
-            maps = network.maps(((pixels / 255 - mean) / std).permute(2, 0, 1)[None], text).sigmoid()
-            maps = torch.nn.functional.interpolate(maps, size=truth.shape, mode="bilinear")[0].numpy()
+        with torch.inference_mode():  # activations are what is resampled, as engines do
+            maps = network.maps(network_input(network, image, text.device), text).sigmoid()
+            maps = enlarge(maps, truth.shape)[0].numpy()
         here = np.isin(np.arange(len(names)), truth)
         true_names = {name for region in photo.regions for name in region}
         absent = [k for k, name in enumerate(names) if name not in true_names]
         absent_names += len(absent)
-        known = truth != 255
+        known = truth != IGNORE
         masks = np.stack([truth == k for k in range(len(names))]) & known
+        counts["true"] += masks[here].sum()
         for place, threshold in enumerate(THRESHOLDS):
             said = maps >= threshold
             counts["shown"][place] += (said[absent].mean(axis=(1, 2)) > SILENT).sum()
             said &= known
             counts["right"][place] += (said & masks).sum()
             counts["said"][place] += said.sum()
-            counts["true"][place] += masks[here].sum()
     return {**counts, "absent": np.full(len(THRESHOLDS), absent_names)}
 
 
@@ -105,7 +101,7 @@ def calibrate(config: CalibrateConfig) -> dict:
     results["threshold"] = silent[0] if silent else None
     output = Path(config.output)
     output.mkdir(parents=True, exist_ok=True)
-    write_whole(output / "thresholds.json", lambda file: file.write((json.dumps(results, indent=1) + "\n").encode()))
+    write_json(output / "thresholds.json", results, indent=1)
     plot(results, output / "thresholds.png")
     return results
 
@@ -134,18 +130,18 @@ def plot(results: dict, path: Path) -> None:
     pyplot.close(figure)
 
 
-def run(arguments: list[str] | None = None) -> int:
-    """Read the command line and measure; returns 0, or 2 for what the user can put right."""
-    try:
-        results = calibrate(jsonargparse.auto_cli(CalibrateConfig, args=arguments, as_positional=False))
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+def report(config: CalibrateConfig) -> None:
+    """Measure and print a row for each threshold."""
+    results = calibrate(config)
     print("threshold  absent shown  precision  recall")
     for row in zip(THRESHOLDS, *(results["all"][k] for k in ("absent_shown", "precision", "recall")), strict=True):
         print("{:9.2f}{:14.3f}{:11.3f}{:8.3f}".format(*row))
     print(f"lowest threshold that keeps absent names silent: {results['threshold']}")
-    return 0
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Read the command line and measure; returns 0, or 2 for what the user can put right."""
+    return run_program(CalibrateConfig, report, arguments)
 
 
 if __name__ == "__main__":

@@ -5,19 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
-from torch import Tensor
-from torch.nn import functional as F
 
 from synseg_model.checkpoints import load_model
-from synseg_model.engines.preprocess import resize_frame
-from synseg_model.network import SynSeg
 from synseg_model.segmenter import Segmenter
 from training.batches import TextBank
 from training.datasets.photos.packed import read_packed
 from training.evaluation.scenes import evaluate_scenes
-from training.photo_validation import BACKGROUND, measure_photos
+from training.photo_validation import BACKGROUND, image_logits, measure_photos
 
 
 def measure_on_scenes(
@@ -50,7 +45,7 @@ def measure_on_photographs(
         found = [photo for photo in photos if photo.set == name][:count]
         names, background = about["exhaustive"][name], name in BACKGROUND
         matrix = measure_photos(
-            lambda image, given: _logits(network, image, text(list(given))), found, names, background, False
+            lambda image, given: image_logits(network, image, text(list(given))), found, names, background, False
         )
         # A name that no photograph shows has an IoU of 0 where a model says it and none where it does not: the mean
         # would be over more names for one model than for the other.
@@ -58,17 +53,6 @@ def measure_on_photographs(
         results[name] = round(matrix.mean_iou(shown), 1)
         results["per_class"][name] = {names[place]: round(100 * float(matrix.iou()[place]), 1) for place in shown}
     return results
-
-
-@torch.inference_mode()
-def _logits(network: SynSeg, image: np.ndarray, text: Tensor) -> Tensor:
-    """Segment an image (H,W,3) uint8; returns logits (K,H,W) at its size."""
-    config = network.config.image
-    pixels = torch.from_numpy(resize_frame(image, config, network.encoder.patch)).to(text.device)
-    mean, std = (torch.tensor(values, device=text.device) for values in (config.mean, config.std))
-    images = ((pixels / 255 - mean) / std).permute(2, 0, 1)[None]
-    logits = network.maps(images, text)
-    return F.interpolate(logits, size=image.shape[:2], mode="bilinear", align_corners=False)[0]
 
 
 def report(before: dict, after: dict) -> str:

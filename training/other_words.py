@@ -7,25 +7,23 @@ that training used and words that it never did are told apart, as `training/data
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-import jsonargparse
 import numpy as np
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from synseg_model.checkpoints import load_model
-from synseg_model.engines.preprocess import resize_frame
-from synseg_model.files import write_whole
+from synseg_model.files import write_json, write_whole
 from synseg_model.network import SynSeg
+from training.command_line import run_program
 from training.datasets.photos.packed import Packed, read_packed
-from training.photo_validation import BACKGROUND, photo_truth
+from training.metrics import IGNORE
+from training.photo_validation import BACKGROUND, image_logits, photo_truth
 from training.pretrain_photos import embed_names
 from training.words.synonyms import load_synonyms
 
@@ -64,16 +62,6 @@ def pairs_of(names: Sequence[str], most: int) -> list[tuple[str, str, str]]:
     return pairs
 
 
-@torch.inference_mode()
-def image_logits(network: SynSeg, image: np.ndarray, text: Tensor) -> np.ndarray:
-    """Segment an image (H,W,3) for text embeddings (K,C); returns logits (K,H,W)."""
-    config = network.config.image
-    pixels = torch.from_numpy(resize_frame(image, config, network.encoder.patch))
-    mean, std = (torch.tensor(values) for values in (config.mean, config.std))
-    maps = network.maps(((pixels / 255 - mean) / std).permute(2, 0, 1)[None], text)
-    return torch.nn.functional.interpolate(maps, size=image.shape[:2], mode="bilinear")[0].numpy()
-
-
 def measure(
     network: SynSeg,
     photos: Sequence[Packed],
@@ -91,8 +79,8 @@ def measure(
     for photo in tqdm(photos, unit="image", mininterval=1):
         image, index_map = photo.decode()
         truth = photo_truth(index_map, photo.regions, names, nothing)
-        known = truth != 255
-        logits = image_logits(network, image, text)
+        known = truth != IGNORE
+        logits = image_logits(network, image, text).numpy()
         maps, words = logits[: len(names), known], logits[len(names) :, known]
         truth = truth[known]
         order = np.argsort(-maps, axis=0, kind="stable")[:2]
@@ -140,7 +128,7 @@ def other_words(config: OtherWordsConfig) -> dict:
     result = {"median_ratio": medians, "pairs": counts, "least_iou": LEAST, "rows": rows}
     output = Path(config.output)
     output.mkdir(parents=True, exist_ok=True)
-    write_whole(output / "other_words.json", lambda file: file.write((json.dumps(result, indent=1) + "\n").encode()))
+    write_json(output / "other_words.json", result, indent=1)
     write_whole(output / "other_words.md", lambda file: file.write(table(result).encode()))
     return result
 
@@ -162,12 +150,7 @@ def table(result: dict) -> str:
 
 def run(arguments: list[str] | None = None) -> int:
     """Read the command line and measure; returns 0, or 2 for what the user can put right."""
-    try:
-        print(table(other_words(jsonargparse.auto_cli(OtherWordsConfig, args=arguments, as_positional=False))))
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return run_program(OtherWordsConfig, lambda config: print(table(other_words(config))), arguments)
 
 
 if __name__ == "__main__":

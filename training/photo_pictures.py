@@ -12,7 +12,7 @@ from synseg_model.network import SynSeg
 from synseg_model.visualize import contact_sheet
 from training.datasets.photos.packed import Packed
 from training.photo_batches import Words
-from training.photo_validation import photo_logits
+from training.photo_validation import logits_of
 from training.training_pictures import heat
 
 LABELS = 5  # maps of a photograph that are shown
@@ -30,14 +30,14 @@ def photo_pictures(
         return None
 
     def draw(averaged: nn.Module) -> dict[str, np.ndarray]:
+        logits = logits_of(network, averaged, words)
         cells, captions = [], []
         for photo in photos:
             image, _ = photo.decode()
             image = cv2.resize(image, (round(HEIGHT * image.shape[1] / image.shape[0]), HEIGHT))
             names = dict.fromkeys([*(n for region in photo.regions for n in region), *photo.names])
             names = [name for name in names if name in words.names][:LABELS]
-            device = next(averaged.parameters()).device
-            maps = photo_logits(network, averaged, image, names, words, device).sigmoid().cpu().numpy() if names else []
+            maps = logits(image, names).sigmoid().cpu().numpy() if names else []
             row = [("", image), *((name, heat(image, plane)) for name, plane in zip(names, maps, strict=True))]
             row += [("", np.full_like(image, 255))] * (1 + LABELS - len(row))
             captions += [name for name, _ in row]

@@ -7,10 +7,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from synseg_model.engines.preprocess import resize_frame
-from synseg_model.network import SynSeg
+from synseg_model.network import SynSeg, enlarge
 from training.datasets.photos import UNLABELLED
 from training.datasets.photos.packed import Packed
 from training.metrics import IGNORE, ConfusionMatrix
@@ -80,14 +79,11 @@ def validator(
         return None
 
     def validate(averaged: nn.Module) -> dict[str, float]:
-        device = next(averaged.parameters()).device
+        logits = logits_of(network, averaged, words)
         measured = {}
         for name, found in sets.items():
             classes = [n for n in exhaustive[name] if n in words.names]
-            matrix = measure_photos(
-                lambda image, names: photo_logits(network, averaged, image, names, words, device),
-                found, classes, name in BACKGROUND, name in BACKGROUND,
-            )  # fmt: skip
+            matrix = measure_photos(logits, found, classes, name in BACKGROUND, name in BACKGROUND)
             measured[name] = matrix.mean_iou(range(len(classes)))
         return {**measured, "score": float(np.mean(list(measured.values())))}
 
@@ -105,15 +101,12 @@ def detailed_results(
 
     Returns mIoU, pixel accuracy and the IoU of each class, in percent.
     """
-    device, results = next(averaged.parameters()).device, {}
+    logits, results = logits_of(network, averaged, words), {}
     for name in dict.fromkeys(photo.set for photo in photos if photo.kind == "masks"):
         found = [photo for photo in photos if photo.set == name]
         classes = [n for n in exhaustive[name] if n in words.names]
         for present_only in (False, True):
-            matrix = measure_photos(
-                lambda image, names: photo_logits(network, averaged, image, names, words, device),
-                found, classes, name in BACKGROUND, present_only,
-            )  # fmt: skip
+            matrix = measure_photos(logits, found, classes, name in BACKGROUND, present_only)
             results[f"{name}{' present' if present_only else ''}"] = {
                 "photographs": len(found),
                 "miou": round(matrix.mean_iou(range(len(classes))), 2),
@@ -123,16 +116,32 @@ def detailed_results(
     return results
 
 
+def logits_of(network: SynSeg, averaged: nn.Module, words: Words) -> Callable[[np.ndarray, Sequence[str]], Tensor]:
+    """Return a function that segments as `photo_logits` does, of an image and names."""
+    device = next(averaged.parameters()).device
+    return lambda image, names: photo_logits(network, averaged, image, names, words, device)
+
+
 @torch.inference_mode()
 def photo_logits(
     network: SynSeg, averaged: nn.Module, image: np.ndarray, names: Sequence[str], words: Words, device: torch.device
 ) -> Tensor:
     """Segment an image (H,W,3) with weights apart from the network's own; returns logits (K,H,W) at its size."""
+    text = torch.from_numpy(words.texts[[words.names[name] for name in names]]).to(device)
+    decoder = averaged["decoder"]
+    logits = decoder(decoder.reduce(averaged["image"](network_input(network, image, device))), text[None])
+    return enlarge(logits, image.shape[:2])[0]
+
+
+@torch.inference_mode()
+def image_logits(network: SynSeg, image: np.ndarray, text: Tensor) -> Tensor:
+    """Segment an image (H,W,3) for text embeddings (K,C) on the network's device; returns logits (K,H,W)."""
+    return enlarge(network.maps(network_input(network, image, text.device), text), image.shape[:2])[0]
+
+
+def network_input(network: SynSeg, image: np.ndarray, device: torch.device) -> Tensor:
+    """Resize an image (H,W,3) uint8 to the input that a network's config asks for and normalise it: (1,3,h,w)."""
     config = network.config.image
     pixels = torch.from_numpy(resize_frame(image, config, network.encoder.patch)).to(device)
     mean, std = (torch.tensor(values, device=device) for values in (config.mean, config.std))
-    pixels = ((pixels / 255 - mean) / std).permute(2, 0, 1)[None].contiguous(memory_format=torch.channels_last)
-    text = torch.from_numpy(words.texts[[words.names[name] for name in names]]).to(device)
-    decoder = averaged["decoder"]
-    logits = decoder(decoder.reduce(averaged["image"](pixels)), text[None])
-    return F.interpolate(logits, size=image.shape[:2], mode="bilinear", align_corners=False)[0]
+    return ((pixels / 255 - mean) / std).permute(2, 0, 1)[None]

@@ -6,19 +6,18 @@ a folder that `training.pretrain_photos` reads on any machine: it needs no data 
 
 from __future__ import annotations
 
-import json
 import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import jsonargparse
 from tqdm import tqdm
 
 from training.captions.extraction import extract_labels, head_noun
 from training.captions.stop_words import stop_list
 from training.captions.taggers import load_tagger
+from training.command_line import run_program
 from training.datasets.photos import MissingPhotosError, PhotoError, PhotoSet, training_and_held_out
 from training.datasets.photos.names import clean_name
 from training.datasets.photos.packed import Packed, pack, write_packed
@@ -115,12 +114,7 @@ def caption_names(captions: tuple[str, ...]) -> list[str]:
 
 def run(arguments: list[str] | None = None) -> int:
     """Read the command line and pack; returns 0, or 2 for what the user can put right."""
-    try:
-        prepare(jsonargparse.auto_cli(PreparePhotosConfig, args=arguments, as_positional=False))
-    except (ValueError, OSError, json.JSONDecodeError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return run_program(PreparePhotosConfig, prepare, arguments)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-import jsonargparse
 import numpy as np
 import timm
 import torch
@@ -29,20 +28,21 @@ from torch import Tensor, nn
 from synseg_model.checkpoints import load_model, save_model
 from synseg_model.config import DecoderConfig, EncoderConfig, ImageConfig, ModelConfig, ModelError
 from synseg_model.conv_encoder import STRIDES, build_backbone, level_strides, load_packaged_weights
-from synseg_model.files import write_whole
+from synseg_model.exported import NAMES_FILE
+from synseg_model.files import write_json
 from synseg_model.model_info import PHOTOGRAPHS
 from synseg_model.network import SynSeg
-from synseg_model.trainer import BEST_FILE, CollapseError, Trainer, TrainerConfig, seed_step
-from training.command_line import INTERRUPTED, with_resume_flag
+from synseg_model.trainer import BEST_FILE, Trainer, TrainerConfig, seed_step
+from training.command_line import run_training
 from training.datasets.photos.packed import Packed, read_packed
 from training.photo_batches import Mixture, MixtureConfig, PhotoBatches, Words
 from training.photo_objective import PhotoObjective, PhotoTerms
 from training.photo_pictures import photo_pictures
 from training.photo_validation import detailed_results, validator
+from training.words.merges import MERGES_FILE
+from training.words.student import TEXT_FILE, WEIGHTS_FILE
+from training.words.synonyms import held_out_words, load_synonyms
 
-MERGES_FILE, TEXT_FILE, TEXT_WEIGHTS_FILE = "merges.txt.gz", "text.json", "text.safetensors"
-NAMES_FILE = "names.json"
-SYNONYMS_FILE = Path(__file__).parent / "data" / "synonyms.json"
 MEAN, STD = (127 / 255,) * 3, (128 / 255,) * 3  # of EfficientNet-Lite: (x - 127) / 128
 
 
@@ -121,7 +121,7 @@ def build_network(config: PretrainPhotosConfig) -> SynSeg:
         network.encoder.text.load_state_dict(text)
     except RuntimeError as error:
         reason = " ".join(str(error).split())
-        raise ValueError(f"{folder}: {TEXT_WEIGHTS_FILE} does not fit {TEXT_FILE} ({reason})") from None
+        raise ValueError(f"{folder}: {WEIGHTS_FILE} does not fit {TEXT_FILE} ({reason})") from None
     if config.start:
         began, _ = load_model(config.start)
         kinds = [(n.config.encoder.backbone, n.config.decoder, n.encoder.text_width) for n in (began, network)]
@@ -150,7 +150,7 @@ def read_text_encoder(folder: Path) -> tuple[dict, dict[str, torch.Tensor]]:
         about = json.loads((folder / TEXT_FILE).read_text())
         if not isinstance(about, dict) or "context_length" not in about.get("text_cfg", {}):
             raise ValueError(f"{TEXT_FILE} has no text_cfg with a context_length")
-        weights = load_file(folder / TEXT_WEIGHTS_FILE)
+        weights = load_file(folder / WEIGHTS_FILE)
     except (OSError, ValueError, SafetensorError) as error:
         raise ValueError(
             f"{folder} holds no text encoder ({error}): python -m training.pretrain_text --output {folder} makes one"
@@ -171,15 +171,14 @@ def levels_of(backbone: str) -> tuple[int, ...]:
 
 def open_words(network: SynSeg, photos: Sequence[Packed], exhaustive: dict[str, Sequence[str]]) -> Words:
     """Embed every name that training may show; words that the table holds out are shown in no way."""
-    table = json.loads(SYNONYMS_FILE.read_text())
-    apart = {word for entry in table.values() for word in entry.get("held_out", ())}
+    table = load_synonyms()
     names = {name for names in exhaustive.values() for name in names}
     for photo in photos:
         names.update(photo.names, *photo.regions)
-    others = {name: entry.get("train", []) for name, entry in table.items() if name in names}
-    narrower = {name: entry.get("narrower", []) for name, entry in table.items() if name in names}
+    others = {name: entry.train for name, entry in table.items() if name in names}
+    narrower = {name: entry.narrower for name, entry in table.items() if name in names}
     names.update(word for tables in (others, narrower) for words in tables.values() for word in words)
-    kept = sorted(names - apart)
+    kept = sorted(names - held_out_words(table))
     return Words(kept, embed_names(network, kept), others, narrower)
 
 
@@ -225,7 +224,7 @@ def train(config: PretrainPhotosConfig) -> Path | None:
         chosen = max(candidates, key=lambda kind: final_score(measured[kind]))
         averaged.load_state_dict(candidates[chosen])
         results = {"weights": chosen, **measured[chosen]}
-        write_whole(output / "results.json", lambda file: file.write((json.dumps(results, indent=1) + "\n").encode()))
+        write_json(output / "results.json", results, indent=1)
         network.encoder.image.load_state_dict(averaged["image"].state_dict())
         network.decoder.load_state_dict(averaged["decoder"].state_dict())
         write_model(folder, network, config, measured[chosen])
@@ -284,20 +283,12 @@ def write_names(path: Path, photos: Sequence[Packed], words: Words) -> None:
                 counts.setdefault(word, Counter())[kinds[photo.kind]] += 1
     learned = {name: count for name, count in counts.items() if count != Counter(captions=1)}
     names = {name: dict(sorted((+count).items())) for name, count in sorted(learned.items())}
-    write_whole(path, lambda file: file.write((json.dumps({"format": 1, "names": names}, indent=0) + "\n").encode()))
+    write_json(path, {"format": 1, "names": names}, indent=0)
 
 
 def run(arguments: list[str] | None = None) -> int:
     """Read the command line and train; returns 0, 2 for what the user can put right, 130 where it was stopped."""
-    arguments = with_resume_flag(arguments or sys.argv[1:])
-    try:
-        config = jsonargparse.auto_cli(
-            PretrainPhotosConfig, args=arguments, as_positional=False, print_config="--print-config"
-        )
-        return 0 if train(config) else INTERRUPTED
-    except (ValueError, OSError, CollapseError, FloatingPointError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return run_training(PretrainPhotosConfig, train, arguments)
 
 
 if __name__ == "__main__":

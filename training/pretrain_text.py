@@ -28,8 +28,9 @@ from training.words import report, student, teacher
 from training.words.lesson import Lesson, choose_phrases, draw, prepare
 from training.words.merges import MERGES_FILE
 from training.words.phrases import MEASURED_FILE, Phrase, read_phrases
+from training.words.student import TEXT_FILE, WEIGHTS_FILE
 
-CHECKPOINT_FILE, WEIGHTS_FILE, TEXT_FILE = "last.pt", "text.safetensors", "text.json"
+CHECKPOINT_FILE = "last.pt"
 PREFIXES = ("a", "the", "a photo of a")  # a phrase means the same behind them
 NAMES = 1000  # among which the nearest to an unseen phrase is looked for
 

@@ -11,7 +11,6 @@ Several GPUs: `--trainer.devices 4`. Several machines: the same command on each 
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import shutil
 import sys
@@ -19,19 +18,19 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
-import jsonargparse
 import torch
 from torch import nn
 
 from synseg_model.checkpoints import load_model, read_tensors, save_model
-from synseg_model.files import write_whole
+from synseg_model.exported import NAMES_FILE
+from synseg_model.files import write_json
 from synseg_model.model_info import GENERATED_SCENES, PHOTOGRAPHS, find_folder
 from synseg_model.network import SynSeg, build_decoder
-from synseg_model.trainer import CollapseError, Trainer, TrainerConfig, seed_step
+from synseg_model.trainer import Trainer, TrainerConfig, seed_step
 from training.augmentation import BatchConfig
 from training.batches import BatchSource, TextBank
 from training.caption_masks import CaptionMaskConfig, caption_masks
-from training.command_line import INTERRUPTED, with_resume_flag
+from training.command_line import run_training
 from training.datasets.masked_scenes import MaskedScenes, Rehearsed
 from training.datasets.pairs import Pairs
 from training.datasets.scene_pool import PoolConfig
@@ -41,7 +40,6 @@ from training.objective import Objective, ObjectiveConfig
 from training.training_pictures import activation_pictures
 
 MASK_DECODER = "mask_decoder.safetensors"
-NAMES_FILE = "names.json"  # of models for photographs: what their training showed
 
 
 @dataclass
@@ -235,11 +233,6 @@ def starting_network(config: TrainConfig) -> SynSeg:
     return network
 
 
-def write_json(path: Path, value: dict) -> None:
-    """Write JSON for people, whole or not at all."""
-    write_whole(path, lambda file: file.write((json.dumps(value, indent=2) + "\n").encode()))
-
-
 def reset_decoder(network: SynSeg, batches: BatchSource, config: TrainerConfig) -> None:
     """Give the network a decoder of random weights, scaled to its own inputs; the same in every process."""
     torch.manual_seed(config.seed)
@@ -270,13 +263,7 @@ def write_model(folder: Path, network: SynSeg, averaged: nn.Module, config: Trai
 
 def run(arguments: list[str] | None = None) -> int:
     """Read the command line and train; returns 0, 2 for what the user can put right, 130 after Ctrl-C or SIGTERM."""
-    arguments = with_resume_flag(arguments or sys.argv[1:])
-    try:
-        config = jsonargparse.auto_cli(TrainConfig, args=arguments, as_positional=False, print_config="--print-config")
-        return 0 if train(config) else INTERRUPTED
-    except (ValueError, OSError, CollapseError, FloatingPointError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return run_training(TrainConfig, train, arguments)
 
 
 if __name__ == "__main__":

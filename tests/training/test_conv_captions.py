@@ -24,6 +24,7 @@ from training.initialization import standardize
 from training.objective import Objective, ObjectiveConfig, Part, Window
 from training.pretrain_photos import MERGES_FILE, PretrainPhotosConfig, build_network
 from training.train import run
+from training.words.synonyms import Synonyms
 
 EVERY_TERM = {"masks": 1.0, "presence": 1.0, "anchor": 1.0, "teacher": 1.0, "named": 1.0, "npr": 0.1, "cmpa": 0.1}
 
@@ -201,7 +202,7 @@ def test_packed_captions_give_distinct_things_and_know_the_rest(data):
 
 
 def test_words_for_one_thing_are_not_drawn_together():
-    related = related_words({"person": {"train": ["human"], "narrower": ["man", "woman"], "held_out": ["human being"]}})
+    related = related_words({"person": Synonyms(("human",), ("human being",), ("man", "woman"))})
     names = ["man", "person", "human", "woman", "old man", "hat"]
     for seed in range(20):
         drawn = set(distinct_labels(names, related, random.Random(seed)))

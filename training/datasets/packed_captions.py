@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from training.captions.extraction import head_noun
 from training.datasets.pairs import Damages, Pair, Pairs
 from training.datasets.photos import PhotoError
 from training.datasets.photos.packed import Packed, read_packed
-
-SYNONYMS_FILE = Path(__file__).parents[1] / "data" / "synonyms.json"
+from training.words.synonyms import Synonyms, held_out_words, load_synonyms
 
 
 class PackedCaptions(Pairs):
@@ -35,8 +33,8 @@ class PackedCaptions(Pairs):
         """
         super().__init__(seed)
         _, photos = read_packed(Path(folder) / "train")
-        table = json.loads(SYNONYMS_FILE.read_text())
-        apart = {word for entry in table.values() for word in entry.get("held_out", ())}
+        table = load_synonyms()
+        apart = held_out_words(table)
         self.photos: list[tuple[Packed, list[str]]] = []
         for photo in photos:
             names = [name for name in photo.names if apart.isdisjoint((name, head_noun(name)))]
@@ -64,14 +62,14 @@ class PackedCaptions(Pairs):
             yield Pair(image, distinct_labels(names, self.related, self.rng(row)), known=names)
 
 
-def related_words(table: dict[str, dict[str, list[str]]]) -> dict[str, set[str]]:
+def related_words(table: Mapping[str, Synonyms]) -> dict[str, set[str]]:
     """Return for each word of a table of synonyms the words that may name the same thing."""
     related: dict[str, set[str]] = {}
     for name, entry in table.items():
-        same = {name, *entry.get("train", ()), *entry.get("held_out", ())}
+        same = {name, *entry.train, *entry.held_out}
         for word in same:
-            related.setdefault(word, set()).update(same, entry.get("narrower", ()))
-        for word in entry.get("narrower", ()):  # a man is a person; a woman is one, too, and no man
+            related.setdefault(word, set()).update(same, entry.narrower)
+        for word in entry.narrower:  # a man is a person; a woman is one, too, and no man
             related.setdefault(word, {word}).update(same)
     return related
 

@@ -15,7 +15,7 @@ from PIL import Image
 from tqdm import tqdm
 from webdataset.tariterators import tarfile_samples
 
-from synseg_model.files import write_whole
+from synseg_model.files import write_json, write_whole
 from training.datasets.pairs import Damages, Pair, Pairs, Regions, decode_picture
 
 SHARD = 200  # pairs
@@ -44,7 +44,7 @@ def write_regions(folder: Path, pairs: Callable[[int], Iterator[Pair]], size: in
             write_whole(path, partial(_write_shard, group))
             counts[path.name] = len(group)
     index = {"settings": settings, "shards": counts}
-    write_whole(folder / INDEX_FILE, lambda file: file.write((json.dumps(index, indent=2) + "\n").encode()))
+    write_json(folder / INDEX_FILE, index)
 
 
 def _counted(pairs: Iterable[Pair], bar: tqdm) -> Iterator[Pair]:

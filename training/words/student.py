@@ -11,6 +11,10 @@ from open_clip.transformer import TextTransformer
 from torch import Tensor
 from torch.nn import functional as F
 
+from synseg_model.text_tower import embed_tokens
+
+TEXT_FILE, WEIGHTS_FILE = "text.json", "text.safetensors"  # of the student's folder, beside its merges
+
 
 def tokenize(tokenizer: open_clip.SimpleTokenizer, texts: Sequence[str]) -> Tensor:
     """Turn texts into token ids (N, context_length) with start and end marks, padded with 0; long ones are cut."""
@@ -34,11 +38,9 @@ def prefixed(tokens: Tensor, words: Tensor) -> Tensor:
 
 def encode(tower: TextTransformer, tokens: Tensor) -> Tensor:
     """Embed token ids (N, context_length): (N, D), not normalised. Reads no further than the longest text."""
-    ends = tokens.argmax(dim=-1)  # the end mark has the highest id
-    length = tokens.shape[1] if tokens.is_cuda else int(ends.max()) + 1  # no wait for the GPU
-    x = tower.token_embedding(tokens[:, :length]) + tower.positional_embedding[:length]
-    x = tower.transformer(x, attn_mask=tower.attn_mask[:length, :length])
-    return tower.ln_final(x)[torch.arange(len(x), device=x.device), ends] @ tower.text_projection
+    # The end mark has the highest id. On a GPU nothing is cut: asking for the length would wait for it.
+    length = tokens.shape[1] if tokens.is_cuda else int(tokens.argmax(dim=-1).max()) + 1
+    return embed_tokens(tower, tokens[:, :length])
 
 
 @torch.no_grad()

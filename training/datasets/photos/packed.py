@@ -19,7 +19,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from synseg_model.files import write_whole
+from synseg_model.files import write_json, write_whole
 from training.datasets.photos.photo import Photo, PhotoError
 
 INDEX_FILE = "index.json"
@@ -102,7 +102,7 @@ def write_packed(folder: Path, photos: Iterable[Packed], about: dict) -> dict:
     if group:
         finish()
     index = {**about, "counts": dict(counts), "shards": shards}
-    write_whole(folder / INDEX_FILE, lambda file: file.write((json.dumps(index, indent=1) + "\n").encode()))
+    write_json(folder / INDEX_FILE, index, indent=1)
     return index
 
 
