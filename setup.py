@@ -7,13 +7,13 @@ from setuptools.command.build_py import build_py
 
 
 class BuildWithMessages(build_py):
-    """Put msg/ into synseg_model, which writes these messages into recordings where no ROS is installed."""
+    """Copy msg/ into synseg_ros.interfaces: `synseg bag` writes these messages where no ROS is installed."""
 
     def run(self) -> None:
         super().run()
         if self.editable_mode:  # they are found in the source tree
             return
-        folder = Path(self.build_lib, "synseg_model", "msg")
+        folder = Path(self.build_lib, "synseg_ros", "interfaces", "msg")
         self.mkpath(str(folder))
         for path in sorted(Path("msg").glob("*.msg")):
             self.copy_file(str(path), str(folder / path.name))

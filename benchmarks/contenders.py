@@ -12,13 +12,13 @@ import numpy as np
 import torch
 
 from synseg_model import Segmenter
-from synseg_model.checkpoints import load_model, save_model
 from synseg_model.config import EncoderConfig, ImageConfig, ModelConfig
-from synseg_model.engines import load_engine
-from synseg_model.export import make_graphs, write_folder
-from synseg_model.model_info import find_folder
-from synseg_model.network import SynSeg
+from synseg_model.engines.load import load_engine
+from synseg_model.export.folder import make_graphs, write_folder
+from synseg_model.network.synseg import SynSeg
 from synseg_model.vocabulary import Vocabulary
+from synseg_model.weights.inspect import find_folder
+from synseg_model.weights.model_folder import load_model, save_model
 
 CLIPSEG_SIZE = 352  # pixels of CLIPSeg's square input, where ours is no ViT that could have the same
 KEPT = 20  # labels that one of ours decodes in full

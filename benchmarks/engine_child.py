@@ -40,7 +40,7 @@ def main(model: str, engine: str, device: str, labels: int) -> dict:
             "openvino": "openvino_engine",
             "tensorrt": "tensorrt_engine",
         }
-        __import__(f"synseg_model.engines.{modules[engine]}")
+        __import__(f"synseg_model.engines.load.{modules[engine]}")
         imported = time.perf_counter() - started
         segmenter = Segmenter.load(model, engine, device, max_labels=max(labels, 20), cache_dir=cache)
         segmenter.set_vocabulary([f"thing {i}" for i in range(labels)])

@@ -21,7 +21,7 @@ from synseg_ros.msg import ClassMasks, FrameInfo, Vocabulary, VocabularyStatus
 from synseg_model.memory import keep_freed_memory
 from synseg_ros.conversions import image_from_array
 from synseg_ros.demo.processes import Child, private_domain
-from synseg_ros.parameters import ros_arguments
+from synseg_ros.parameters.tables import ros_arguments
 from synseg_ros.qos import EVERY_MESSAGE, LATCHED
 
 PATIENCE = 120.0

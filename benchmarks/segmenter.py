@@ -105,7 +105,7 @@ def rooflines(folder: Path, config: SegmenterBenchmark) -> dict[str, dict]:
     """
     from torch.utils.flop_counter import FlopCounterMode
 
-    from synseg_model.engines.torch_engine import TorchEngine
+    from synseg_model.engines.torch import TorchEngine
 
     network = TorchEngine(folder / "model", "cpu", "fp32").network
     height, width = network.config.image.input_size(480, 640, network.encoder.patch)

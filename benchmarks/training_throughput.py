@@ -19,12 +19,12 @@ import jsonargparse
 import torch
 
 from synseg_model.config import CLIP_MEAN, CLIP_STD, DecoderConfig, EncoderConfig, ImageConfig, ModelConfig
-from synseg_model.network import SynSeg
-from synseg_model.trainer import Trainer, TrainerConfig
-from synseg_model.training_log import LOG_FILE
-from training.batches import BatchConfig, BatchSource, TextBank
+from synseg_model.network.synseg import SynSeg
+from training.datasets.batches import BatchConfig, BatchSource, TextBank
 from training.datasets.coco_captions import CocoCaptions
-from training.objective import Objective, ObjectiveConfig
+from training.loop.log import LOG_FILE
+from training.loop.trainer import Trainer, TrainerConfig
+from training.objective.objective import Objective, ObjectiveConfig
 from training.prepare import PrepareConfig, prepare
 
 

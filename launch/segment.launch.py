@@ -16,7 +16,7 @@ from launch.substitutions import EnvironmentVariable, LaunchConfiguration
 from launch_ros.actions import LifecycleNode, LoadComposableNodes
 from launch_ros.descriptions import ComposableNode
 
-from synseg_ros.parameters import NodeSettings, checked, from_text, nearest, ros_arguments
+from synseg_ros.parameters.tables import NodeSettings, checked, from_text, nearest, ros_arguments
 
 CONFIG = Path(get_package_share_directory("synseg_ros"), "config", "synseg.yaml")
 

@@ -2,7 +2,7 @@
 
 import sys
 
-from synseg_model.cli import main
+from synseg_model.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

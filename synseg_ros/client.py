@@ -9,7 +9,7 @@ import numpy as np
 from rclpy.node import Node
 from std_msgs.msg import Header
 
-from synseg_model.frames import image_to_array
+from synseg_ros.interfaces.image_encodings import image_to_array
 from synseg_ros.msg import ClassMask, ClassMasks, Vocabulary, VocabularyStatus
 from synseg_ros.qos import LATCHED, OUTPUT
 

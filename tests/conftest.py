@@ -91,8 +91,8 @@ def small_model(tmp_path_factory, small_config) -> Path:
     """A model folder with random weights, its decoder unlike the shipped one: plain head, a block before FiLM."""
     torch = pytest.importorskip("torch")
 
-    from synseg_model.checkpoints import save_model
-    from synseg_model.network import SynSeg
+    from synseg_model.network.synseg import SynSeg
+    from synseg_model.weights.model_folder import save_model
 
     decoder = dataclasses.replace(small_config.decoder, head="plain", conditional_layer=1)
     config = dataclasses.replace(small_config, decoder=decoder, normalize_text=True)
@@ -103,7 +103,7 @@ def small_model(tmp_path_factory, small_config) -> Path:
 @pytest.fixture(scope="session")
 def exported_small(tmp_path_factory, small_model) -> Path:
     """The exported folder of `small_model`; tests that damage it copy it first."""
-    from synseg_model.export import export_model
+    from synseg_model.export.folder import export_model
 
     folder = tmp_path_factory.mktemp("small") / "exported"
     export_model(small_model, folder)
@@ -141,8 +141,8 @@ def levels_model(tmp_path_factory, levels_config) -> Path:
     """The model folder of `levels_config` with random weights, its batch statistics too."""
     torch = pytest.importorskip("torch")
 
-    from synseg_model.checkpoints import save_model
-    from synseg_model.network import SynSeg
+    from synseg_model.network.synseg import SynSeg
+    from synseg_model.weights.model_folder import save_model
 
     torch.manual_seed(0)
     network = SynSeg.from_config(levels_config)
@@ -159,7 +159,7 @@ def levels_model(tmp_path_factory, levels_config) -> Path:
 @pytest.fixture(scope="session")
 def exported_levels(tmp_path_factory, levels_model) -> Path:
     """The exported folder of `levels_model`; tests that damage it copy it first."""
-    from synseg_model.export import export_model
+    from synseg_model.export.folder import export_model
 
     folder = tmp_path_factory.mktemp("levels") / "exported"
     export_model(levels_model, folder)

@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 import pytest
 
 import synseg_model
-from synseg_model.model_info import DEFAULT_MODEL
+from synseg_model.weights.inspect import DEFAULT_MODEL
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("synseg_model", "synseg_ros", "training")
@@ -42,7 +42,7 @@ def test_wheel_holds_every_file_of_the_packages_and_nothing_else(wheel):
         for package in PACKAGES
         for path in (ROOT / package).rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
-    } | {f"synseg_model/msg/{path.name}" for path in (ROOT / "msg").iterdir()}
+    } | {f"synseg_ros/interfaces/msg/{path.name}" for path in (ROOT / "msg").iterdir()}
     assert {name for name in wheel.namelist() if ".dist-info/" not in name} == expected
 
 
@@ -53,7 +53,7 @@ def test_wheel_carries_the_model_that_is_used_by_default(wheel):
 
 def test_wheel_installs_the_command_synseg(wheel):
     (entry_points,) = (name for name in wheel.namelist() if name.endswith("entry_points.txt"))
-    assert "synseg = synseg_model.cli:main" in wheel.read(entry_points).decode().splitlines()
+    assert "synseg = synseg_model.cli.main:main" in wheel.read(entry_points).decode().splitlines()
 
 
 def imported_modules(package):
@@ -116,15 +116,15 @@ def test_installed_executables_can_be_executed():
 
 
 def test_parameter_file_and_documentation_are_those_of_the_parameter_table():
-    files = pytest.importorskip("synseg_ros.parameter_files")
-    assert files.CONFIG.read_text() == files.yaml_text(), "run python -m synseg_ros.parameter_files"
+    files = pytest.importorskip("synseg_ros.parameters.files")
+    assert files.CONFIG.read_text() == files.yaml_text(), "run python -m synseg_ros.parameters.files"
     documentation = files.DOCS.read_text()
-    assert files.with_table(documentation) == documentation, "run python -m synseg_ros.parameter_files"
+    assert files.with_table(documentation) == documentation, "run python -m synseg_ros.parameters.files"
 
 
 def test_parameter_file_holds_the_defaults_of_the_node():
     yaml = pytest.importorskip("yaml")
-    parameters = pytest.importorskip("synseg_ros.parameters")
+    parameters = pytest.importorskip("synseg_ros.parameters.tables")
     written = yaml.safe_load((ROOT / "config" / "synseg.yaml").read_text())["/**"]["ros__parameters"]
     defaults = vars(parameters.NodeSettings())
     assert written == {name: [""] if value == () else value for name, value in defaults.items()}

@@ -20,20 +20,20 @@ import jsonargparse
 import torch
 from tqdm import tqdm
 
-from synseg_model.checkpoints import load_model
-from synseg_model.engines.torch_engine import choose_device
+from synseg_model.engines.torch import choose_device
 from synseg_model.files import write_json
 from synseg_model.segmenter import Segmenter
-from synseg_model.trainer import CollapseError, TrainerConfig
+from synseg_model.weights.model_folder import load_model
 from training.ablation import cost, report
-from training.ablation.pictures import PictureRows
+from training.ablation.images import PictureRows
 from training.ablation.rows import Row, chosen_rows
-from training.augmentation import BatchConfig
-from training.batches import BatchSource, TextBank
-from training.command_line import INTERRUPTED
+from training.datasets.augmentation import BatchConfig
+from training.datasets.batches import BatchSource, TextBank
 from training.datasets.pairs import Pairs
 from training.evaluation.scenes import HeldOut, held_out, measure_scenes
-from training.objective import Objective, ObjectiveConfig
+from training.loop.command_line import INTERRUPTED
+from training.loop.trainer import CollapseError, TrainerConfig
+from training.objective.objective import Objective, ObjectiveConfig
 from training.train import (
     DataConfig,
     TrainConfig,

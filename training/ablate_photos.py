@@ -17,7 +17,7 @@ from statistics import mean, stdev
 from tqdm import tqdm
 
 from synseg_model.files import write_json, write_whole
-from training.command_line import run_program
+from training.loop.command_line import run_program
 
 ARMS = {
     "masks only": {"image": 0.0, "spread": 0.0},

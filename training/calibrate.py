@@ -16,13 +16,13 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from synseg_model.checkpoints import load_model
 from synseg_model.files import write_json
-from synseg_model.network import SynSeg, enlarge
-from training.command_line import run_program
+from synseg_model.network.synseg import SynSeg, enlarge
+from synseg_model.weights.model_folder import load_model
 from training.datasets.photos.packed import Packed, read_packed
-from training.metrics import IGNORE
-from training.photo_validation import BACKGROUND, network_input, photo_truth
+from training.evaluation.metrics import IGNORE
+from training.evaluation.photos import BACKGROUND, network_input, photo_truth
+from training.loop.command_line import run_program
 from training.pretrain_photos import embed_names
 
 matplotlib.use("Agg")

@@ -17,13 +17,14 @@ import cv2
 import jsonargparse
 
 from synseg_model.segmenter import Segmenter
-from training.command_line import INTERRUPTED
-from training.datasets.scenes import Scene
-from training.evaluation import figures, pictures, report
+from training.evaluation import figures, report
+from training.evaluation import images as pictures
 from training.evaluation.predict import PredictSettings
 from training.evaluation.protocols import Protocol, protocol
 from training.evaluation.run import Evaluation, Request, evaluate_dataset
 from training.evaluation.scenes import evaluate_scenes, picture_grid
+from training.loop.command_line import INTERRUPTED
+from training.scenes.scenes import Scene
 
 
 @dataclass

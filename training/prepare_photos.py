@@ -17,10 +17,10 @@ from tqdm import tqdm
 from training.captions.extraction import extract_labels, head_noun
 from training.captions.stop_words import stop_list
 from training.captions.taggers import load_tagger
-from training.command_line import run_program
 from training.datasets.photos import MissingPhotosError, PhotoError, PhotoSet, training_and_held_out
 from training.datasets.photos.names import clean_name
 from training.datasets.photos.packed import Packed, pack, write_packed
+from training.loop.command_line import run_program
 
 SETS = {
     "nyu": ("nyu", "nyu-depth-v2"),

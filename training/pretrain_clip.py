@@ -22,18 +22,18 @@ from torch.nn import functional as F
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from synseg_model.clip_encoder import ClipEncoder
-from synseg_model.engines.torch_engine import choose_device
-from synseg_model.trainer import cosine_with_warmup
-from training.batches import to_tensor
-from training.checkpoint import load_checkpoint, save_checkpoint
-from training.datasets.scene_captions import article
-from training.datasets.scene_pool import PoolConfig, build_pool, read_chunk, render, render_closeup
-from training.datasets.scenes import COLORS, NOUNS
-from training.initialization import mimetic_attention
-from training.optimizers import MuonAdamW
-from training.schedule import autocast
-from training.tiny_clip import PATCH, TINY_CLIP, random_window, tokenizer, write_merges
+from synseg_model.engines.torch import choose_device
+from synseg_model.network.clip_encoder import ClipEncoder
+from training.datasets.batches import to_tensor
+from training.loop.checkpoint import load_checkpoint, save_checkpoint
+from training.loop.initialization import mimetic_attention
+from training.loop.optimizers import MuonAdamW
+from training.loop.schedule import autocast
+from training.loop.trainer import cosine_with_warmup
+from training.networks.tiny_clip import PATCH, TINY_CLIP, random_window, tokenizer, write_merges
+from training.scenes.captions import article
+from training.scenes.pool import PoolConfig, build_pool, read_chunk, render, render_closeup
+from training.scenes.scenes import COLORS, NOUNS
 
 SIZE = tuple(TINY_CLIP["vision_cfg"]["image_size"])  # of a whole scene, height and width in pixels
 PART = 96  # side of a part of a scene

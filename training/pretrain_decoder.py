@@ -22,8 +22,6 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from synseg_model.checkpoints import read_tensors, save_model
-from synseg_model.clip_encoder import ClipEncoder
 from synseg_model.config import (
     CLIP_MEAN,
     CLIP_STD,
@@ -33,21 +31,23 @@ from synseg_model.config import (
     ImageConfig,
     ModelConfig,
 )
-from synseg_model.engines.torch_engine import choose_device
-from synseg_model.model_info import GENERATED_SCENES
-from synseg_model.network import SynSeg
-from synseg_model.trainer import cosine_with_warmup
-from training.batches import TextBank, to_tensor
-from training.checkpoint import load_checkpoint, save_checkpoint
-from training.datasets.scene_pool import Chunk, PoolConfig, build_pool, read_chunk
-from training.datasets.scenes import BASE_NOUNS, COLORS
-from training.initialization import standardize
-from training.mask_batches import COMPETING, Batch, base_labels, batches
-from training.mask_losses import TokenLoss, competition_loss, mask_loss
-from training.metrics import ConfusionMatrix
-from training.optimizers import MuonAdamW
-from training.schedule import autocast
-from training.tiny_clip import MERGES_FILE, PATCH, TINY_CLIP, tokenizer
+from synseg_model.engines.torch import choose_device
+from synseg_model.network.clip_encoder import ClipEncoder
+from synseg_model.network.synseg import SynSeg
+from synseg_model.weights.inspect import GENERATED_SCENES
+from synseg_model.weights.model_folder import read_tensors, save_model
+from training.datasets.batches import TextBank, to_tensor
+from training.datasets.mask_batches import COMPETING, Batch, base_labels, batches
+from training.evaluation.metrics import ConfusionMatrix
+from training.loop.checkpoint import load_checkpoint, save_checkpoint
+from training.loop.initialization import standardize
+from training.loop.optimizers import MuonAdamW
+from training.loop.schedule import autocast
+from training.loop.trainer import cosine_with_warmup
+from training.networks.tiny_clip import MERGES_FILE, PATCH, TINY_CLIP, tokenizer
+from training.objective.masks import TokenLoss, competition_loss, mask_loss
+from training.scenes.pool import Chunk, PoolConfig, build_pool, read_chunk
+from training.scenes.scenes import BASE_NOUNS, COLORS
 
 TEMPLATES = ("a {}", "a picture of a {}", "{}")
 

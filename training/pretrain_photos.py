@@ -25,22 +25,22 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from synseg_model.checkpoints import load_model, save_model
 from synseg_model.config import DecoderConfig, EncoderConfig, ImageConfig, ModelConfig, ModelError
-from synseg_model.conv_encoder import STRIDES, build_backbone, level_strides, load_packaged_weights
-from synseg_model.exported import NAMES_FILE
 from synseg_model.files import write_json
-from synseg_model.model_info import PHOTOGRAPHS
-from synseg_model.network import SynSeg
-from synseg_model.trainer import BEST_FILE, Trainer, TrainerConfig, seed_step
-from training.command_line import run_training
+from synseg_model.network.conv_encoder import STRIDES, build_backbone, level_strides, load_packaged_weights
+from synseg_model.network.synseg import SynSeg
+from synseg_model.weights.exported_folder import NAMES_FILE
+from synseg_model.weights.inspect import PHOTOGRAPHS
+from synseg_model.weights.model_folder import load_model, save_model
+from training.datasets.photo_batches import Mixture, MixtureConfig, PhotoBatches, Words
 from training.datasets.photos.packed import Packed, read_packed
-from training.photo_batches import Mixture, MixtureConfig, PhotoBatches, Words
-from training.photo_objective import PhotoObjective, PhotoTerms
-from training.photo_pictures import photo_pictures
-from training.photo_validation import detailed_results, validator
+from training.evaluation.photo_images import photo_pictures
+from training.evaluation.photos import detailed_results, validator
+from training.loop.command_line import run_training
+from training.loop.trainer import BEST_FILE, Trainer, TrainerConfig, seed_step
+from training.networks.text_student import TEXT_FILE, WEIGHTS_FILE
+from training.objective.photos import PhotoObjective, PhotoTerms
 from training.words.merges import MERGES_FILE
-from training.words.student import TEXT_FILE, WEIGHTS_FILE
 from training.words.synonyms import held_out_words, load_synonyms
 
 MEAN, STD = (127 / 255,) * 3, (128 / 255,) * 3  # of EfficientNet-Lite: (x - 127) / 128

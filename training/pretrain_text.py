@@ -23,12 +23,13 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from synseg_model.files import write_whole
-from training.schedule import autocast, parameter_groups
-from training.words import report, student, teacher
+from training.loop.schedule import autocast, parameter_groups
+from training.networks import text_student as student
+from training.networks.text_student import TEXT_FILE, WEIGHTS_FILE
+from training.words import report, teacher
 from training.words.lesson import Lesson, choose_phrases, draw, prepare
 from training.words.merges import MERGES_FILE
 from training.words.phrases import MEASURED_FILE, Phrase, read_phrases
-from training.words.student import TEXT_FILE, WEIGHTS_FILE
 
 CHECKPOINT_FILE = "last.pt"
 PREFIXES = ("a", "the", "a photo of a")  # a phrase means the same behind them

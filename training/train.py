@@ -21,23 +21,23 @@ from typing import Literal
 import torch
 from torch import nn
 
-from synseg_model.checkpoints import load_model, read_tensors, save_model
-from synseg_model.exported import NAMES_FILE
 from synseg_model.files import write_json
-from synseg_model.model_info import GENERATED_SCENES, PHOTOGRAPHS, find_folder
-from synseg_model.network import SynSeg, build_decoder
-from synseg_model.trainer import Trainer, TrainerConfig, seed_step
-from training.augmentation import BatchConfig
-from training.batches import BatchSource, TextBank
-from training.caption_masks import CaptionMaskConfig, caption_masks
-from training.command_line import run_training
+from synseg_model.network.synseg import SynSeg, build_decoder
+from synseg_model.weights.exported_folder import NAMES_FILE
+from synseg_model.weights.inspect import GENERATED_SCENES, PHOTOGRAPHS, find_folder
+from synseg_model.weights.model_folder import load_model, read_tensors, save_model
+from training.datasets.augmentation import BatchConfig
+from training.datasets.batches import BatchSource, TextBank
+from training.datasets.caption_masks import CaptionMaskConfig, caption_masks
 from training.datasets.masked_scenes import MaskedScenes, Rehearsed
 from training.datasets.pairs import Pairs
-from training.datasets.scene_pool import PoolConfig
-from training.initialization import standardize
-from training.measured import measure_on_photographs, measure_on_scenes, report
-from training.objective import Objective, ObjectiveConfig
-from training.training_pictures import activation_pictures
+from training.evaluation.measured import measure_on_photographs, measure_on_scenes, report
+from training.loop.activation_images import activation_pictures
+from training.loop.command_line import run_training
+from training.loop.initialization import standardize
+from training.loop.trainer import Trainer, TrainerConfig, seed_step
+from training.objective.objective import Objective, ObjectiveConfig
+from training.scenes.pool import PoolConfig
 
 MASK_DECODER = "mask_decoder.safetensors"
 
@@ -148,7 +148,7 @@ def shown_labels(config: TrainConfig) -> BatchConfig:
 
 
 def open_masks(pairs: Pairs, network: SynSeg, text: TextBank, config: TrainConfig) -> Pairs:
-    """Make masks of the pairs' captions, see `training.caption_masks`, and mix in the scenes of the rehearsal."""
+    """Make masks of the pairs' captions (`training.datasets.caption_masks`) and mix in the rehearsal's scenes."""
     data = config.data
     made = caption_masks(pairs, network, text, config.masks, data.cache)
     if not data.rehearsal:

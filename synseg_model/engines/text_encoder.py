@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from synseg_model.exported import TOKENIZER, Export
-from synseg_model.tokenizer import Tokenizer
+from synseg_model.text.tokenizer import Tokenizer
+from synseg_model.weights.exported_folder import TOKENIZER, Export
 
 AT_ONCE = 64  # prompts of one run
 

@@ -16,7 +16,7 @@ from synseg_ros.demo.listener import HEARD, Listener
 from synseg_ros.demo.plan import Plan, camera_arguments, node_arguments
 from synseg_ros.demo.processes import Child, private_domain, stop_all
 from synseg_ros.demo.report import TITLES, per_label, table, write_contact_sheet
-from synseg_ros.diagnostics import KINDS
+from synseg_ros.node.diagnostics import KINDS
 
 NODE_MODULE, ENGINE = "synseg_ros.node", "auto"
 TOPIC, CAMERA = "/camera/image_raw", "camera"
@@ -94,7 +94,7 @@ class Demo:
 
     def _start_camera(self) -> None:
         arguments = camera_arguments(self._plan, TOPIC, HEARD)
-        self._children["camera"] = Child("camera", "synseg_ros.camera", arguments, os.environ)
+        self._children["camera"] = Child("camera", "synseg_ros.player", arguments, os.environ)
 
     def _ask(self, labels: tuple[str, ...], timeout: float) -> int:
         """Publish labels and wait until they are in use; return their version."""

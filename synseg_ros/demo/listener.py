@@ -14,8 +14,8 @@ from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header, String
 
-from synseg_model.frames import check_image, image_to_array, image_to_rgb
 from synseg_ros.demo.truth import IntersectionOverUnion, TruthSegments
+from synseg_ros.interfaces.image_encodings import check_image, image_to_array, image_to_rgb
 from synseg_ros.msg import ClassMasks, FrameInfo, Vocabulary, VocabularyStatus
 from synseg_ros.qos import EVERY_MESSAGE, EVERY_MESSAGE_SO_FAR, LATCHED
 

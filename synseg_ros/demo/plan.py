@@ -6,12 +6,12 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from synseg_model.media import open_source
-from synseg_model.model_info import DEFAULT_MODEL, GENERATED_SCENES
-from synseg_ros.camera_sources import PHOTOGRAPHS, SCENES
+from synseg_model.io.media import open_source
+from synseg_model.weights.inspect import DEFAULT_MODEL, GENERATED_SCENES
 from synseg_ros.demo.truth import TruthSegments
-from synseg_ros.parameters import ros_arguments
-from synseg_ros.photographs.tour import Tour
+from synseg_ros.parameters.tables import ros_arguments
+from synseg_ros.player.photographs.tour import Tour
+from synseg_ros.player.sources import PHOTOGRAPHS, SCENES
 
 SCENE_SEED, SCENES_MODEL = 7, "synseg-tiny"  # the only model that knows generated scenes
 # What a robot may look for in the photographs: things at first, then other things and the surroundings.

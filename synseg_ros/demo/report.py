@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from synseg_model.visualize import contact_sheet
+from synseg_model.io.drawing import contact_sheet
 from synseg_ros.demo.listener import PICTURE_WIDTH, Listener, Phase, Picture
 
 COLUMNS = 4

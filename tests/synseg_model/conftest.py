@@ -8,7 +8,7 @@ import torch
 @pytest.fixture
 def small_network(small_config):
     """The network of `small_config` with random weights, in eval mode."""
-    from synseg_model.network import SynSeg
+    from synseg_model.network.synseg import SynSeg
 
     torch.manual_seed(0)
     return SynSeg.from_config(small_config).eval()
@@ -23,7 +23,7 @@ def small_graphs(exported_small):
 @pytest.fixture(scope="session")
 def exported_tiny(tmp_path_factory):
     """A folder with synseg-tiny exported as fp32 and as fp16."""
-    from synseg_model.export import export_model
+    from synseg_model.export.folder import export_model
 
     folder = tmp_path_factory.mktemp("tiny")
     export_model("synseg-tiny", folder / "fp32")

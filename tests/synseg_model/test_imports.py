@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from synseg_model.model_info import SHIPPED
+from synseg_model.weights.inspect import SHIPPED
 
 HEAVY = ("torch", "open_clip", "torchvision", "onnxruntime", "tensorrt")
 
@@ -32,14 +32,14 @@ def test_public_names_are_reached_without_torch(name):
 
 
 def test_modules_around_the_segmenter_load_no_torch():
-    loaded = modules_after("import synseg_model.visualize, synseg_model.media, synseg_model.segment_files")
-    assert "synseg_model.segment_files" in loaded
+    loaded = modules_after("import synseg_model.io.drawing, synseg_model.io.media, synseg_model.cli.segment")
+    assert "synseg_model.cli.segment" in loaded
     assert not loaded & set(HEAVY)
 
 
 def test_building_engines_loads_neither_torch_nor_a_tensorrt_before_it_is_asked_to():
-    loaded = modules_after("import synseg_model.build_engine")
-    assert "synseg_model.engines.tensorrt_build" in loaded
+    loaded = modules_after("import synseg_model.cli.build_engine")
+    assert "synseg_model.engines.tensorrt.build" in loaded
     assert not loaded & {*HEAVY, "tensorrt_rtx", "pycuda"}
 
 
@@ -70,7 +70,7 @@ else:
 
 
 def test_the_command_line_explains_itself_without_numpy():
-    code = "from synseg_model.cli import make_parser\nmake_parser().format_help()"
+    code = "from synseg_model.cli.main import make_parser\nmake_parser().format_help()"
     assert not modules_after(code) & {*HEAVY, "numpy", "cv2"}
 
 

@@ -262,9 +262,9 @@ def test_wrong_edges_come_back_to_objects_in_photographs(unsure, pixels, average
     averaging inside 800 of them cost 7 and 2 points.
     """
     pytest.importorskip("torch")
-    from synseg_model.engines import load_engine
+    from synseg_model.engines.load import load_engine
+    from training.evaluation.metrics import ConfusionMatrix
     from training.evaluation.protocols import protocol
-    from training.metrics import ConfusionMatrix
 
     config, engine = RefineConfig(), load_engine("synseg-tiny", "torch", "cpu")
     scores = {name: ConfusionMatrix(81) for name in ("noisy", "averaged", "corrected")}

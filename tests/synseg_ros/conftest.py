@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from synseg_model.engines.null_engine import NullEngine
+from synseg_model.engines.null import NullEngine
 
 PATIENCE = 180.0  # seconds; only ever used up by a failure
 
@@ -68,11 +68,11 @@ def make_rig(bench, monkeypatch, stripe_engine, tmp_path):
         from rclpy.parameter import Parameter
 
         from synseg_model import Segmenter
-        from synseg_ros.node import SynSegNode
+        from synseg_ros.node.node import SynSegNode
         from tests.synseg_ros.rig import Rig
 
         segmenter = Segmenter(engine, cache_dir=tmp_path, pedigree=pedigree)
-        monkeypatch.setattr("synseg_ros.node.Segmenter.load", lambda *args, **options: segmenter)
+        monkeypatch.setattr("synseg_ros.node.node.Segmenter.load", lambda *args, **options: segmenter)
         given = [Parameter(name, value=value) for name, value in parameters.items()]
         node = SynSegNode(context=bench.context, parameter_overrides=given)
         assert not start or node.start()
@@ -101,9 +101,9 @@ def random_model(tmp_path_factory, small_config):
     """A folder with a small model of random weights, which finds everything a little everywhere."""
     torch = pytest.importorskip("torch")
 
-    from synseg_model.checkpoints import save_model
     from synseg_model.config import ImageConfig
-    from synseg_model.network import SynSeg
+    from synseg_model.network.synseg import SynSeg
+    from synseg_model.weights.model_folder import save_model
 
     decoder = dataclasses.replace(small_config.decoder, head="plain")
     config = dataclasses.replace(small_config, name="random", decoder=decoder, image=ImageConfig(size=64))

@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("synseg_ros.msg", reason="needs ROS 2 and the built messages: use scripts/with_env")
 
-from synseg_model.pedigree import Met, Pedigree
+from synseg_model.weights.pedigree import Met, Pedigree
 from synseg_ros.client import MaskClient
 from tests.synseg_ros.rig import HEIGHT, WIDTH
 

@@ -16,9 +16,9 @@ from sensor_msgs.msg import CameraInfo, Image
 from synseg_ros.msg import ClassMasks, FrameInfo, Vocabulary, VocabularyStatus
 
 from synseg_model import Segmenter
-from synseg_model.frames import image_to_array
 from synseg_ros.demo.processes import Child
-from synseg_ros.parameters import ros_arguments
+from synseg_ros.interfaces.image_encodings import image_to_array
+from synseg_ros.parameters.tables import ros_arguments
 from synseg_ros.qos import EVERY_MESSAGE, EVERY_MESSAGE_SO_FAR, LATCHED
 
 pytestmark = pytest.mark.ros
@@ -117,7 +117,7 @@ def test_masks_have_their_frames_stamp_and_the_announced_vocabulary(start, liste
         expected[labels] = segmenter.segment(cv2.imread(str(picture))[..., ::-1]).masks
     assert max(agreement(expected[a], expected[b]) for a, b in combinations(VOCABULARIES, 2)) < 0.95
     start("synseg_ros.node", model=str(random_model))
-    start("synseg_ros.camera", source=str(picture), fps=20.0)
+    start("synseg_ros.player", source=str(picture), fps=20.0)
     order = (*VOCABULARIES, *reversed(VOCABULARIES[:-1]))
     for labels in order:  # each while frames of the one before are under way
         listener.ask(labels)
@@ -152,7 +152,7 @@ def test_a_folder_is_played_frame_by_frame_without_a_loss(start, listener, tmp_p
     for index in range(12):
         assert cv2.imwrite(str(folder / f"{index}.png"), np.full((60, 80 + index, 3), 20 * index, np.uint8))
     start(NODE, engine="null", labels=["ball"])
-    camera = start("synseg_ros.camera", source=str(folder), loop=False, wait_for="/heard")
+    camera = start("synseg_ros.player", source=str(folder), loop=False, wait_for="/heard")
     listener.answer("/heard")
     listener.bench.spin_until(lambda: len({m.width for m in listener.masks}) == 12, what="all frames")
     listener.bench.spin_until(lambda: camera.returncode is not None, what="the camera's end")
@@ -171,7 +171,7 @@ def test_a_signal_ends_the_node_without_a_traceback(start, listener, number):
     assert "Traceback" not in node.tail()
 
 
-@pytest.mark.parametrize("module", [NODE, "synseg_ros.camera"])
+@pytest.mark.parametrize("module", [NODE, "synseg_ros.player"])
 @pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("milliseconds", [0, 30, 200])
 def test_a_second_signal_does_not_break_into_the_ending(start, listener, module, first, milliseconds):
@@ -221,8 +221,8 @@ def test_a_missing_or_corrupt_model_ends_the_node_with_one_clear_line(tmp_path, 
         ("synseg_ros.node", {"engine": "steam"}, "steam"),
         ("synseg_ros.node", {"transport": "pigeon"}, "pigeon"),
         ("synseg_ros.node", {"label_thresholds": ["ball=2"]}, "ball=2"),
-        ("synseg_ros.camera", {"source": "/no/such/folder"}, "/no/such/folder"),
-        ("synseg_ros.camera", {"width": 1}, "width"),
+        ("synseg_ros.player", {"source": "/no/such/folder"}, "/no/such/folder"),
+        ("synseg_ros.player", {"width": 1}, "width"),
     ],
 )
 def test_a_parameter_that_cannot_work_ends_a_process_with_one_clear_line(module, parameters, reason):
@@ -233,7 +233,7 @@ def test_a_parameter_that_cannot_work_ends_a_process_with_one_clear_line(module,
     assert reason in lines[0]
 
 
-@pytest.mark.parametrize("module", ["synseg_ros.node", "synseg_ros.camera"])
+@pytest.mark.parametrize("module", ["synseg_ros.node", "synseg_ros.player"])
 def test_an_argument_that_ros_cannot_read_ends_a_process_with_its_reason(module):
     command = [sys.executable, "-m", module, "--ros-args", "--params-file", "/no/such.yaml"]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)

@@ -10,13 +10,13 @@ import torch
 from open_clip.transformer import TextTransformer
 from safetensors.torch import save_file
 
-from synseg_model.checkpoints import save_model
 from synseg_model.config import DecoderConfig, EncoderConfig, ImageConfig, ModelConfig
-from synseg_model.conv_encoder import ConvEncoder, build_backbone
-from synseg_model.network import SynSeg
+from synseg_model.network.conv_encoder import ConvEncoder, build_backbone
+from synseg_model.network.synseg import SynSeg
+from synseg_model.weights.model_folder import save_model
+from training.datasets.photo_batches import Words
 from training.datasets.photos import Photo
 from training.datasets.photos.packed import Packed, pack
-from training.photo_batches import Words
 from training.words.merges import MERGES_FILE, learn_merges, write_merges
 
 BACKBONE, LEVELS = "test_efficientnet", (1, 2, 3, 4)  # 82,300 weights; strides 4, 8, 16, 32

@@ -8,20 +8,20 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from synseg_model.checkpoints import load_model, save_model
 from synseg_model.config import ModelConfig
 from synseg_model.losses import MCCLLoss
-from synseg_model.network import build_decoder
+from synseg_model.network.synseg import build_decoder
 from synseg_model.segmenter import Segmenter
 from synseg_model.synergy import pool_to_tokens, synergy_features
-from synseg_model.trainer import Trainer, TrainerConfig
+from synseg_model.weights.model_folder import load_model, save_model
 from tests.training import photo_models
 from tests.training.photo_models import masked, named
 from training.datasets.packed_captions import PackedCaptions, distinct_labels, related_words
 from training.datasets.photos.packed import write_packed
 from training.evaluation.predict import Predictor, PredictSettings
-from training.initialization import standardize
-from training.objective import Objective, ObjectiveConfig, Part, Window
+from training.loop.initialization import standardize
+from training.loop.trainer import Trainer, TrainerConfig
+from training.objective.objective import Objective, ObjectiveConfig, Part, Window
 from training.pretrain_photos import MERGES_FILE, PretrainPhotosConfig, build_network
 from training.train import run
 from training.words.synonyms import Synonyms

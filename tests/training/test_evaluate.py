@@ -10,9 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
-from synseg_model.checkpoints import save_model
 from synseg_model.config import DecoderConfig, EncoderConfig, ImageConfig, ModelConfig
-from synseg_model.network import SynSeg
+from synseg_model.network.synseg import SynSeg
+from synseg_model.weights.model_folder import save_model
 from training import evaluate
 from training.evaluate import EvaluateConfig, command, main
 from training.evaluation import measure as counting

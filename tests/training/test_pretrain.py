@@ -8,16 +8,16 @@ import torch
 from torch.nn import functional as F
 
 from synseg_model import Segmenter
-from synseg_model.clip_encoder import ClipEncoder
 from synseg_model.config import DecoderConfig, EncoderConfig, ModelConfig
-from synseg_model.network import SynSeg
-from training.initialization import mimetic_attention, standardize
-from training.optimizers import MuonAdamW, orthogonalize
+from synseg_model.network.clip_encoder import ClipEncoder
+from synseg_model.network.synseg import SynSeg
+from training.loop.initialization import mimetic_attention, standardize
+from training.loop.optimizers import MuonAdamW, orthogonalize
+from training.networks.tiny_clip import TINY_CLIP, tokenizer, write_merges
 from training.pretrain_clip import PretrainClipConfig, random_position, window_caption
 from training.pretrain_clip import train as train_clip
 from training.pretrain_decoder import PretrainDecoderConfig, build_network
 from training.pretrain_decoder import train as train_decoder
-from training.tiny_clip import TINY_CLIP, tokenizer, write_merges
 
 
 def test_orthogonalized_matrices_have_singular_values_near_one():

@@ -8,14 +8,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from synseg_model.checkpoints import load_model
 from synseg_model.segmenter import Segmenter
-from synseg_model.trainer import BEST_FILE, CHECKPOINT_FILE
-from synseg_model.training_log import LOG_FILE
+from synseg_model.weights.model_folder import load_model
 from tests.training import photo_models
 from tests.training.photo_models import masked, named
-from training.command_line import INTERRUPTED
 from training.datasets.photos.packed import write_packed
+from training.loop.command_line import INTERRUPTED
+from training.loop.log import LOG_FILE
+from training.loop.trainer import BEST_FILE, CHECKPOINT_FILE
 from training.pretrain_photos import candidate_weights, levels_of, run
 
 ABOUT = {"exhaustive": {"nyu": ["ball", "grass", "sky", "dog"], "voc": ["dog", "cat"], "flickr8k": []}}

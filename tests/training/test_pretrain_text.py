@@ -12,8 +12,9 @@ from safetensors.torch import load_file
 from torch.nn import functional as F
 
 from training import pretrain_text
+from training.networks import text_student as student
 from training.pretrain_text import PretrainTextConfig, loss_of, rate, train
-from training.words import student, teacher
+from training.words import teacher
 from training.words.lesson import draw
 from training.words.merges import MERGES_FILE, learn_merges, write_merges
 from training.words.phrases import MEASURED_FILE, PHRASES_FILE

@@ -13,12 +13,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from synseg_model.checkpoints import load_model
 from synseg_model.config import ModelConfig
-from synseg_model.model_info import find_folder
 from synseg_model.segmenter import Segmenter
-from training.augmentation import BatchConfig
-from training.objective import ObjectiveConfig
+from synseg_model.weights.inspect import find_folder
+from synseg_model.weights.model_folder import load_model
+from training.datasets.augmentation import BatchConfig
+from training.objective.objective import ObjectiveConfig
 from training.train import MASK_DECODER, DataConfig, TrainConfig, run, shown_labels, write_model
 
 SMALL = [

@@ -14,10 +14,10 @@ from torch import nn
 from tqdm import tqdm
 
 from synseg_model.segmenter import Segmenter
-from synseg_model.trainer import Trainer, TrainerConfig
 from synseg_model.vocabulary import Vocabulary
-from training.datasets.scenes import NOUNS, STUFF, Scene
-from training.objective import Objective, Part
+from training.loop.trainer import Trainer, TrainerConfig
+from training.objective.objective import Objective, Part
+from training.scenes.scenes import NOUNS, STUFF, Scene
 
 
 def in_turn(calls: dict[str, Callable[[], object]], rounds: int, title: str) -> dict[str, float]:

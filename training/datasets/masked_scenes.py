@@ -7,7 +7,7 @@ from itertools import chain, repeat
 from pathlib import Path
 
 from training.datasets.pairs import Damages, Pair, Pairs, Regions
-from training.datasets.scene_pool import PoolConfig, build_pool, read_chunk
+from training.scenes.pool import PoolConfig, build_pool, read_chunk
 
 
 class MaskedScenes(Pairs):

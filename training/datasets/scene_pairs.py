@@ -13,7 +13,7 @@ from training.captions.extraction import extract_labels
 from training.captions.stop_words import stop_list
 from training.captions.taggers import load_tagger
 from training.datasets.pairs import Damages, Pair, Pairs
-from training.datasets.scene_pool import PoolConfig, build_pool, read_chunk
+from training.scenes.pool import PoolConfig, build_pool, read_chunk
 
 
 class ScenePairs(Pairs):

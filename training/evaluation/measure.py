@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from tqdm import tqdm
 
+from training.evaluation.metrics import IGNORE, ConfusionMatrix
 from training.evaluation.predict import Predictor
 from training.evaluation.samples import Sample
-from training.metrics import IGNORE, ConfusionMatrix
 
 KEPT_BYTES = 2**26  # of predictions, so that figures of a small data set need no second look
 

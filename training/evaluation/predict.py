@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from synseg_model.engines.preprocess import resize_frame
-from synseg_model.engines.torch_engine import TorchEngine
+from synseg_model.engines.torch import TorchEngine
+from synseg_model.preprocess import resize_frame
 from synseg_model.refinement import KINDS, make_refiner
 from training.evaluation.pamr import refine
 from training.evaluation.windows import resize_keeping_ratio, sliding_logits

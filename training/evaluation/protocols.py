@@ -12,8 +12,8 @@ import numpy as np
 
 from training.evaluation.classes import ClassList, read_classes
 from training.evaluation.layouts import Folders, Instances, Tree
+from training.evaluation.metrics import IGNORE
 from training.evaluation.samples import LabelCodes
-from training.metrics import IGNORE
 
 
 @dataclass(frozen=True)

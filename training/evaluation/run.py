@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from synseg_model.engines import load_engine
-from synseg_model.engines.torch_engine import TorchEngine
+from synseg_model.engines.load import load_engine
+from synseg_model.engines.torch import TorchEngine
 from training.datasets.photos import held_out
 from training.evaluation.measure import Measured, measure
 from training.evaluation.predict import Predictor, PredictSettings

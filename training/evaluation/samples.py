@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from training.metrics import IGNORE
+from training.evaluation.metrics import IGNORE
 
 _UNKNOWN = -1
 

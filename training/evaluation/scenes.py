@@ -19,11 +19,11 @@ from dataclasses import dataclass
 import numpy as np
 from tqdm import tqdm
 
+from synseg_model.io.drawing import contact_sheet, overlay
 from synseg_model.segmenter import Segmenter
-from synseg_model.visualize import contact_sheet, overlay
-from training.datasets.scenes import BASE_NOUNS, COLORS, NOUNS, NOVEL_NOUNS, STUFF, Scene, is_base, make_scene
 from training.evaluation.boundary import boundary_f_score, tolerance
-from training.metrics import ConfusionMatrix
+from training.evaluation.metrics import ConfusionMatrix
+from training.scenes.scenes import BASE_NOUNS, COLORS, NOUNS, NOVEL_NOUNS, STUFF, Scene, is_base, make_scene
 
 HELD_OUT_SEED = 2_000_000_000  # far from every seed that training draws from
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from tqdm import tqdm
 
 from training.evaluation.measure import classes_given
+from training.evaluation.metrics import ConfusionMatrix
 from training.evaluation.predict import Predictor, with_background
 from training.evaluation.samples import Sample
-from training.metrics import ConfusionMatrix
 
 THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 20))
 

@@ -1,0 +1,1 @@
+"""The network run by TensorRT on an NVIDIA GPU: build engines, keep them, run them. Needs no torch."""

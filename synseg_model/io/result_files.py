@@ -1,0 +1,272 @@
+"""Results on disk: safe file names, files that appear whole or not at all, and the summary of a run."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from synseg_model.files import part_of, write_whole
+from synseg_model.io import drawing as visualize
+from synseg_model.result import Result
+
+KINDS = ("masks", "label_map", "overlay", "video")
+SUMMARY = "summary.json"
+_FORMAT = 1
+_SECONDS_BETWEEN_SAVES = 10.0
+_LONGEST_NAME = 80  # bytes of a label in a file name
+_LONGEST_STEM = 200  # bytes of a picture's name; file systems allow 255 with the extension
+_MASK = re.compile(r"\d{3,}_.*\.png")
+
+
+def mask_name(number: int, label: str) -> str:
+    """Name a label's mask file: its number in the label map, then what is safe of its text.
+
+    The number makes it unique. Letters, digits and accents of any script, "-" and "_" stay; so no label can
+    leave the folder, hide a file or hit a reserved name.
+    """
+    safe = "".join(c if c in "-_" or unicodedata.category(c)[0] in "LNM" else "_" for c in label)
+    safe = _cut(re.sub("_+", "_", safe), _LONGEST_NAME).strip("_")
+    return f"{number:03d}_{safe or 'label'}.png"
+
+
+def picture_names(paths: Sequence[Path]) -> list[str]:
+    """Name each picture's results: by its stem, by its whole name where stems are equal, then by a number."""
+    stems = [_cut(path.stem, _LONGEST_STEM) for path in paths]
+    counts: dict[str, int] = {}
+    for stem in stems:
+        counts[stem.casefold()] = counts.get(stem.casefold(), 0) + 1
+    names, taken = [], set()
+    for path, stem in zip(paths, stems, strict=True):
+        name = base = stem if counts[stem.casefold()] == 1 else _cut(path.name, _LONGEST_STEM)
+        number = 1
+        while name.casefold() in taken:
+            number += 1
+            name = f"{base}_{number}"
+        taken.add(name.casefold())
+        names.append(name)
+    return names
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write a file that appears whole or not at all; raise OSError naming it where that fails."""
+    try:
+        write_whole(path, lambda file: file.write(data), durable=False)
+    except OSError as error:
+        raise OSError(f"cannot write {path}: {error.strerror or error}") from None
+
+
+def encode_png(image: np.ndarray) -> bytes:
+    """Encode (H,W) uint8, uint16 or bool, or (H,W,3) uint8 RGB, as PNG; True becomes 255."""
+    if image.dtype == bool:
+        image = image.view(np.uint8) * 255
+    elif image.ndim == 3:
+        image = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    good, data = cv2.imencode(".png", image)
+    if not good:
+        raise ValueError(f"cannot encode a picture of shape {image.shape} and {image.dtype} as PNG")
+    return data.tobytes()
+
+
+class VideoFile:
+    """An MPEG-4 video that appears under its name when it is finished; opened with its first frame.
+
+    As a context manager it keeps what was written when the user interrupts, and nothing when writing fails.
+    """
+
+    def __init__(self, path: Path, fps: float) -> None:
+        self._path, self._fps = path, fps
+        self._part = part_of(path, path.suffix)
+        self._writer: cv2.VideoWriter | None = None
+        self._frames = 0
+
+    def write(self, image: np.ndarray) -> None:
+        """Add a frame (H,W,3) uint8 RGB, all of one size; raise OSError where no video can be written."""
+        height, width = (max(2, side - side % 2) for side in image.shape[:2])  # MPEG-4 wants even sides
+        if self._writer is None:
+            code = cv2.VideoWriter.fourcc(*"mp4v")
+            self._writer = cv2.VideoWriter(str(self._part), code, self._fps, (width, height))
+            if not self._writer.isOpened():
+                raise OSError(f"cannot write {self._path}: OpenCV opens no MPEG-4 writer for {width}x{height} px")
+        self._writer.write(cv2.cvtColor(image[:height, :width], cv2.COLOR_RGB2BGR))
+        self._frames += 1
+
+    def __enter__(self) -> VideoFile:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._writer is None:
+            return
+        self._writer.release()
+        try:
+            if kind is None or issubclass(kind, (KeyboardInterrupt, ValueError)):
+                self._check()
+                os.replace(self._part, self._path)
+        finally:
+            self._part.unlink(missing_ok=True)
+
+    def _check(self) -> None:
+        """Count the frames that arrived: OpenCV does not tell of a full disk."""
+        capture = cv2.VideoCapture(str(self._part))
+        arrived = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if capture.isOpened() else 0
+        capture.release()
+        if arrived < self._frames:
+            raise OSError(f"cannot write {self._path}: {arrived} of {self._frames} frames arrived; is the disk full?")
+
+
+class ResultFolder:
+    """Write results of a run into a folder, and keep account of them in its summary.json.
+
+    settings: what the results depend on; a folder whose summary has equal settings is continued. kinds: of
+    files, some of KINDS. overwrite: begin anew whatever lies there. Raise ValueError where the folder holds
+    another run, OSError where it cannot be written.
+    """
+
+    def __init__(self, folder: Path, settings: dict[str, Any], kinds: Sequence[str], overwrite: bool) -> None:
+        self.folder, self.kinds = folder, tuple(kinds)
+        self.complete = False
+        self.failed: list[dict[str, str]] = []
+        self._settings = json.loads(json.dumps(settings))  # as they look after a round trip
+        self._entries: dict[str, dict[str, Any]] = {}
+        if not overwrite:
+            self._continue()
+        self.save(self.complete)  # a folder that cannot be written is better known before the work than after it
+
+    def _continue(self) -> None:
+        path = self.folder / SUMMARY
+        try:
+            old = json.loads(path.read_text(encoding="utf-8"))
+            entries = {entry["name"]: entry for entry in old["images"] if entry["inference_ms"] >= 0}
+            before, complete = dict(old["settings"]), old["complete"]
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        except (OSError, ValueError, TypeError, KeyError):
+            raise ValueError(f"cannot read {path}: choose another folder or --overwrite") from None
+        keys = {**before, **self._settings}
+        changed = [key for key in keys if before.get(key) != self._settings.get(key)]
+        if changed:
+            raise ValueError(
+                f"{self.folder} holds results with other {' and '.join(changed)}: choose another folder or --overwrite"
+            )
+        self._entries, self.complete = entries, complete is True
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def has(self, name: str, source: dict[str, Any]) -> bool:
+        """Tell whether a picture's results are here, made from the file that `source` describes."""
+        entry = self._entries.get(name)
+        if entry is None or entry.get("source") != source:
+            return False
+        return all((self.folder / file).is_file() for file in _files(entry))
+
+    def clear(self) -> None:
+        """Forget the results found here; their files are replaced as the run goes on."""
+        self._entries.clear()
+        self.complete = False
+
+    def add(
+        self, name: str, source: dict[str, Any], image: np.ndarray, result: Result, milliseconds: float
+    ) -> np.ndarray | None:
+        """Write a picture's files and note them; returns the overlay if one was drawn. Raise OSError."""
+        files, masks, drawn = {}, {}, None
+        if "masks" in self.kinds:
+            masks = self._write_masks(name, result)
+        if "label_map" in self.kinds:
+            files["label_map"] = f"label_map/{name}.png"
+            kind = np.uint8 if len(result.labels) <= 254 else np.uint16
+            write_file(self.folder / files["label_map"], encode_png(result.label_map.astype(kind)))
+        if "overlay" in self.kinds or "video" in self.kinds:
+            drawn = visualize.overlay(image, result)
+        if "overlay" in self.kinds:
+            files["overlay"] = f"overlay/{name}.png"
+            write_file(self.folder / files["overlay"], encode_png(drawn))
+        height, width = result.shape
+        self._entries[name] = {
+            "name": name,
+            "source": source,
+            "width": width,
+            "height": height,
+            "inference_ms": round(milliseconds, 2),
+            "files": files,
+            "labels": [_describe(result, index, masks.get(index)) for index in result.present],
+        }
+        if time.monotonic() - self._saved > _SECONDS_BETWEEN_SAVES:
+            self.save()
+        return drawn
+
+    def _write_masks(self, name: str, result: Result) -> dict[int, str]:
+        folder = self.folder / "masks" / name
+        for old in folder.glob("*.png"):
+            if _MASK.fullmatch(old.name):
+                old.unlink()
+        files = {index: f"masks/{name}/{mask_name(index + 1, result.labels[index])}" for index in result.present}
+        for index, file in files.items():
+            write_file(self.folder / file, encode_png(result.mask(index)))
+        return files
+
+    def fail(self, name: str, reason: str) -> None:
+        """Note a picture that could not be read."""
+        self.failed.append({"name": name, "reason": reason})
+
+    def save(self, complete: bool = False) -> None:
+        """Write summary.json; complete: the run came to its end."""
+        self.complete = complete
+        times = [entry["inference_ms"] for entry in self._entries.values()]
+        summary = {
+            "format": _FORMAT,
+            "complete": complete,
+            "settings": self._settings,
+            "inference_ms_median": round(float(np.median(times)), 2) if times else None,
+            "failed": self.failed,
+            "images": list(self._entries.values()),
+        }
+        write_file(self.folder / SUMMARY, _dumps(summary).encode("utf-8", "backslashreplace"))
+        self._saved = time.monotonic()
+
+
+def _describe(result: Result, index: int, mask: str | None) -> dict[str, Any]:
+    described = {
+        "id": index + 1,
+        "label": result.labels[index],
+        "area": result.area(index),
+        "score": round(result.score(index), 4),
+        "presence": round(float(result.presence[index]), 4),
+        "roi": list(result.roi(index)),
+    }
+    return {**described, "mask": mask} if mask else described
+
+
+def _files(entry: dict[str, Any]) -> list[str]:
+    masks = [label["mask"] for label in entry.get("labels", ()) if "mask" in label]
+    return [*entry.get("files", {}).values(), *masks]
+
+
+def _dumps(summary: dict[str, Any]) -> str:
+    """Write JSON with one line per value, and one per element of a list of objects.
+
+    Names of files that are no valid Unicode hold surrogates, which the encoder's "backslashreplace" turns
+    into JSON's own escapes.
+    """
+    lines = []
+    for key, value in summary.items():
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            items = ",\n  ".join(json.dumps(item, ensure_ascii=False) for item in value)
+            lines.append(f"{json.dumps(key)}: [\n  {items}\n ]")
+        else:
+            lines.append(f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}")
+    return "{\n " + ",\n ".join(lines) + "\n}\n"
+
+
+def _cut(text: str, most: int) -> str:
+    """Cut a text to a number of bytes in UTF-8, between characters."""
+    data = text.encode("utf-8", "surrogateescape")
+    return text if len(data) <= most else data[:most].decode("utf-8", "ignore")

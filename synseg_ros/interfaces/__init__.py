@@ -1,0 +1,1 @@
+"""ROS messages without ROS: image encodings, results as messages, camera names. Needs no rclpy."""

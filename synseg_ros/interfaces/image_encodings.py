@@ -1,0 +1,265 @@
+"""Pictures in camera messages: every encoding that cameras commonly publish, to numpy and back.
+
+A message is any object with the fields of a sensor_msgs/Image or CompressedImage, whichever library made it: rclpy on
+a robot, rosbags for a recording. cv_bridge is not used: it is absent outside full ROS installations, its binary builds
+have broken on NumPy 2, and it ignores what matters here (a view instead of a copy, a reason that names the bad value).
+
+Layouts and names follow sensor_msgs/image_encodings.hpp. Two names leave the order of channels open: 8UC3 and
+8UC4 are read as BGR and BGRA, the order of OpenCV images published without conversion.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+
+from synseg_model.io.media import MediaError, decode_image, decode_samples
+
+BAYER_MINIMUM = 3  # pixels per side that bilinear demosaicing needs
+
+
+class FrameError(ValueError):
+    """A camera message that is not a readable picture; the text names the bad value and what is accepted."""
+
+
+class ImageMessage(Protocol):
+    """The fields of a sensor_msgs/Image that are read here; data is a contiguous buffer of bytes."""
+
+    encoding: str
+    height: int
+    width: int
+    step: int
+    is_bigendian: int
+    data: Any
+
+
+class CompressedMessage(Protocol):
+    """The fields of a sensor_msgs/CompressedImage that are read here; data is a contiguous buffer of bytes."""
+
+    format: str
+    data: Any
+
+
+def _cvt(code: int) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda pixels: cv2.cvtColor(pixels, code)
+
+
+def _same(pixels: np.ndarray) -> np.ndarray:
+    return pixels
+
+
+@dataclass(frozen=True)
+class _Format:
+    """Describe one encoding: samples per pixel, bytes per sample, and the way to RGB."""
+
+    channels: int
+    depth: int
+    to_rgb: Callable[[np.ndarray], np.ndarray]  # (rows, W[, C]) of depth bytes -> (H, W, 3) of the same depth
+    even: str = ""  # sides that must be even, because their pixels share colour samples
+    planar: bool = False  # a luma plane followed by one at half height with interleaved chroma
+    bayer: bool = False
+
+
+def _with_names(names: str, **description) -> dict[str, _Format]:
+    return dict.fromkeys(names.split(), _Format(**description))
+
+
+_GRAY, _BGR = _cvt(cv2.COLOR_GRAY2RGB), _cvt(cv2.COLOR_BGR2RGB)
+_RGBA, _BGRA = _cvt(cv2.COLOR_RGBA2RGB), _cvt(cv2.COLOR_BGRA2RGB)
+_UYVY, _YUYV = _cvt(cv2.COLOR_YUV2RGB_UYVY), _cvt(cv2.COLOR_YUV2RGB_YUY2)
+_BAYER = {
+    "rggb": cv2.COLOR_BayerRGGB2RGB,
+    "bggr": cv2.COLOR_BayerBGGR2RGB,
+    "gbrg": cv2.COLOR_BayerGBRG2RGB,
+    "grbg": cv2.COLOR_BayerGRBG2RGB,
+}
+
+FORMATS: dict[str, _Format] = {
+    **_with_names("rgb8", channels=3, depth=1, to_rgb=_same),
+    **_with_names("bgr8 8UC3", channels=3, depth=1, to_rgb=_BGR),
+    **_with_names("rgba8", channels=4, depth=1, to_rgb=_RGBA),
+    **_with_names("bgra8 8UC4", channels=4, depth=1, to_rgb=_BGRA),
+    **_with_names("mono8 8UC1", channels=1, depth=1, to_rgb=_GRAY),
+    **_with_names("rgb16", channels=3, depth=2, to_rgb=_same),
+    **_with_names("bgr16", channels=3, depth=2, to_rgb=_BGR),
+    **_with_names("rgba16", channels=4, depth=2, to_rgb=_RGBA),
+    **_with_names("bgra16", channels=4, depth=2, to_rgb=_BGRA),
+    **_with_names("mono16 16UC1", channels=1, depth=2, to_rgb=_GRAY),
+    **_with_names("yuv422 uyvy", channels=2, depth=1, to_rgb=_UYVY, even="width"),
+    **_with_names("yuv422_yuy2 yuyv", channels=2, depth=1, to_rgb=_YUYV, even="width"),
+    **_with_names("nv12", channels=1, depth=1, to_rgb=_cvt(cv2.COLOR_YUV2RGB_NV12), even="both", planar=True),
+    **_with_names("nv21", channels=1, depth=1, to_rgb=_cvt(cv2.COLOR_YUV2RGB_NV21), even="both", planar=True),
+}
+for _order, _code in _BAYER.items():
+    for _bits in (8, 16):
+        FORMATS[f"bayer_{_order}{_bits}"] = _Format(1, _bits // 8, _cvt(_code), bayer=True)
+
+DEPTH = ("16UC1", "32FC1", "64FC1")  # ROS's encodings of depth: in millimetres, and in metres
+ACCEPTED = ", ".join(sorted(FORMATS, key=str.lower))
+
+
+def check_image(message: ImageMessage) -> None:
+    """Raise FrameError when a sensor_msgs/Image cannot be read as a picture; look at no pixel.
+
+    Checked are the encoding, the size, the step (bytes per row, padding allowed) and the length of the data.
+    """
+    encoding, width, height, step = message.encoding, message.width, message.height, message.step
+    form = FORMATS.get(encoding)
+    if form is None:
+        reason = ""
+        if encoding.startswith(("32F", "64F")):
+            reason = " (floating-point values, usually depth in metres, have no brightness range)"
+        raise FrameError(f"encoding {encoding!r} is no readable picture{reason}; accepted: {ACCEPTED}")
+    if width == 0 or height == 0:
+        raise FrameError(f"size {width}x{height} is empty; width and height must be at least 1")
+    if form.bayer and min(width, height) < BAYER_MINIMUM:
+        raise FrameError(
+            f"size {width}x{height} is too small for {encoding}; each side must be at least {BAYER_MINIMUM}"
+        )
+    if form.even and (width % 2 or (form.even == "both" and height % 2)):
+        sides = "width and height" if form.even == "both" else "width"
+        raise FrameError(f"size {width}x{height} does not fit {encoding}; {sides} must be even")
+    row = width * form.channels * form.depth
+    if step < row:
+        raise FrameError(f"step {step} is shorter than a row of {width} {encoding} pixels; at least {row} accepted")
+    if step % form.depth:
+        raise FrameError(f"step {step} splits a 16-bit sample of {encoding}; only multiples of 2 accepted")
+    expected = step * _rows(form, height)
+    if len(message.data) != expected:
+        raise FrameError(
+            f"data has {len(message.data)} bytes; {width}x{height} {encoding} of step {step} takes {expected}"
+        )
+
+
+def depth_in(message: ImageMessage | CompressedMessage) -> str:
+    """Tell by its encoding or format whether a message holds depth; return what says so, else ''.
+
+    Depth in millimetres (16UC1) could be read as brightness, but no camera that means brightness calls it that.
+    """
+    compressed = not hasattr(message, "encoding")
+    name = message.format if compressed else message.encoding
+    if name.startswith(DEPTH) or "compressedDepth" in name:
+        return f"{'format' if compressed else 'encoding'} {name!r}"
+    return ""
+
+
+def check_not_depth(message: ImageMessage | CompressedMessage) -> None:
+    """Raise FrameError for a message that holds depth, raw or compressed; look at no pixel."""
+    depth = depth_in(message)
+    if depth:
+        raise FrameError(
+            f"{depth} is depth, no image: name a topic with images, or have the driver call it mono16 if it is "
+            "brightness"
+        )
+
+
+def image_to_array(message: ImageMessage) -> np.ndarray:
+    """Return the samples of a sensor_msgs/Image as they are, without a copy.
+
+    The array is (H, W) or (H, W, C), uint8 or uint16 in the byte order of the message, and shares its memory;
+    for nv12 and nv21 it has the chroma rows below the luma rows: (3H/2, W). Raises FrameError like
+    check_image.
+    """
+    check_image(message)
+    form = FORMATS[message.encoding]
+    order = ">" if message.is_bigendian else "<"
+    shape = (_rows(form, message.height), message.width, form.channels)
+    strides = (message.step, form.channels * form.depth, form.depth)
+    pixels = np.ndarray(shape, np.dtype(f"{order}u{form.depth}"), memoryview(message.data), strides=strides)
+    return pixels[:, :, 0] if form.channels == 1 else pixels
+
+
+def image_to_rgb(message: ImageMessage) -> np.ndarray:
+    """Convert a sensor_msgs/Image to an (H, W, 3) uint8 RGB array.
+
+    For rgb8 the array is a view of the message's data (with padded rows, a strided one); every other encoding
+    is converted once. Alpha is dropped, 16-bit samples are scaled so that 65535 becomes 255, and YUV is read
+    as BT.601 video range, as V4L cameras deliver it. Raises FrameError like check_image.
+    """
+    pixels = image_to_array(message)
+    form = FORMATS[message.encoding]
+    if form.depth == 1:
+        return form.to_rgb(pixels)
+    native = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
+    return cv2.convertScaleAbs(form.to_rgb(native), alpha=255 / 65535)
+
+
+def compressed_to_rgb(message: CompressedMessage) -> np.ndarray:
+    """Decode a sensor_msgs/CompressedImage (JPEG, PNG, ...) to an (H, W, 3) uint8 RGB array.
+
+    The pixels stay where the camera has them, whatever orientation the file asks for. Alpha is dropped, 16 bits become
+    8. A Bayer mosaic that was compressed as it was, as image_transport does it, is demosaiced. Raises FrameError for
+    depth (no brightness range) and for what cannot be decoded.
+    """
+    if "compressedDepth" in message.format:
+        raise FrameError(f"format {message.format!r} is depth, no picture; accepted: JPEG, PNG and other image files")
+    data = np.frombuffer(message.data, np.uint8)
+    try:
+        if _has_mosaic(message.format):
+            return _mosaic_to_rgb(message.format, data)
+        return decode_image(data, oriented=False)
+    except MediaError as error:
+        raise FrameError(f"format {message.format!r}, {len(message.data)} bytes: {error}") from None
+
+
+def _has_mosaic(form: str) -> bool:
+    """Tell whether a format, "ENCODING; jpeg|png compressed [ENCODING INSIDE]", may be of an undone Bayer mosaic."""
+    inside = form.partition(" compressed")[2].strip()
+    return form.startswith("bayer_") and (not inside or inside.startswith("bayer_"))
+
+
+def _mosaic_to_rgb(form: str, data: np.ndarray) -> np.ndarray:
+    samples = decode_samples(data)
+    if samples.ndim == 3:  # the driver has demosaiced before, whatever the format says
+        return decode_image(data, oriented=False)
+    encoding = form.partition(";")[0].strip()
+    order = FORMATS.get(encoding)
+    if order is None or not order.bayer:
+        known = ", ".join(name for name, known in FORMATS.items() if known.bayer)
+        raise MediaError(f"{encoding!r} is no Bayer pattern; accepted: {known}")
+    if min(samples.shape) < BAYER_MINIMUM:
+        raise MediaError(f"{samples.shape[1]}x{samples.shape[0]} pixels are too few; at least {BAYER_MINIMUM} a side")
+    rgb = order.to_rgb(samples)
+    return rgb if rgb.dtype == np.uint8 else cv2.convertScaleAbs(rgb, alpha=255 / 65535)
+
+
+def to_rgb(decode: Callable[[Any], np.ndarray], message: ImageMessage | CompressedMessage) -> np.ndarray:
+    """Read a message's picture by `image_to_rgb` or `compressed_to_rgb`; whatever goes wrong is a FrameError."""
+    try:
+        return decode(message)
+    except FrameError:
+        raise
+    except Exception as error:  # OpenCV's word on samples that it does not like
+        raise FrameError(f"the picture cannot be converted ({error})") from None
+
+
+def image_fields(pixels: np.ndarray, encoding: str) -> dict[str, Any]:
+    """Lay (H, W) or (H, W, C) uint8 or uint16 samples out as the fields of a sensor_msgs/Image without padding.
+
+    All fields but the header; data is (N) uint8. encoding must be a packed one of FORMATS whose channels and depth are
+    those of the array; else ValueError.
+    """
+    form = FORMATS.get(encoding)
+    channels = pixels.shape[2] if pixels.ndim == 3 else 1
+    if form is None or form.planar or (channels, pixels.dtype.itemsize) != (form.channels, form.depth):
+        raise ValueError(
+            f"an array of shape {pixels.shape} and type {pixels.dtype} is no {encoding!r} image; "
+            "give (H, W[, channels]) samples of that encoding's depth"
+        )
+    pixels = np.ascontiguousarray(pixels, pixels.dtype.newbyteorder("<"))
+    return {
+        "height": pixels.shape[0],
+        "width": pixels.shape[1],
+        "encoding": encoding,
+        "is_bigendian": 0,
+        "step": pixels.shape[1] * form.channels * form.depth,
+        "data": pixels.reshape(-1).view(np.uint8),
+    }
+
+
+def _rows(form: _Format, height: int) -> int:
+    return height * 3 // 2 if form.planar else height

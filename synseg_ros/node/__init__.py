@@ -1,0 +1,1 @@
+"""The segmentation node: camera topics and a vocabulary in, masks out."""

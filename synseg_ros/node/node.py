@@ -1,0 +1,364 @@
+"""The segmentation node: camera topics and a vocabulary in, masks out. Run as python -m synseg_ros.node.
+
+A lifecycle node: configure loads the model and takes vocabularies, activate listens to the cameras, deactivate stops
+that within a frame, cleanup frees all. The executor's thread takes messages; the pipeline's threads do the work.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rclpy.clock import Clock, ClockType
+from rclpy.exceptions import ParameterException
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+
+from synseg_model import Segmenter
+from synseg_model.install_hints import missing_module
+from synseg_model.memory import keep_freed_memory
+from synseg_model.weights.inspect import domain_warning
+from synseg_model.weights.pedigree import NEVER_MET
+from synseg_ros.conversions import MAKER
+from synseg_ros.msg import VocabularyStatus
+from synseg_ros.node import bond
+from synseg_ros.node.camera_input import Camera
+from synseg_ros.node.diagnostics import RateLimit, memory, pairs, worst
+from synseg_ros.node.pipeline import ActiveVocabulary, Pipeline
+from synseg_ros.node.vocabulary_input import Request, VocabularySubscription
+from synseg_ros.parameters.given import warn_of_other_nodes_files, warn_of_unknown
+from synseg_ros.parameters.server import LiveSettings
+from synseg_ros.parameters.tables import NodeSettings
+from synseg_ros.process.shutdown import POLL_SECONDS, ending_with_ros
+from synseg_ros.process.start import WRONG_START, begin
+from synseg_ros.qos import LATCHED
+
+LABELS_SHOWN = 20
+CLEANUP_SECONDS = 10.0  # to wait for the frame and the vocabulary at hand
+DONE, REFUSED = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
+
+
+class SynSegNode(LifecycleNode):
+    """Segment cameras with the vocabulary that was asked for last.
+
+    Raises ParameterException for a parameter of wrong type or value. start() configures and activates it at once;
+    close() ends the threads. Options, such as parameter_overrides, are those of rclpy's Node.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__("synseg", **options)
+        self._live = LiveSettings(self, NodeSettings, self._settings_changed)
+        warn_of_unknown(self)
+        self._pipeline: Pipeline | None = None
+        self._cameras: dict[str, Camera] = {}
+        self._domain_warning = ""  # of a model that was made for other images
+        self._release: list[Callable[[], object]] = []  # what undoes configure, in the order of doing
+        self._last = ActiveVocabulary()  # which a later configure goes on with
+        self._state, self._error = "unconfigured", ""
+        self._errors = RateLimit()
+        self._activated = False  # ever
+        self._bond: bond.Bond | None = None  # while it is active under a manager
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        # On a clock that nobody sets back.
+        self.create_timer(1.0, self._every_second, clock=Clock(clock_type=ClockType.STEADY_TIME))
+
+    @property
+    def settings(self) -> NodeSettings:
+        """The parameters in force."""
+        return self._live.value
+
+    def start(self) -> bool:
+        """Configure and activate; return False when that failed, which the log explains."""
+        return self.trigger_configure() == DONE and self.trigger_activate() == DONE
+
+    def close(self) -> bool:
+        """End the bond and the threads; return False where one is still busy in a call of the engine."""
+        self._break_bond()
+        return self._pipeline is None or self._pipeline.stop()
+
+    # Transitions
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Load the model and take vocabularies; on an error say why and stay unconfigured."""
+        self._state = "configuring"
+        try:
+            self._configure()
+        except Exception as error:
+            self._clean_up()
+            if not self.context.ok():  # the process is being ended, and no transition can be completed any more
+                raise KeyboardInterrupt from None
+            reason = missing_module(error) if isinstance(error, ModuleNotFoundError) else str(error)
+            self._error = " ".join(reason.split())
+            self.get_logger().error(f"cannot be configured: {self._error or type(error).__name__}")
+            return REFUSED
+        self._state, self._error = "inactive", ""
+        return DONE
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Listen to the cameras, and publish."""
+        for camera in self._cameras.values():
+            camera.listen()
+        self._pipeline.worker.resume()
+        if not self._activated:  # now every topic is there that parameters could be meant for
+            warn_of_unknown(self, qos=True)
+        self._state, self._activated = "active", True
+        if self._bond is None and bond.available() and not self.settings.autostart:  # for whoever activates it
+            self._bond = bond.Bond(self)
+        return DONE
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Listen no more; what is in the engine just now is not published."""
+        self._break_bond()
+        for name in self._pipeline.worker.pause():
+            self.dropped(name)
+        for camera in self._cameras.values():
+            camera.ignore()
+        self._state = "inactive"
+        return DONE
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Free the model and all topics but /diagnostics; the vocabulary is remembered."""
+        self._clean_up()
+        return DONE
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Free everything."""
+        self._clean_up("finalized")
+        return DONE
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Free everything after a transition that went wrong, and be as before the first configure."""
+        self._clean_up()
+        self.get_logger().error("a transition failed: unconfigured again")
+        return DONE
+
+    def _configure(self) -> None:
+        settings = self.settings
+        segmenter = Segmenter.load(
+            settings.model,
+            engine=settings.engine,
+            device=settings.device,
+            max_labels=settings.max_labels,
+            cache_dir=settings.cache_dir or None,
+            build_beside=True,  # which may take minutes: no lifecycle manager waits so long
+            **settings.engine_options(),
+        )
+        self._domain_warning = domain_warning(segmenter.engine.config, settings.expect_domain)
+        if self._domain_warning:
+            self.get_logger().warning(self._domain_warning)
+        self._pipeline = pipeline = Pipeline(
+            segmenter, self, lambda: self.settings, on_error=self.report, version=self._last.version
+        )
+        self._status = self.create_publisher(VocabularyStatus, "synseg/active_vocab", LATCHED)
+        self._release.append(lambda: self.destroy_publisher(self._status))
+        for name, topic in settings.cameras(self._resolved).items():
+            self._cameras[name] = camera = Camera(
+                self, name, topic, lambda: self.settings, pipeline.worker.offer, lambda: bool(pipeline.active.version)
+            )
+            self._release.append(camera.destroy)
+        self._publish_status(pipeline.active, "")
+        pipeline.start()
+        first: Request | None = self._last.request or ((settings.labels, ()) if settings.labels else None)
+        if first:
+            pipeline.request(first)
+        self._release.append(VocabularySubscription(self, "synseg/vocab", pipeline.request).close)
+        topics = ", ".join(camera.topic for camera in self._cameras.values())
+        self.get_logger().info(
+            f"segmenting {topics} with {settings.model} ({segmenter.engine.name} on {segmenter.engine.device}); "
+            f"labels are taken from {self.resolve_topic_name('synseg/vocab')}"
+        )
+
+    def _resolved(self, topic: str) -> str:
+        """Return the topic that ROS makes of one that was given, without this node's namespace."""
+        try:
+            resolved = self.resolve_topic_name(topic)
+        except Exception as error:  # rclpy's own kinds; not all of them name the topic
+            raise ValueError(f"the camera's topic {topic!r} is refused by ROS: {error}") from None
+        return resolved.removeprefix(self.get_namespace().rstrip("/") + "/")
+
+    def _break_bond(self) -> None:
+        broken, self._bond = self._bond, None
+        if broken is not None:
+            broken.break_up()
+
+    def _clean_up(self, state: str = "unconfigured") -> None:
+        self._break_bond()
+        self._state = state
+        pipeline, self._pipeline = self._pipeline, None
+        if pipeline is not None:
+            self._last = pipeline.active
+            pipeline.worker.pause()
+            pipeline.stop(CLEANUP_SECONDS)
+        for undo in reversed(self._release):
+            undo()
+        self._release.clear()
+        self._cameras.clear()
+        del pipeline
+        gc.collect()  # the engine has references in circles
+        torch = sys.modules.get("torch")
+        if torch is not None and torch.cuda.is_initialized():
+            torch.cuda.empty_cache()
+
+    # On the executor's thread
+
+    def _settings_changed(self, settings: NodeSettings) -> None:
+        if self._pipeline is not None:
+            self._pipeline.refresh()  # thresholds and class topics may be others
+
+    def _every_second(self) -> None:
+        if self._state == "active":
+            for camera in self._cameras.values():
+                camera.follow()
+        settings, active, own = self.settings, self._active(), self._diagnosed_as()
+        statuses = [
+            camera.statistics.status(
+                f"{own}: {name}",
+                self._values(active) | {"topic": camera.topic, "queue age (ms)": self._queue_age(name)},
+                ready=active.version > 0,
+                stale_seconds=settings.stale_seconds if self._state == "active" else float("inf"),
+                slow_ms=settings.slow_ms,
+            )
+            for name, camera in self._cameras.items()
+        ]
+        if self._state == "active":
+            for camera in self._cameras.values():
+                camera.watch()
+        message = DiagnosticArray()
+        message.header.stamp = self.get_clock().now().to_msg()
+        message.status = [*statuses, self._own_status(statuses, active)]
+        self._diagnostics.publish(message)
+
+    def _own_status(self, cameras: list[DiagnosticStatus], active: ActiveVocabulary) -> DiagnosticStatus:
+        stale = [
+            f"{name} ({camera.topic})"
+            for name, camera in self._cameras.items()
+            if self._state == "active" and camera.silent
+        ]
+        upgrade = self._pipeline.upgrade if self._pipeline else None
+        building, failed = (upgrade.progress, upgrade.failure) if upgrade else ("", "")
+        silent = f"no frames from {', '.join(stale)}" if stale else ""
+        message = self._error or "; ".join(filter(None, (self._state, silent, building)))
+        values = {"state": self._state, **self._values(active), **memory()}
+        values |= {"stale cameras": ", ".join(stale), "engine build": building, "last error": self._error}
+        values["model warning"] = self._domain_warning
+        own = DiagnosticStatus.ERROR if self._error else DiagnosticStatus.WARN if failed else DiagnosticStatus.OK
+        level = max(own, worst(cameras))
+        return DiagnosticStatus(name=self._diagnosed_as(), level=level, message=message, values=pairs(values))
+
+    def _diagnosed_as(self) -> str:
+        return self.get_fully_qualified_name().lstrip("/")  # two robots' nodes have one name in two namespaces
+
+    def _values(self, active: ActiveVocabulary) -> dict[str, str]:
+        engine = self._pipeline.segmenter.engine if self._pipeline else None
+        return {
+            "model": self.settings.model,
+            "engine": engine.name if engine else "",
+            "device": engine.device if engine else "",
+            "vocabulary version": str(active.version),
+            "labels": str(len(active.vocabulary) if active.vocabulary else 0),
+        }
+
+    def _active(self) -> ActiveVocabulary:
+        return self._pipeline.active if self._pipeline else ActiveVocabulary()
+
+    def _queue_age(self, camera: str) -> str:
+        frame = self._pipeline.worker.waiting(camera)
+        return f"{1e3 * frame.age():.1f}" if frame else "0.0"
+
+    # On the worker's thread
+
+    def publish(self, camera: str, *result: Any) -> None:
+        """Publish a frame's result, as the pipeline has it."""
+        self._cameras[camera].publish(*result)
+
+    def failed(self, camera: str, kind: str, reason: str) -> None:
+        """Note that a frame came to nothing."""
+        if self.context.ok():
+            self._cameras[camera].failed(kind, reason)
+
+    def dropped(self, camera: str) -> None:
+        """Note that a frame is no longer wanted."""
+        self._cameras[camera].statistics.count("dropped")
+
+    def announce(self, active: ActiveVocabulary, refusal: str) -> None:
+        """Tell which vocabulary is in use, or why one was refused: what ids mean comes before the status."""
+        for camera in tuple(self._cameras.values()):
+            camera.outputs.announce(active.vocabulary, self.get_clock().now().to_msg())
+        if active.version == self._last.version and active.pedigree != self._last.pedigree:
+            self._log_strange(active)  # all else is told already
+        elif refusal:
+            self.get_logger().warning(f"refused a vocabulary, version {active.version} stays: {refusal}")
+        elif active.version != self._last.version:
+            shown = ", ".join(active.vocabulary.labels[:LABELS_SHOWN])
+            more = f" and {len(active.vocabulary) - LABELS_SHOWN} more" if len(active.vocabulary) > LABELS_SHOWN else ""
+            self.get_logger().info(f"vocabulary {active.version}: {shown}{more}")
+        self._last = active
+        self._publish_status(active, refusal)
+
+    def _log_strange(self, active: ActiveVocabulary) -> None:
+        """Name the labels that the model never met, with the nearest names that it knows."""
+        every = zip(active.vocabulary.labels, active.pedigree, strict=True)
+        strange = [f"{label!r} {met}" for label, met in every if met.startswith(NEVER_MET)]
+        more = f", and {len(strange) - LABELS_SHOWN} more" if len(strange) > LABELS_SHOWN else ""
+        self.get_logger().info(f"labels that the model does not know: {', '.join(strange[:LABELS_SHOWN])}{more}")
+
+    def _publish_status(self, active: ActiveVocabulary, refusal: str) -> None:
+        now = self.get_clock().now().to_msg()
+        status = MAKER.vocabulary_status(active.vocabulary, active.version, now, refusal, active.pedigree)
+        self._status.publish(status)
+
+    def report(self, error: Exception) -> None:
+        """Log an error that belongs to no camera, not too often."""
+        held_back = self._errors.admit()
+        if self.context.ok() and held_back is not None:
+            more = f" ({held_back} more errors held back)" if held_back else ""
+            self.get_logger().error(f"{type(error).__name__}: {error}{more}")
+
+
+def spin(node: SynSegNode) -> None:
+    """Take messages until ROS is shut down; an error in one, such as a message that cannot be read, ends nothing."""
+    executor = SingleThreadedExecutor(context=node.context)
+    executor.add_node(node)
+    while node.context.ok():
+        try:
+            executor.spin_once(timeout_sec=POLL_SECONDS)  # a shutdown just before it begins to wait does not wake it
+        except ExternalShutdownException:
+            return
+        except Exception as error:
+            node.report(error)
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the node until it is interrupted; return 0, or 2 for a model or parameter that cannot work."""
+    keep_freed_memory()
+    if not begin("synseg", args):
+        return WRONG_START
+    node, status = None, 0
+    try:
+        node = SynSegNode()
+        warn_of_other_nodes_files(node, sys.argv if args is None else args)
+        with ending_with_ros(node.context):
+            if node.settings.autostart and not node.start():
+                status = WRONG_START if rclpy.ok() else 0
+            else:
+                spin(node)
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    except ParameterException as error:
+        print(f"synseg: {' '.join(str(error).split())}", file=sys.stderr)
+        status = WRONG_START
+    except Exception:
+        if rclpy.ok():  # else the interrupt closed ROS below a node that was still starting
+            raise
+    ended = node is None or node.close()
+    rclpy.try_shutdown()
+    if not ended:  # the engine may take long to return, and Python would end below it
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    return status

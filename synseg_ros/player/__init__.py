@@ -1,0 +1,1 @@
+"""The player: files, photographs or generated scenes, published as a camera would."""

@@ -1,0 +1,1 @@
+"""How a ROS process begins and ends."""

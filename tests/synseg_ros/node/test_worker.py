@@ -1,0 +1,151 @@
+"""The worker's promises: the newest frame wins, tasks come between frames, errors end nothing."""
+
+import threading
+
+import pytest
+
+from synseg_ros.node.worker import Worker
+
+PATIENCE = 10.0
+
+
+class Recorder:
+    """Segments by writing down, held up at a gate until the test opens it."""
+
+    def __init__(self):
+        self.seen, self.errors = [], []
+        self.gate, self.busy, self.done = threading.Event(), threading.Event(), threading.Event()
+        self.worker = Worker(self.segment, self.errors.append)
+
+    def segment(self, frames):
+        self.busy.set()
+        assert self.gate.wait(PATIENCE)
+        self.seen.append(dict(frames))
+        if "broken" in frames.values():
+            raise RuntimeError("cannot")
+
+    def hold(self):
+        """Keep the worker busy with a first frame."""
+        self.worker.start()
+        self.worker.offer("front", "first")
+        assert self.busy.wait(PATIENCE)
+
+    def finish(self):
+        self.worker.between_frames(self.done.set)
+        self.gate.set()
+        assert self.done.wait(PATIENCE)
+
+
+@pytest.fixture
+def recorder():
+    recorder = Recorder()
+    yield recorder
+    recorder.gate.set()
+    recorder.worker.stop()
+
+
+def settle(recorder):
+    """Wait until the worker has taken the frames that wait for it."""
+    frames_gone = threading.Event()
+    recorder.worker.offer("probe", "probe")
+    while not any("probe" in frames for frames in recorder.seen):
+        frames_gone.wait(0.01)
+
+
+def test_the_newest_frame_replaces_one_that_waits(recorder):
+    recorder.hold()
+    free = [recorder.worker.offer("front", frame) for frame in ("second", "third", "fourth")]
+    recorder.gate.set()
+    settle(recorder)
+    assert free == [True, False, False]
+    frames = [frames["front"] for frames in recorder.seen if "front" in frames]
+    assert frames == ["first", "fourth"]
+
+
+def test_one_camera_does_not_replace_the_frame_of_another(recorder):
+    recorder.hold()
+    assert recorder.worker.offer("front", "second")
+    assert recorder.worker.offer("rear", "other")
+    recorder.gate.set()
+    settle(recorder)
+    assert {"front": "second", "rear": "other"}.items() <= recorder.seen[1].items()
+
+
+def test_tasks_run_in_order_before_the_frame_that_waits(recorder):
+    recorder.hold()
+    recorder.worker.offer("front", "second")
+    for name in ("task 1", "task 2"):
+        recorder.worker.between_frames(lambda name=name: recorder.seen.append({"front": name}))
+    recorder.gate.set()
+    settle(recorder)
+    assert [frames["front"] for frames in recorder.seen if "front" in frames][:4] == [
+        "first",
+        "task 1",
+        "task 2",
+        "second",
+    ]
+
+
+def test_an_error_is_reported_and_the_next_frame_is_segmented(recorder):
+    recorder.gate.set()
+    recorder.worker.start()
+    recorder.worker.offer("front", "broken")
+    settle(recorder)
+    recorder.worker.offer("front", "good")
+    recorder.finish()
+    settle(recorder)
+    assert [str(error) for error in recorder.errors] == ["cannot"]
+    assert {"front": "good"} in recorder.seen
+
+
+def test_stop_ends_the_thread_and_forgets_what_waits(recorder):
+    recorder.hold()
+    recorder.worker.offer("front", "second")
+    stopper = threading.Thread(target=recorder.worker.stop)
+    stopper.start()
+    recorder.gate.set()
+    stopper.join(PATIENCE)
+    assert not stopper.is_alive()
+    assert recorder.seen[0] == {"front": "first"}
+    assert recorder.worker.offer("front", "late") in (True, False)
+    assert len(recorder.seen) <= 2
+
+
+def test_somebody_else_can_have_work_done_between_frames_and_wait_for_it(recorder):
+    recorder.gate.set()
+    recorder.worker.start()
+    assert recorder.worker.in_turn(lambda: threading.current_thread().name) == "synseg-engine"
+    with pytest.raises(KeyError, match="cannot"):
+        recorder.worker.in_turn(lambda: {}["cannot"])
+    assert recorder.errors == []
+    recorder.worker.stop()
+    with pytest.raises(RuntimeError, match="has ended"):
+        recorder.worker.in_turn(dict)
+
+
+def test_frames_that_wait_come_before_the_next_of_such_tasks(recorder):
+    order, begun, go_on = [], threading.Event(), threading.Event()
+
+    def first():
+        begun.set()
+        go_on.wait(PATIENCE)
+        order.append("first task")
+
+    recorder.gate.set()
+    recorder.worker.start()
+    waiter = threading.Thread(target=recorder.worker.in_turn, args=[first])
+    waiter.start()
+    assert begun.wait(PATIENCE)
+    recorder.worker.offer("front", "frame")
+    recorder.worker.between_frames(lambda: order.append((*recorder.seen, "second task")))
+    go_on.set()
+    waiter.join(PATIENCE)
+    settle(recorder)
+    assert order == ["first task", ({"front": "frame"}, "second task")]
+
+
+def test_the_worker_says_how_long_the_last_frames_took(recorder):
+    recorder.hold()
+    recorder.gate.set()
+    settle(recorder)
+    assert 0 < recorder.worker.round_seconds < PATIENCE

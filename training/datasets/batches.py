@@ -1,0 +1,188 @@
+"""From pairs of pictures and labels to the parts of a batch, in an order that the step alone decides.
+
+Of pairs with regions (`training.datasets.caption_masks`) a batch shows pictures or windows of them, labels that have
+pixels there, each as the caption's phrase or as its noun alone, and labels that have none.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from itertools import chain, islice, repeat
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from synseg_model.config import CLIP_MEAN, CLIP_STD, ImageConfig
+from synseg_model.network.clip_encoder import ClipEncoder
+from training.captions.extraction import head_noun
+from training.datasets.augmentation import Augmented, BatchConfig, Sample
+from training.datasets.pairs import UNKNOWN, Pairs, Regions
+from training.loop.trainer import Share
+from training.objective.objective import Part, Window
+
+CACHED_LABELS = 200_000  # text embeddings kept: 400 MB at 512 floats each
+
+
+def mask_of(label: str, regions: Regions) -> np.ndarray:
+    """Return the pixels (H,W) bool of the regions that a label names: by their name, or by its noun alone."""
+    rows = np.zeros(UNKNOWN + 1, bool)
+    rows[: len(regions.names)] = [label in (name, head_noun(name)) for name in regions.names]
+    return rows[regions.index_map]
+
+
+class TextBank:
+    """Text embeddings of labels, the mean over templates, each computed once."""
+
+    def __init__(self, encoder: ClipEncoder, templates: tuple[str, ...], normalize: bool):
+        self.encoder, self.templates, self.normalize = encoder, templates, normalize
+        self.known: dict[str, Tensor] = {}
+
+    @torch.no_grad()
+    def __call__(self, labels: list[str]) -> Tensor:
+        """Return embeddings (len(labels), C) float32 on the encoder's device."""
+        device = next(self.encoder.parameters()).device
+        if len(self.known) > CACHED_LABELS:
+            self.known.clear()
+        for label in dict.fromkeys(labels):
+            if label not in self.known:
+                self.known[label] = self._embed(label, device).cpu()
+        return torch.stack([self.known[label] for label in labels]).to(device)
+
+    def _embed(self, label: str, device: torch.device) -> Tensor:
+        """Embed one label alone: in a batch its last digits would depend on the others, and so on where a run began."""
+        tokens = self.encoder.tokenize([template.format(label) for template in self.templates]).to(device)
+        embeddings = self.encoder.encode_text(tokens).float()
+        if not self.normalize:
+            return embeddings.mean(dim=0)
+        mean = torch.nn.functional.normalize(embeddings, dim=-1).mean(dim=0)
+        return torch.nn.functional.normalize(mean, dim=-1)
+
+
+def add_absent(
+    labels: list[list[str]], count: int, rng: random.Random, words: Callable[[str], list[str]] = str.split
+) -> list[list[str]]:
+    """Draw for each picture labels of the others that share no word with its own, `count` at most.
+
+    labels: for each picture all that it may have. words: of a label, those that count.
+    """
+    drawn = []
+    for own in labels:
+        taken = {word for label in own for word in words(label)}
+        others = sorted({label for other in labels for label in other if taken.isdisjoint(words(label))})
+        drawn.append(rng.sample(others, min(count, len(others))))
+    return drawn
+
+
+def _noun_of(label: str) -> list[str]:
+    return [head_noun(label)]
+
+
+def to_tensor(
+    images: np.ndarray,
+    device: str | torch.device = "cpu",
+    mean: Sequence[float] = CLIP_MEAN,
+    std: Sequence[float] = CLIP_STD,
+) -> Tensor:
+    """Normalise uint8 RGB images (B,H,W,3) to float (B,3,H,W); mean and std are of channels in [0, 1]."""
+    center, spread = (torch.tensor(values, device=device).view(3, 1, 1) * 255 for values in (mean, std))
+    return (torch.from_numpy(images).to(device).permute(0, 3, 1, 2).float() - center) / spread
+
+
+class BatchSource:
+    """Make the batches of any process from any step on: `training.loop.trainer.Batches`."""
+
+    def __init__(self, pairs: Pairs, config: BatchConfig, image: ImageConfig, text: Callable[[list[str]], Tensor]):
+        self.pairs, self.config, self.image, self.text = pairs, config, image, text
+
+    def __call__(self, share: Share) -> Iterator[list[Part]]:
+        """Yield the parts of each step for one process; raises ValueError where an epoch holds less than a batch."""
+        local = share.batch // share.world
+        size = local // share.parts
+        steps = self.pairs.size // share.batch
+        if not steps:
+            raise ValueError(f"the data holds {self.pairs.size} labelled pictures: fewer than a batch of {share.batch}")
+        epoch, within = divmod(share.start, steps)
+        step = share.start
+        while True:
+            groups = self._groups(epoch, within * share.parts, size)
+            for _ in range(within, steps):
+                rng = random.Random(repr((self.pairs.seed, step, share.rank)))
+                yield [self._part(group, rng, share.device) for group in islice(groups, share.parts)]
+                step += 1
+            epoch, within = epoch + 1, 0
+
+    def first(self, count: int, device: torch.device) -> Part:
+        """Return the first `count` pictures of the first epoch: the same for every process, whatever its share."""
+        return next(self(Share(0, 1, 0, count, 1, device)))[0]
+
+    def _groups(self, epoch: int, done: int, size: int) -> Iterator[list[Sample]]:
+        """Yield the epoch's groups of `size` pairs without the first `done`, over again where damage left too few."""
+        workers = self.config.workers
+        lead = done % max(1, workers)  # workers take turns, and the first of a fresh loader is always the same one
+        self.pairs.set_epoch(epoch, (done - lead) * size)
+        loader = DataLoader(
+            Augmented(self.pairs, self.config),
+            batch_size=size,
+            drop_last=True,
+            num_workers=workers,
+            collate_fn=list,
+            multiprocessing_context="spawn" if workers else None,
+        )
+        return islice(chain(loader, self._again(loader, epoch)), lead, None)
+
+    def _again(self, loader: DataLoader, epoch: int) -> Iterator[list[Sample]]:
+        for _ in repeat(None):
+            self.pairs.set_epoch(epoch)
+            count = 0
+            for group in loader:
+                count += 1
+                yield group
+            if not count:
+                raise ValueError("the data gave no batch in a whole epoch: all of it is damaged, or a process has none")
+
+    def _absent_nouns(self, samples: list[Sample], rng: random.Random) -> list[list[str]]:
+        """Draw absent labels for pictures whose regions all have names: two thirds are nouns alone, a third phrases.
+
+        A vocabulary has many nouns; phrases would be most of the draws otherwise.
+        """
+        few = self.config.absent // 3
+        known = [sample.known for sample in samples]
+        phrases = add_absent([[x for x in labels if " " in x] for labels in known], few, rng, _noun_of)
+        taken = [[head_noun(label) for label in labels] for labels in known]
+        nouns = add_absent(taken, self.config.absent - few, rng)
+        clean = [[x for x in drawn if head_noun(x) not in own] for drawn, own in zip(phrases, taken, strict=True)]
+        return [more + less for more, less in zip(nouns, clean, strict=True)]
+
+    def _part(self, samples: list[Sample], rng: random.Random, device: torch.device) -> Part:
+        shapes = {sample.image.shape for sample in samples}
+        if len(shapes) > 1:
+            raise ValueError(f"pictures of several sizes {sorted(shapes)[:3]} in a batch: set batches.image_size")
+        # Of what the caption names and `labels` left out, nothing is absent. Where all that a picture shows has a name,
+        # another noun is absent in whatever colour.
+        if samples[0].regions is None:
+            absent = add_absent([sample.known for sample in samples], self.config.absent, rng)
+        else:
+            absent = self._absent_nouns(samples, rng)
+        named = [sample.labels + others for sample, others in zip(samples, absent, strict=True)]
+        width = max(1, *map(len, named))
+        valid, present = (torch.zeros(len(samples), width, dtype=torch.bool) for _ in range(2))
+        for row, (sample, labels) in enumerate(zip(samples, named, strict=True)):
+            valid[row, : len(labels)] = True
+            present[row, : len(sample.labels)] = True
+        flat = [label for labels in named for label in [*labels, *[""] * (width - len(labels))]]
+        text = self.text(flat).unflatten(0, (len(samples), width))
+        images = to_tensor(np.stack([sample.image for sample in samples]), device, self.image.mean, self.image.std)
+        part = Part(images, text, valid.to(device), present.to(device), named)
+        if samples[0].regions is None:
+            return part
+        masks = np.zeros((len(samples), width, *images.shape[2:]), bool)
+        for row, (sample, labels) in enumerate(zip(samples, named, strict=True)):
+            masks[row, : len(labels)] = [mask_of(label, sample.regions) for label in labels]
+        known = np.stack([sample.regions.index_map != UNKNOWN for sample in samples])
+        window = Window(samples[0].whole, (rng.random(), rng.random())) if self.config.window else None
+        masks, known = (torch.from_numpy(array).to(device) for array in (masks, known))
+        return replace(part, masks=masks, known=known, window=window)

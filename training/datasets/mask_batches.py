@@ -1,0 +1,139 @@
+"""What mask training of the decoder sees: pictures or windows of them, labels present and absent, their masks.
+
+Everything is of the base split: no novel noun and no novel colour-noun pair.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from training.datasets.windows import window_around
+from training.networks.tiny_clip import PATCH, random_window
+from training.scenes.pool import Chunk
+from training.scenes.scenes import BASE_NOUNS, COLORS, STUFF
+from training.scenes.vocabulary import is_base
+
+if TYPE_CHECKING:
+    from training.pretrain_decoder import PretrainDecoderConfig
+
+COMPETING = (*BASE_NOUNS, *STUFF)
+
+
+def base_labels() -> list[str]:
+    """List every label that mask training may use: base nouns, base colour-noun pairs, stuff."""
+    pairs = [f"{color} {noun}" for noun in BASE_NOUNS for color in COLORS if is_base(color, noun)]
+    return [*COMPETING, *pairs]
+
+
+def draw_labels(
+    segments: list[tuple[str, str | None]], visible: np.ndarray, count: int, rng: np.random.Generator
+) -> list[str]:
+    """Draw present and absent labels for a scene, half and half; the odd one is present.
+
+    visible: share of the picture that each segment covers; of what covers less than 0.4 % neither presence nor absence
+    is asked. Of the absent labels a third each are nouns, stuff and near misses: a present noun in another colour or
+    another noun in a present colour. Without much absent stuff a decoder takes any of its names for "background".
+    """
+    shown = [segment for segment, share in zip(segments, visible, strict=True) if share]
+    large = [segment for segment, share in zip(segments, visible, strict=True) if share >= 0.004]
+    names = {name for noun, color in large for name in (noun, f"{color} {noun}" if color else noun)}
+    present = [str(label) for label in rng.permutation(sorted(names))][: count - count // 2]
+    known = {name for noun, color in shown for name in (noun, f"{color} {noun}")}
+    things = [(noun, color) for noun, color in shown if color]
+    absent: list[str] = []
+    while len(present) + len(absent) < count:
+        kind = rng.integers(6)
+        noun, color = BASE_NOUNS[rng.integers(len(BASE_NOUNS))], list(COLORS)[rng.integers(len(COLORS))]
+        if things and kind < 2:
+            shown_noun, shown_color = things[rng.integers(len(things))]
+            noun, color = (shown_noun, color) if kind == 0 else (noun, shown_color)
+        label = STUFF[rng.integers(len(STUFF))] if kind in (2, 3) else noun if kind > 3 else f"{color} {noun}"
+        if label not in known and label not in absent and (kind >= 2 or is_base(color, noun)):
+            absent.append(label)
+    return present + absent
+
+
+def draw_window(
+    index_map: np.ndarray, segments: list[tuple[str, str | None]], side: int, rng: np.random.Generator
+) -> tuple[slice, slice]:
+    """Choose a square window: anywhere, or so that it holds the middle of a thing of the scene near its own."""
+    if rng.random() < 1 / 3:
+        top, left = (int(rng.integers(length - side + 1)) for length in index_map.shape)
+        return slice(top, top + side), slice(left, left + side)
+    things = [i for i, (_, color) in enumerate(segments) if color and (index_map == i).any()]
+    return window_around(index_map == things[rng.integers(len(things))], side, rng.uniform(-0.3, 0.3, 2))
+
+
+def mask_of(label: str, segments: list[tuple[str, str | None]], index_map: np.ndarray) -> np.ndarray:
+    """Return the pixels (H,W) bool of the segments that a label names."""
+    hit = np.array([label == noun or label == f"{color} {noun}" for noun, color in segments])
+    return hit[index_map]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Hold what one step sees: B images, of which the first D are decoded for K labels each.
+
+    images: (B,H,W,3) uint8. nouns, colors: (B,P) int64 index of each token's noun (see `COMPETING`) and colour; -1
+    where it has none or holds several. labels: (D,K) rows of the label table. masks: (D,K,H,W) bool.
+    window: rows and columns of a whole picture's token grid that the images are told to be.
+    """
+
+    images: np.ndarray
+    nouns: np.ndarray
+    colors: np.ndarray
+    labels: np.ndarray
+    masks: np.ndarray
+    window: tuple[slice, slice]
+
+
+def token_targets(
+    index_map: np.ndarray, segments: list[tuple[str, str | None]], patch: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Name the noun and the colour of each token, (P,) each: -1 where no segment has 60 % of its pixels."""
+    rows, columns = (side // patch for side in index_map.shape)
+    pixels = index_map.reshape(rows, patch, columns, patch).swapaxes(1, 2).reshape(rows * columns, -1)
+    counts = np.stack([(pixels == index).sum(axis=1) for index in range(len(segments))], axis=1)
+    clear = counts.max(axis=1) >= 0.6 * patch**2
+    colors = list(COLORS)
+    nouns = np.array([COMPETING.index(noun) for noun, _ in segments])[counts.argmax(axis=1)]
+    named = np.array([colors.index(color) if color else -1 for _, color in segments])[counts.argmax(axis=1)]
+    return np.where(clear, nouns, -1), np.where(clear, named, -1)
+
+
+def batches(chunks: list[Chunk], config: PretrainDecoderConfig, rows: dict[str, int], start: int) -> Iterator[Batch]:
+    """Yield batches without end, from step `start` on; they are a function of seed and step.
+
+    chunks: scenes of one size. rows: of each label in the label table.
+    """
+    height, width = chunks[0].images.shape[1:3]
+    step = start
+    while True:
+        rng = np.random.default_rng((config.seed, 2, step))
+        chunk = chunks[rng.integers(len(chunks))]
+        windows = step < config.crop_steps * config.steps
+        count = config.batch if windows else max(1, config.batch * config.crop**2 // (height * width))
+        images, nouns, colors, labels, masks = [], [], [], [], []
+        for row in rng.choice(len(chunk), count, replace=False):
+            image, index_map, segments = chunk.images[row], chunk.index_maps[row], chunk.segments[row]
+            if windows:
+                part = draw_window(index_map, segments, config.crop, rng)
+                image, index_map = image[part], index_map[part]
+            if rng.random() < 0.5:  # scenes have no left and right that a label names
+                image, index_map = image[:, ::-1], index_map[:, ::-1]
+            images.append(image)
+            noun, color = token_targets(index_map, segments, PATCH)
+            nouns.append(noun)
+            colors.append(color)
+            if len(labels) < config.decoded * count:
+                shares = np.bincount(index_map.ravel(), minlength=len(segments)) / index_map.size
+                drawn = draw_labels(segments, shares, config.labels, rng)
+                labels.append([rows[label] for label in drawn])
+                masks.append(np.stack([mask_of(label, segments, index_map) for label in drawn]))
+        window = random_window((height, width), images[0].shape[:2], rng)
+        yield Batch(*map(np.stack, (images, nouns, colors, labels, masks)), window)
+        step += 1

@@ -1,0 +1,1 @@
+"""Architectures of the small encoders that this project trains itself."""

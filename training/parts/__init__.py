@@ -1,1 +1,0 @@
-"""Optional terms of the objective, one file each, all off by default."""
