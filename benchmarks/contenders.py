@@ -17,7 +17,7 @@ from synseg_model.engines.load import load_engine
 from synseg_model.export.folder import make_graphs, write_folder
 from synseg_model.network.synseg import SynSeg
 from synseg_model.vocabulary import Vocabulary
-from synseg_model.weights.inspect import find_folder
+from synseg_model.weights.find import find_folder
 from synseg_model.weights.model_folder import load_model, save_model
 
 CLIPSEG_SIZE = 352  # pixels of CLIPSeg's square input, where ours is no ViT that could have the same

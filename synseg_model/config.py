@@ -11,6 +11,8 @@ from typing import Any
 FORMAT = 1
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "weights.safetensors"
+DEFAULT_MODEL = "synseg-everyday"  # the shipped model that everything uses unless told otherwise
+PRESETS = {"clipseg-rd64-refined": "CIDAS/clipseg-rd64-refined"}  # names for ids of the Hugging Face hub
 SKIP_STRIDE = 4  # pixels of the input for one logit of a decoder with skip connections
 DECODER_MEMORY = 256 * 2**20  # bytes; beyond this, labels are decoded in several chunks
 

@@ -45,3 +45,17 @@ def part_of(path: Path, suffix: str = "") -> Path:
     suffix: how it ends, for libraries that choose the format by it.
     """
     return path.with_name(f".{secrets.token_hex(8)}.part{suffix}")
+
+
+def default_folder() -> Path | None:
+    """Find the cache folder: $SYNSEG_CACHE_DIR, else synseg in the XDG cache folder; None without a home."""
+    chosen = os.environ.get("SYNSEG_CACHE_DIR")
+    if chosen:
+        return Path(chosen)
+    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if base.is_absolute():  # the XDG standard ignores a relative one
+        return base / "synseg"
+    try:
+        return Path.home() / ".cache" / "synseg"
+    except RuntimeError:
+        return None

@@ -9,6 +9,8 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
+from synseg_model.config import DEFAULT_MODEL, PRESETS
+
 _ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -113,3 +115,13 @@ def install_command(extra: str = "", root: Path = _ROOT) -> str:
     if (root / "pyproject.toml").is_file():
         return "pip install " + shlex.quote(f"{root}[{extra}]" if extra else str(root))
     return "pip install " + " ".join(map(shlex.quote, EXTRAS[extra].packages))
+
+
+def without_network(repository: str = PRESETS["clipseg-rd64-refined"]) -> str:
+    """Say what to do where a model cannot be downloaded."""
+    return (
+        f"Without one, choose the model {DEFAULT_MODEL!r}, which ships with the package; or download {repository} on "
+        f"another machine (hf download {repository} --local-dir DIR), copy that folder here and name its path as the "
+        "model. "
+        "The path of an original CLIPSeg .pth is accepted, too, where open_clip's cache has ViT-B-16-quickgelu/openai"
+    )

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from synseg_model.engines.load import Engine
+from synseg_model.engine import Engine
 
 KINDS = ("none", "superpixels", "sgc")
 

@@ -8,13 +8,15 @@ from pathlib import Path
 
 import numpy as np
 
-from synseg_model.engines.load import Engine, load_engine
+from synseg_model.config import DEFAULT_MODEL
+from synseg_model.engine import Engine
+from synseg_model.engines.load import load_engine
 from synseg_model.refinement import make_refiner
 from synseg_model.result import Result
 from synseg_model.text.embedding_cache import TextCache
 from synseg_model.text.nearest_names import NearestNames
 from synseg_model.vocabulary import LARGEST_LIMIT, MAX_LABELS, LabelRules, Vocabulary
-from synseg_model.weights.inspect import DEFAULT_MODEL, read_pedigree
+from synseg_model.weights.find import read_pedigree
 from synseg_model.weights.pedigree import Pedigree
 
 

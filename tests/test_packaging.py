@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 import pytest
 
 import synseg_model
-from synseg_model.weights.inspect import DEFAULT_MODEL
+from synseg_model.config import DEFAULT_MODEL
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("synseg_model", "synseg_ros", "training")

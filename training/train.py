@@ -24,15 +24,17 @@ from torch import nn
 from synseg_model.files import write_json
 from synseg_model.network.synseg import SynSeg, build_decoder
 from synseg_model.weights.exported_folder import NAMES_FILE
-from synseg_model.weights.inspect import GENERATED_SCENES, PHOTOGRAPHS, find_folder
-from synseg_model.weights.model_folder import load_model, read_tensors, save_model
+from synseg_model.weights.find import PHOTOGRAPHS, find_folder
+from synseg_model.weights.inspect import GENERATED_SCENES
+from synseg_model.weights.model_folder import load_model, save_model
+from synseg_model.weights.tensors import read_tensors
 from training.datasets.augmentation import BatchConfig
 from training.datasets.batches import BatchSource, TextBank
 from training.datasets.caption_masks import CaptionMaskConfig, caption_masks
 from training.datasets.masked_scenes import MaskedScenes, Rehearsed
 from training.datasets.pairs import Pairs
+from training.evaluation.activation_images import activation_pictures
 from training.evaluation.measured import measure_on_photographs, measure_on_scenes, report
-from training.loop.activation_images import activation_pictures
 from training.loop.command_line import run_training
 from training.loop.initialization import standardize
 from training.loop.trainer import Trainer, TrainerConfig, seed_step

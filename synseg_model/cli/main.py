@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from synseg_model import __version__
+from synseg_model.config import DEFAULT_MODEL
 from synseg_model.install_hints import missing_module
 from synseg_model.memory import keep_freed_memory
-from synseg_model.weights.inspect import DEFAULT_MODEL
 
 INTERRUPTED = 130  # what shells expect after Ctrl-C
 
@@ -243,7 +243,7 @@ def _add_export(commands: argparse._SubParsersAction) -> None:
     parser = _add_command(
         commands,
         "export",
-        "synseg_model.export.folder",
+        "synseg_model.cli.export",
         help="write a model as ONNX graphs, which run without torch",
         description=_EXPORT_HELP,
         epilog=_EXPORT_EXAMPLES,
@@ -278,7 +278,7 @@ def _add_info(commands: argparse._SubParsersAction) -> None:
     parser = _add_command(
         commands,
         "info",
-        "synseg_model.weights.inspect",
+        "synseg_model.cli.info",
         help="describe a model",
         description="Print what a model folder holds: encoder, decoder, size, prompts, training, results, and how many "
         "names it was taught; with --labels, how the model met each of them in its training.",

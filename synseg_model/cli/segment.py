@@ -17,7 +17,7 @@ from tqdm import tqdm
 from synseg_model.io.media import MediaError, Source, open_source, read_image
 from synseg_model.io.result_files import ResultFolder, VideoFile, picture_names
 from synseg_model.segmenter import Segmenter
-from synseg_model.weights.inspect import domain_warning
+from synseg_model.weights.find import domain_warning
 
 logger = logging.getLogger(__name__)
 

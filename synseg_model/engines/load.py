@@ -6,17 +6,13 @@ import importlib.util
 import logging
 import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
 
-import numpy as np
-
-from synseg_model.config import ModelConfig, ModelError
+from synseg_model.config import ModelError
+from synseg_model.engine import Engine
 from synseg_model.engines.tensorrt.flavour import missing
-from synseg_model.result import DeviceMaps
 from synseg_model.weights.exported_folder import is_exported
-from synseg_model.weights.inspect import check_model, find_twin, shipped_models
+from synseg_model.weights.find import check_model, find_twin, shipped_models
 
 logger = logging.getLogger(__name__)
 
@@ -24,41 +20,6 @@ ENGINES = ("auto", "torch", "onnxruntime", "openvino", "tensorrt")
 GPU_FILES = ("/dev/nvidiactl", "/dev/nvhost-gpu", "/dev/dxg")  # of a driver: on a PC, on a Jetson, under WSL
 # Options of load_engine that are the engine's own; torch takes all of them.
 OPTIONS = {"onnxruntime": {"keep_labels"}, "openvino": {"keep_labels", "precision"}, "tensorrt": set()}
-
-
-class Engine(Protocol):
-    """What the Segmenter asks of an engine.
-
-    name: one of ENGINES but "auto". device: "cpu" or "cuda:0". fingerprint: hex digest of the weights, part of cache
-    keys.
-    """
-
-    name: str
-    device: str
-    config: ModelConfig
-    fingerprint: str
-
-    def count_tokens(self, text: str) -> int:
-        """Count a prompt's tokens with start and end marks, never truncated."""
-
-    def encode_text(self, prompts: Sequence[str]) -> np.ndarray:
-        """Embed finished prompts; returns (N, D) float32 as CLIP's text tower gives them, not normalised."""
-
-    def activations(self, frames: Sequence[np.ndarray], text: np.ndarray) -> list[np.ndarray]:
-        """Segment frames (H,W,3) uint8 RGB of any sizes for text embeddings (K, D) float32.
-
-        Returns for each frame the activations (K, h, w) float32 in [0, 1] at the network's own resolution.
-        """
-
-
-class DeviceEngine(Engine, Protocol):
-    """An engine that can leave activations on its device; used so where the device is not the CPU."""
-
-    def device_maps(self, frames: Sequence[np.ndarray], text: np.ndarray) -> list[np.ndarray | DeviceMaps]:
-        """Segment as `activations` does; returns what has each frame's activations on the device.
-
-        Arrays of the host come back where the device has no memory for all of them.
-        """
 
 
 def load_engine(

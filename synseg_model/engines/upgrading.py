@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from synseg_model.config import ModelError
-from synseg_model.engines.load import Engine
+from synseg_model.engine import Engine
 from synseg_model.result import DeviceMaps
 
 logger = logging.getLogger(__name__)

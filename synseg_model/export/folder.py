@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import functools
 import logging
 import os
@@ -43,21 +42,12 @@ from synseg_model.weights.exported_folder import (
     is_exported,
     seal,
 )
-from synseg_model.weights.inspect import check_model, model_folder, shipped_models
+from synseg_model.weights.find import check_model, model_folder, shipped_models
 
 logger = logging.getLogger(__name__)
 
 PRECISIONS = ("fp32", "fp16")
 Graphs = dict[str, onnx.ModelProto]  # by their files' names
-
-
-def run(arguments: argparse.Namespace) -> int:
-    """Export and print the parity report."""
-    export = export_model(arguments.model, arguments.output, arguments.precision)
-    for name, value in export.parity.items():
-        print(f"{name.replace('_', ' '):<26}{value:.3g}")
-    print(f"{arguments.model} -> {arguments.output}, {export.precision}")
-    return 0
 
 
 def export_model(

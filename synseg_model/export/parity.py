@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from synseg_model.config import ModelError
-from synseg_model.engines.load import Engine
+from synseg_model.engine import Engine
 from synseg_model.vocabulary import prompt
 
 LABELS = ("ball", "red ball", "grass", "sky", "car", "person", "the wall of a house")

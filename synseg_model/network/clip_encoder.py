@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from synseg_model.config import EncoderConfig, ModelError
+from synseg_model.install_hints import without_network
 from synseg_model.network.attention import attend
 from synseg_model.network.input_sides import check_input
 from synseg_model.network.text_tower import ReadsText, load_tokenizer
 from synseg_model.preprocess import remembered
-from synseg_model.weights.inspect import without_network
 
 
 def interpolate_position_embedding(embedding: Tensor, source: tuple[int, int], target: tuple[int, int]) -> Tensor:

@@ -6,7 +6,6 @@ import hashlib
 import io
 import json
 import logging
-import os
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -14,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from synseg_model.engines.load import Engine
-from synseg_model.files import write_whole
+from synseg_model.engine import Engine
+from synseg_model.files import default_folder, write_whole
 from synseg_model.vocabulary import prompt
 
 logger = logging.getLogger(__name__)
@@ -24,20 +23,6 @@ REMEMBERED = 4096  # embeddings in memory: 8 MB at 512 values
 LARGEST_FILE = 2**20  # bytes; an embedding takes a few thousand
 LARGEST_TABLE = 2**26  # bytes; 4096 embeddings of 1024 values take 16 MB
 PROMPTS_AT_ONCE = 256
-
-
-def default_folder() -> Path | None:
-    """Find the cache folder: $SYNSEG_CACHE_DIR, else synseg in the XDG cache folder; None without a home."""
-    chosen = os.environ.get("SYNSEG_CACHE_DIR")
-    if chosen:
-        return Path(chosen)
-    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    if base.is_absolute():  # the XDG standard ignores a relative one
-        return base / "synseg"
-    try:
-        return Path.home() / ".cache" / "synseg"
-    except RuntimeError:
-        return None
 
 
 class TextCache:

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from synseg_model.config import DecoderConfig, EncoderConfig, ImageConfig, ModelConfig, ModelError
+from synseg_model.install_hints import without_network
 from synseg_model.network.synseg import SynSeg
-from synseg_model.weights.inspect import without_network
-from synseg_model.weights.model_folder import fill, fingerprint, read_tensors
+from synseg_model.weights.tensors import fill, fingerprint, read_tensors
 
 HUB_FILES = ("config.json", "preprocessor_config.json", "model.safetensors", "pytorch_model.bin")
 PHRASE = ("a photo of a {}.",)  # CLIPSeg trained with this prompt among others

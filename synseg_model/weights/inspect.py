@@ -2,129 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
-import re
-import struct
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from synseg_model.config import CONFIG_FILE, WEIGHTS_FILE, DecoderConfig, EncoderConfig, ModelConfig, ModelError
-from synseg_model.weights.exported_folder import NAMES_FILE, Export, is_exported
+from synseg_model.config import WEIGHTS_FILE, DecoderConfig, EncoderConfig, ModelConfig
+from synseg_model.weights.exported_folder import Export, is_exported
+from synseg_model.weights.find import read_header
 from synseg_model.weights.pedigree import Pedigree
-
-SHIPPED = Path(__file__).parents[1] / "models"
-TWIN_FOLDER = "exported"  # in a model folder: the same model as ONNX graphs
-DEFAULT_MODEL = "synseg-everyday"  # the shipped model that everything uses unless told otherwise
-PRESETS = {"clipseg-rd64-refined": "CIDAS/clipseg-rd64-refined"}  # names for ids of the Hugging Face hub
-PHOTOGRAPHS, GENERATED_SCENES = "photographs", "generated scenes"  # domains: what cameras see, and the player's own
-_HUB_ID = re.compile(r"[^./~\\\0][^/\\\0]*/[^./\\\0][^/\\\0]*")  # owner/repository
-_LARGEST_HEADER = 100 * 2**20  # bytes; the format's own limit
-
-
-def run(arguments: argparse.Namespace) -> int:
-    """Print a model's description, or how it met the labels that are given."""
-    folder = find_folder(arguments.model)
-    if arguments.labels is None:
-        print("\n".join(describe(folder)))
-    else:
-        print("\n".join(describe_labels(folder, arguments.labels.split(","))))
-    return 0
-
-
-def check_model(model: str | Path) -> None:
-    """Raise ModelError where a model is certainly missing or damaged, in milliseconds and without torch.
-
-    What passes may still fail to load: CLIPSeg's own files and names of the hub are left to the loading, and so is
-    whether the weights fit their config. Of exported folders, the sizes of the files are checked.
-    """
-    name = str(model)
-    shipped = shipped_models()
-    path = model_folder(name)
-    if name and path.is_dir():
-        if not is_clipseg_folder(path):
-            ModelConfig.read(path)
-            if is_exported(path):
-                Export.read(path)
-            else:
-                read_header(path / WEIGHTS_FILE)
-            Pedigree.read(path)
-    elif path.is_file():
-        if path.suffix != ".pth":
-            raise ModelError(f"model {name!r} is a file: expected a model folder or an original CLIPSeg .pth")
-    elif name not in PRESETS and not _HUB_ID.fullmatch(name):
-        raise ModelError(
-            f"no model {name!r}: expected one of {[*shipped, *PRESETS]}, a model folder, "
-            "a CLIPSeg folder or id, or a CLIPSeg .pth file"
-        )
-    elif name not in PRESETS and Path(name).parent.is_dir():  # the hub would only say that it knows no such model
-        raise ModelError(f"no model folder {name!r}: {Path(name).parent} is a folder here and holds no such one")
-
-
-def find_folder(model: str) -> Path:
-    """Find a model folder by a shipped model's name or by its path; raise ModelError where there is none."""
-    shipped = shipped_models()
-    if model in shipped:
-        return SHIPPED / model
-    if (Path(model) / CONFIG_FILE).is_file():
-        return Path(model)
-    raise ModelError(f"no model folder {model!r}: expected a shipped model {shipped} or a folder with {CONFIG_FILE}")
-
-
-def without_network(repository: str = PRESETS["clipseg-rd64-refined"]) -> str:
-    """Say what to do where a model cannot be downloaded."""
-    return (
-        f"Without one, choose the model {DEFAULT_MODEL!r}, which ships with the package; or download {repository} on "
-        f"another machine (hf download {repository} --local-dir DIR), copy that folder here and name its path as the "
-        "model. "
-        "The path of an original CLIPSeg .pth is accepted, too, where open_clip's cache has ViT-B-16-quickgelu/openai"
-    )
-
-
-def find_twin(model: str | Path) -> Path | None:
-    """Find the export that a model folder carries in `exported/`, which runs without torch; None where it has none."""
-    path = SHIPPED / str(model) if str(model) in shipped_models() else Path(model).expanduser()
-    twin = path / TWIN_FOLDER
-    return twin if is_exported(twin) else None
-
-
-def read_pedigree(model: str | Path) -> Pedigree:
-    """Read the pedigree of a model by any of its names; an empty one where it has none. Raise ModelError if damaged."""
-    path = model_folder(model)
-    return Pedigree.read(path) if path.is_dir() and not is_clipseg_folder(path) else Pedigree()
-
-
-def domain_warning(config: ModelConfig, expected: str = PHOTOGRAPHS) -> str:
-    """Say that a model was made for other images than it gets; "" where it was not, or does not say what it is for.
-
-    expected: what the images are, as a config's `domain` has it; "": do not warn.
-    """
-    if not config.domain or not expected or config.domain.casefold() == expected.casefold():
-        return ""
-    return (
-        f"the model {config.name!r} is for {config.domain}; its masks mean little on other images: "
-        f"for photographs choose the model {DEFAULT_MODEL!r}"
-    )
-
-
-def model_folder(model: str | Path) -> Path:
-    """Return where a model lies if it is a shipped one or a folder: of other names, a path that is no folder."""
-    return SHIPPED / str(model) if str(model) in shipped_models() else Path(model).expanduser()
-
-
-def shipped_models() -> list[str]:
-    """Name the models that come with the package."""
-    return sorted(path.parent.name for path in SHIPPED.glob(f"*/{CONFIG_FILE}"))
-
-
-def is_clipseg_folder(folder: Path) -> bool:
-    """Tell whether a folder holds CLIPSeg as the Hugging Face hub has it, with a config of its own kind."""
-    try:
-        return json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8")).get("model_type") == "clipseg"
-    except (OSError, ValueError, AttributeError):
-        return False
 
 
 def describe(folder: Path) -> list[str]:
@@ -155,26 +42,6 @@ def describe(folder: Path) -> list[str]:
         *_tree("results", config.results),
     ]
     return _aligned(rows)
-
-
-def describe_labels(folder: Path, labels: Sequence[str]) -> list[str]:
-    """Say in a line for each label how the model met it in training; the model is loaded only for labels it never met.
-
-    Raise ModelError where the folder is damaged or has no names, ValueError for labels that no vocabulary has.
-    """
-    pedigree = Pedigree.read(folder)
-    if not pedigree:
-        raise ModelError(f"{folder} does not say which names it was taught: it has no {NAMES_FILE}")
-    labels = [" ".join(label.split()) for label in labels if label.strip()]
-    if not labels:
-        raise ValueError("no labels: expected at least one, with commas between")
-    if all(map(pedigree.of, labels)):
-        return _aligned([(label, str(pedigree.of(label))) for label in labels])
-    from synseg_model.segmenter import Segmenter
-
-    segmenter = Segmenter.load(folder, device="cpu")  # on a GPU engines might be built first
-    vocabulary = segmenter.prepare_vocabulary(labels)
-    return _aligned(list(zip(vocabulary.labels, segmenter.pedigree_of(vocabulary), strict=True)))
 
 
 def _aligned(rows: Sequence[tuple[str, str]]) -> list[str]:
@@ -213,30 +80,6 @@ def _decoder(encoder: EncoderConfig, decoder: DecoderConfig) -> list[tuple[str, 
         ),
         ("levels", f"{', '.join(map(str, encoder.levels))} of the backbone, with strides 4, 8, 16 and 32"),
     ]
-
-
-def read_header(path: Path) -> dict[str, dict[str, Any]]:
-    """Read the names, types and shapes of a safetensors file's tensors; raise ModelError if it is damaged.
-
-    Source: the format's description, https://huggingface.co/docs/safetensors.
-    """
-    try:
-        with open(path, "rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            if length > _LARGEST_HEADER:
-                raise ValueError(f"a header of {length} bytes")
-            tensors = json.loads(file.read(length))
-        tensors.pop("__metadata__", None)
-        end = max((tensor["data_offsets"][1] for tensor in tensors.values()), default=0)
-        for tensor in tensors.values():
-            math.prod(tensor["shape"])
-        if path.stat().st_size != 8 + length + end:
-            raise ValueError(f"{path.stat().st_size} bytes, expected {8 + length + end}")
-    except FileNotFoundError:
-        raise ModelError(f"no {path.name} in {path.parent}: the model folder is incomplete") from None
-    except (OSError, struct.error, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ModelError(f"{path} is damaged ({error}): copy or download it again") from None
-    return tensors
 
 
 def _weights(path: Path) -> list[tuple[str, str]]:

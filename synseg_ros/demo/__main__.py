@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from synseg_model.weights.inspect import DEFAULT_MODEL
+from synseg_model.config import DEFAULT_MODEL
 from synseg_ros.demo.flow import Demo, DemoError
 from synseg_ros.demo.plan import SCENES_MODEL, make_plan
 from synseg_ros.demo.processes import ProcessDiedError

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from synseg_model.weights.inspect import DEFAULT_MODEL
+from synseg_model.config import DEFAULT_MODEL
 from synseg_ros.interfaces.camera_names import camera_names
 
 NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)  # what ROS accepts as a part of a topic

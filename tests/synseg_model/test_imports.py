@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from synseg_model.weights.inspect import SHIPPED
+from synseg_model.weights.find import SHIPPED
 
 HEAVY = ("torch", "open_clip", "torchvision", "onnxruntime", "tensorrt")
 

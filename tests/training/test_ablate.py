@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from synseg_model.config import CONFIG_FILE, ModelConfig
-from synseg_model.weights.inspect import find_folder
+from synseg_model.weights.find import find_folder
 from training.ablate import AblateConfig, run
 from training.ablation.cost import in_turn
 from training.ablation.report import difference, plot, tables

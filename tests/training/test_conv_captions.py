@@ -21,7 +21,8 @@ from training.datasets.photos.packed import write_packed
 from training.evaluation.predict import Predictor, PredictSettings
 from training.loop.initialization import standardize
 from training.loop.trainer import Trainer, TrainerConfig
-from training.objective.objective import Objective, ObjectiveConfig, Part, Window
+from training.objective.batch import Part, Window
+from training.objective.objective import Objective, ObjectiveConfig
 from training.pretrain_photos import MERGES_FILE, PretrainPhotosConfig, build_network
 from training.train import run
 from training.words.synonyms import Synonyms

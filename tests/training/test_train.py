@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from synseg_model.config import ModelConfig
 from synseg_model.segmenter import Segmenter
-from synseg_model.weights.inspect import find_folder
+from synseg_model.weights.find import find_folder
 from synseg_model.weights.model_folder import load_model
 from training.datasets.augmentation import BatchConfig
 from training.objective.objective import ObjectiveConfig

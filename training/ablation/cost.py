@@ -16,7 +16,8 @@ from tqdm import tqdm
 from synseg_model.segmenter import Segmenter
 from synseg_model.vocabulary import Vocabulary
 from training.loop.trainer import Trainer, TrainerConfig
-from training.objective.objective import Objective, Part
+from training.objective.batch import Part
+from training.objective.objective import Objective
 from training.scenes.scenes import NOUNS, STUFF, Scene
 
 

@@ -22,7 +22,7 @@ from training.captions.extraction import head_noun
 from training.datasets.augmentation import Augmented, BatchConfig, Sample
 from training.datasets.pairs import UNKNOWN, Pairs, Regions
 from training.loop.trainer import Share
-from training.objective.objective import Part, Window
+from training.objective.batch import Part, Window
 
 CACHED_LABELS = 200_000  # text embeddings kept: 400 MB at 512 floats each
 

@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 from training.datasets.photos import UNLABELLED, PhotoError
 from training.datasets.photos.packed import Packed
 from training.loop.trainer import Share
+from training.objective.photo_batch import PhotoBatch
 
 REGIONS = 256  # of an index map: 255 regions and UNLABELLED
 DRAWS = 10  # of a sample until a photograph decodes
@@ -287,22 +288,6 @@ def _window(
     if v1 > v0 and u1 > u0:
         out[v0:v1, u0:u1] = cv2.resize(image[y0:y1, x0:x1], (u1 - u0, v1 - v0), interpolation=interpolation)
     return out
-
-
-@dataclass  # not frozen: Fabric's mixed precision takes no frozen ones
-class PhotoBatch:
-    """A part of a batch on the device; shapes as in `Sample`, with B in front.
-
-    Images (B,3,S,S) are normalised; texts (B,K,C) are embeddings of the names, of length 1.
-    """
-
-    images: Tensor
-    index_maps: Tensor
-    texts: Tensor
-    covers: Tensor
-    present: Tensor
-    valid: Tensor
-    masked: Tensor
 
 
 class PhotoBatches:

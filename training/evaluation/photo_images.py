@@ -12,8 +12,8 @@ from synseg_model.io.drawing import contact_sheet
 from synseg_model.network.synseg import SynSeg
 from training.datasets.photo_batches import Words
 from training.datasets.photos.packed import Packed
+from training.evaluation.activation_images import heat
 from training.evaluation.photos import logits_of
-from training.loop.activation_images import heat
 
 LABELS = 5  # maps of a photograph that are shown
 HEIGHT = 240

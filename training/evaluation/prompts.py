@@ -10,7 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from synseg_model.config import ModelConfig
-from synseg_model.engines.load import Engine
+from synseg_model.engine import Engine
 from synseg_model.text.embedding_cache import TextCache
 from training.evaluation.classes import PROMPT_SETS, read_templates
 

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from synseg_model.losses import MCCLLoss
-from synseg_model.network.clip_encoder import ClipEncoder
 from synseg_model.network.synseg import SynSeg, enlarge
 from synseg_model.synergy import pool_to_tokens, synergy_features
 from training.loop.schedule import parameter_groups
 from training.loop.trainer import TrainerConfig
+from training.objective.batch import Part
 from training.objective.cmpa import CMPA, CMPAConfig
 from training.objective.masks import competition_loss, mask_loss
 from training.objective.npr import NPR, NPRConfig
@@ -100,44 +100,6 @@ class ObjectiveConfig:
     def uses_dense(self) -> bool:
         """Whether a term looks at dense embeddings that no training changes."""
         return (self.uses_synergy and self.features == "frozen") or max(self.anchor, self.npr) > 0
-
-
-@dataclass  # not frozen, as Part is not
-class Window:
-    """Where windows of pictures are told to lie: with the positions of a whole picture they attend as far as there.
-
-    whole: (height, width) of the picture in pixels. place: shares, below 1, of the room above and left of the window.
-    """
-
-    whole: tuple[int, int]
-    place: tuple[float, float]
-
-    def position(self, encoder: ClipEncoder, grid: tuple[int, int]) -> Tensor:
-        """Return the position embeddings of a window of `grid` tokens."""
-        whole = tuple(side // encoder.patch for side in self.whole)
-        corner = [int(share * (most - side + 1)) for share, most, side in zip(self.place, whole, grid, strict=True)]
-        rows, columns = (slice(start, start + side) for start, side in zip(corner, grid, strict=True))
-        return encoder.window_position(whole, rows, columns)
-
-
-@dataclass  # not frozen: Fabric's mixed precision takes no frozen ones
-class Part:
-    """A part of a batch.
-
-    images: (B,3,H,W) normalised. text: (B,N,C) embeddings of the labels. valid: (B,N) bool, False for padding.
-    present: (B,N) bool, True for labels of the caption, False for absent ones and padding. labels: their names.
-    masks: (B,N,H,W) bool, where each label is, and known: (B,H,W) bool, where that is known at all; of pictures with
-    regions. window: where in pictures the images lie, None where they are whole.
-    """
-
-    images: Tensor
-    text: Tensor
-    valid: Tensor
-    present: Tensor
-    labels: list[list[str]] = field(default_factory=list)
-    masks: Tensor | None = None
-    known: Tensor | None = None
-    window: Window | None = None
 
 
 class Objective(nn.Module):
@@ -316,4 +278,3 @@ def activation_statistics(activation: Tensor, present: Tensor) -> dict[str, Tens
         "activation/pixels": activation.std(dim=2)[present].sum() / count,
         "activation/labels": spread.sqrt().mean(dim=1)[several].mean() if several.any() else spread.new_ones(()),
     }
-

@@ -15,11 +15,11 @@ from torch.nn import functional as F
 from synseg_model.losses import MCCLLoss
 from synseg_model.network.synseg import SynSeg
 from synseg_model.synergy import pool_to_tokens, synergy_features
-from training.datasets.photo_batches import PhotoBatch
 from training.datasets.photos import UNLABELLED
 from training.loop.schedule import parameter_groups
 from training.loop.trainer import TrainerConfig
 from training.objective.objective import activation_statistics, teacher_loss
+from training.objective.photo_batch import PhotoBatch
 
 LOSS_STRIDE = 2  # pixels of the input for one of the loss
 

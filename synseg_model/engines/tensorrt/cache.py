@@ -14,8 +14,7 @@ from typing import TypeVar
 
 from filelock import FileLock
 
-from synseg_model.files import write_whole
-from synseg_model.text.embedding_cache import default_folder
+from synseg_model.files import default_folder, write_whole
 
 logger = logging.getLogger(__name__)
 

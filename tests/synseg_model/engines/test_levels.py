@@ -24,7 +24,8 @@ from synseg_model.network.conv_encoder import build_backbone
 from synseg_model.network.synseg import SynSeg
 from synseg_model.weights.exported_folder import DECODER, GPU_GRAPHS, IMAGE_ENCODER, Export
 from synseg_model.weights.inspect import describe
-from synseg_model.weights.model_folder import fingerprint, load_model, save_model
+from synseg_model.weights.model_folder import load_model, save_model
+from synseg_model.weights.tensors import fingerprint
 
 ENGINES = ("torch", "onnxruntime", "openvino")
 LABELS = ("ball", "grass", "sky", "a house", "road", "tree", "dog")

@@ -15,7 +15,8 @@ from synseg_model.engines.load import load_engine
 from synseg_model.engines.onnxruntime import OnnxEngine, choose_device
 from synseg_model.export.parity import draw_picture
 from synseg_model.weights.exported_folder import FILES, IMAGE_ENCODER
-from synseg_model.weights.inspect import check_model, describe
+from synseg_model.weights.find import check_model
+from synseg_model.weights.inspect import describe
 
 
 @pytest.fixture

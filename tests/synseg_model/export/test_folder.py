@@ -23,7 +23,7 @@ from synseg_model.network.synseg import SynSeg
 from synseg_model.preprocess import resize_frame, resize_positions
 from synseg_model.vocabulary import prompt
 from synseg_model.weights.exported_folder import DECODER, IMAGE_ENCODER, TEXT_ENCODER, Export
-from synseg_model.weights.inspect import find_twin
+from synseg_model.weights.find import find_twin
 from synseg_model.weights.model_folder import load_model, save_model
 from training.scenes.scenes import make_scene
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from synseg_model.text.embedding_cache import TextCache, default_folder
+from synseg_model.files import default_folder
+from synseg_model.text.embedding_cache import TextCache
 
 LABELS = ["car", "tree", "天空"]
 

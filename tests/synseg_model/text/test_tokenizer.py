@@ -6,7 +6,7 @@ import pytest
 
 from synseg_model.export.folder import tokenizer_json
 from synseg_model.text.tokenizer import Tokenizer, without_marks
-from synseg_model.weights.inspect import SHIPPED
+from synseg_model.weights.find import SHIPPED
 
 # What byte-pair tokenizers and their cleaning disagree about: contractions, entities, marks, spaces, case, widths.
 PARTS = [

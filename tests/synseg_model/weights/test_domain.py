@@ -10,7 +10,8 @@ import pytest
 from synseg_model import ModelError
 from synseg_model.cli import main as cli
 from synseg_model.config import ModelConfig
-from synseg_model.weights.inspect import SHIPPED, describe, domain_warning
+from synseg_model.weights.find import SHIPPED, domain_warning
+from synseg_model.weights.inspect import describe
 
 
 @pytest.fixture

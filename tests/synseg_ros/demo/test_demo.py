@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip("synseg_ros.msg", reason="needs ROS 2 and the built messages: use scripts/with_env")
 
 import synseg_model
-from synseg_model.weights.inspect import DEFAULT_MODEL
+from synseg_model.config import DEFAULT_MODEL
 from synseg_ros.demo import flow
 from synseg_ros.demo.__main__ import main
 from synseg_ros.demo.listener import Picture

@@ -9,13 +9,12 @@ from synseg_model.losses import MCCLLoss
 from synseg_model.synergy import pool_to_tokens, synergy_features
 from synseg_model.weights.model_folder import load_model
 from training.loop.trainer import TrainerConfig
+from training.objective.batch import Part, Window
 from training.objective.cmpa import CMPAConfig
 from training.objective.npr import NPRConfig
 from training.objective.objective import (
     Objective,
     ObjectiveConfig,
-    Part,
-    Window,
     activation_statistics,
     anchor_loss,
     named_loss,

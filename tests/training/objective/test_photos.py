@@ -10,9 +10,9 @@ import torch
 from torch.nn import functional as F
 
 from tests.training import photo_models
-from training.datasets.photo_batches import PhotoBatch
 from training.datasets.photos import UNLABELLED
 from training.loop.trainer import TrainerConfig
+from training.objective.photo_batch import PhotoBatch
 from training.objective.photos import (
     PhotoObjective,
     PhotoTerms,

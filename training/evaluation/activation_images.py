@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from synseg_model.io.drawing import contact_sheet
 from synseg_model.network.synseg import SynSeg, enlarge
-from training.objective.objective import Part
+from training.objective.batch import Part
 
 LABELS = 5  # maps of a picture that are shown
 

@@ -1,0 +1,70 @@
+"""Tensors of a weights file: read, checked against the network, digested."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from synseg_model.config import ModelConfig, ModelError
+from synseg_model.network.synseg import SynSeg
+
+
+def read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """Read a safetensors file; raise ModelError where it is missing or damaged."""
+    if not path.exists():
+        raise ModelError(f"no {path.name} in {path.parent}: the model folder is incomplete")
+    try:
+        with safe_open(path, "pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path} is damaged ({error}): copy or download it again") from None
+
+
+def fill(network: SynSeg, tensors: dict[str, torch.Tensor], included: bool, where: object) -> None:
+    """Copy tensors into a network; raise ModelError naming every key that is missing, unknown or misshapen."""
+    expected = {
+        name: tensor for name, tensor in network.state_dict().items() if included or name.startswith("decoder.")
+    }
+    problems = []
+    for title, keys in (("missing", expected.keys() - tensors.keys()), ("unknown", tensors.keys() - expected.keys())):
+        if keys:
+            problems.append(f"{title} keys {_some(sorted(keys))}")
+    shapes = [
+        f"{key} is {tuple(tensors[key].shape)}, expected {tuple(expected[key].shape)}"
+        for key in sorted(expected.keys() & tensors.keys())
+        if tensors[key].shape != expected[key].shape
+    ]
+    if shapes:
+        problems.append(f"wrong shapes: {_some(shapes)}")
+    if problems:
+        raise ModelError(f"{where} does not fit its config: {'; '.join(problems)}")
+    broken = [key for key, tensor in tensors.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
+    if broken:
+        raise ModelError(f"{where} holds values that are not finite in {_some(sorted(broken))}")
+    network.load_state_dict({key: tensor.float() for key, tensor in tensors.items()}, strict=False)
+
+
+def _some(items: list[str], most: int = 5) -> str:
+    rest = len(items) - most
+    return ", ".join(items[:most]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def fingerprint(weights: Path, config: ModelConfig) -> str:
+    """Digest a weights file and what decides the rest of the network."""
+    digest = hashlib.sha256()
+    with open(weights, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    identity = {
+        "encoder": [config.encoder.model, config.encoder.pretrained, config.encoder.included],
+        "merges": config.encoder.merges,
+        "context_length": config.context_length,
+    }
+    if config.encoder.backbone:  # others keep the fingerprint that they had before there were backbones
+        identity["backbone"] = [config.encoder.backbone, *config.encoder.levels]
+    digest.update(json.dumps(identity, sort_keys=True).encode())
+    return digest.hexdigest()
