@@ -88,7 +88,7 @@ def test_every_library_that_is_imported_is_declared():
 def test_every_ros_package_that_is_imported_is_declared_for_rosdep():
     root = ElementTree.parse(ROOT / "package.xml").getroot()
     declared = {element.text for element in root if element.tag.endswith("depend")}
-    libraries = {"cv2", "numpy", "tqdm", "PIL", "yaml"}
+    libraries = {"cv2", "numpy", "tqdm", "PIL", "yaml", "rosbags"}
     assert imported_modules("synseg_ros") - libraries <= declared
 
 

@@ -24,8 +24,7 @@ from torch import nn
 from synseg_model.files import write_json
 from synseg_model.network.synseg import SynSeg, build_decoder
 from synseg_model.weights.exported_folder import NAMES_FILE
-from synseg_model.weights.find import PHOTOGRAPHS, find_folder
-from synseg_model.weights.inspect import GENERATED_SCENES
+from synseg_model.weights.find import GENERATED_SCENES, PHOTOGRAPHS, find_folder
 from synseg_model.weights.model_folder import load_model, save_model
 from synseg_model.weights.tensors import read_tensors
 from training.datasets.augmentation import BatchConfig

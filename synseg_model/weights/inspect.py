@@ -41,10 +41,11 @@ def describe(folder: Path) -> list[str]:
         *_tree("training", config.training),
         *_tree("results", config.results),
     ]
-    return _aligned(rows)
+    return aligned(rows)
 
 
-def _aligned(rows: Sequence[tuple[str, str]]) -> list[str]:
+def aligned(rows: Sequence[tuple[str, str]]) -> list[str]:
+    """Return names and values as lines, the values in one column."""
     width = max(len(name) for name, _ in rows) + 2
     return [f"{name:<{width}}{value}" for name, value in rows]
 
