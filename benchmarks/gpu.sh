@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Measure everything that needs a GPU, in under ten minutes: benchmarks/gpu.sh [PICTURES CAPTIONS]
-# PICTURES and CAPTIONS (a folder, a COCO captions file) add the training throughput. Results: benchmarks/results/.
+# Measure everything that needs a GPU, in under ten minutes: benchmarks/gpu.sh [IMAGES CAPTIONS]
+# IMAGES and CAPTIONS (a folder, a COCO captions file) add the training throughput. Results: benchmarks/results/.
 set -uo pipefail
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
 python=${PYTHON:-python}
@@ -22,7 +22,7 @@ step "eight cameras" limit 150 "$python" -m benchmarks.segmenter --device=cuda -
 step "engines" limit 120 "$python" -m benchmarks.engines --device=cuda --repeats=1 \
   --output=benchmarks/results/engines_cuda.json
 if (($# == 2)); then
-  step "training" limit 80 "$python" -m benchmarks.training_throughput "--pictures=$1" "--captions=$2" --batch=64 \
+  step "training" limit 80 "$python" -m benchmarks.training_throughput "--images=$1" "--captions=$2" --batch=64 \
     --output=benchmarks/results/training_throughput_cuda.json
 fi
 exit "$failed"

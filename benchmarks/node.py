@@ -3,7 +3,7 @@
 All in one run, with real processes over the middleware in use:
 
 * latency: from a camera's publishing to the masks' arrival, at 30 Hz with an engine that does nothing, beside bare
-  `Segmenter` calls on the same pictures and beside a node that only decodes and publishes again. Camera and listener
+  `Segmenter` calls on the same images and beside a node that only decodes and publishes again. Camera and listener
   deal in serialised messages, as those in C++ do.
 * cameras: four of them, with the same engine; how even are their rates?
 * age: four of them and an engine slower than they are; how old is a frame when its results come, inference apart?
@@ -36,7 +36,7 @@ class NodeBenchmarkConfig:
 
     Args:
         seconds: of each part. warmup: seconds before each that do not count.
-        width: of the pictures. height: of the pictures. rate: of the cameras, frames per second.
+        width: of the images. height: of the images. rate: of the cameras, frames per second.
         slow: milliseconds that the slow engine takes.
         model: for the change of the vocabulary. engine: for it. labels: how many unknown ones it has.
         output: JSON file.

@@ -2,7 +2,7 @@
 
 ViT-B/16 at 352 px with random weights, which change no speed, unless `--model` says otherwise. Ours, per engine, is
 timed from a host frame of 640x480 to its label map on the host. Hugging Face's CLIPSegForImageSegmentation is timed
-from the same frame to activations, without tokenising: used the usual way, which repeats the picture for every label,
+from the same frame to activations, without tokenising: used the usual way, which repeats the image for every label,
 and with its image tower run once.
 """
 

@@ -25,7 +25,7 @@ class SoakConfig:
     Args:
         seconds: of the whole run. warmup: share of it after which growth counts.
         model: a model. engine: that runs it, null for none.
-        cameras: how many. width: of the pictures. height: of the pictures. rate: of each, frames per second.
+        cameras: how many. width: of the images. height: of the images. rate: of each, frames per second.
         output: JSON file; the plot lies beside it.
     """
 

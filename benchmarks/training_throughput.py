@@ -1,9 +1,9 @@
-"""Measure training at the paper's size: `python -m benchmarks.training_throughput --pictures FOLDER --captions FILE`.
+"""Measure training at the paper's size: `python -m benchmarks.training_throughput --images FOLDER --captions FILE`.
 
-A ViT-B/16 at 224 px with CLIPSeg's decoder takes steps of the paper's objective on captioned pictures through the real
+A ViT-B/16 at 224 px with CLIPSeg's decoder takes steps of the paper's objective on captioned images through the real
 trainer. Weights are random: they change no speed. The JSON says how many images a second that makes, and which share
-of the time the trainer waited for data, which is pictures read and decoded and labels embedded that are new: with few
-readers pictures are decoded slower than a GPU takes them.
+of the time the trainer waited for data, which is images read and decoded and labels embedded that are new: with few
+readers images are decoded slower than a GPU takes them.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ class ThroughputConfig:
     """Settings of the measurement.
 
     Args:
-        pictures: folder of pictures. captions: their COCO captions file.
+        images: folder of images. captions: their COCO captions file.
         batch: images of a step. steps: measured ones, after two that are not.
         workers: reading processes to compare.
         precision: of the trainer; auto takes bf16 on GPUs.
         output: JSON file.
     """
 
-    pictures: str
+    images: str
     captions: str
     batch: int = 8
     steps: int = 8
@@ -61,13 +61,13 @@ def measure(config: ThroughputConfig, workers: int, folder: Path) -> dict:
             batch=config.batch,
             precision=config.precision,
             log_every=1,
-            picture_every=0,
+            image_every=0,
             save_every=config.steps + 2,
             patience=0,
         )
     )
     network.to(trainer.fabric.device)
-    pairs = CocoCaptions(config.pictures, config.captions, folder / "labels")
+    pairs = CocoCaptions(config.images, config.captions, folder / "labels")
     text = TextBank(network.encoder, network.config.templates, network.config.normalize_text)
     batches = BatchSource(pairs, BatchConfig(image_size=224, workers=workers), image, text)
     trainer.fit(Objective(network, ObjectiveConfig()), batches)
@@ -89,7 +89,7 @@ def main(config: ThroughputConfig) -> dict:
         "device": torch.cuda.get_device_name() if gpu else f"CPU, {torch.get_num_threads()} threads",
         "machine": platform.machine(),
         "torch": torch.__version__,
-        "settings": {k: v for k, v in asdict(config).items() if k not in ("pictures", "captions", "output")},
+        "settings": {k: v for k, v in asdict(config).items() if k not in ("images", "captions", "output")},
         "by_reading_processes": measured,
     }
     path = Path(config.output)

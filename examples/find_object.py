@@ -1,4 +1,4 @@
-"""Find a thing: publish its label, wait for its mask, say in which direction of the picture it is.
+"""Find a thing: publish its label, wait for its mask, say in which direction of the image it is.
 
     python examples/find_object.py "red ball" --camera front
 
@@ -37,7 +37,7 @@ class Finder(Node):
         x, y = float(columns.mean()) / width, float(rows.mean()) / height
         score = frame.scores[self.label]
         print(f"{self.label}: {direction(x, y)}, at {100 * x:.0f} % of the width and {100 * y:.0f} % of the height,")
-        print(f"{100 * len(rows) / (height * width):.1f} % of the picture, score {score:.2f}", flush=True)
+        print(f"{100 * len(rows) / (height * width):.1f} % of the image, score {score:.2f}", flush=True)
         self.result = FOUND
 
     def _give_up(self, reason: str) -> None:
@@ -46,7 +46,7 @@ class Finder(Node):
 
 
 def direction(x: float, y: float) -> str:
-    """Name the third of the picture that a point is in; x to the right and y downwards, both in [0, 1]."""
+    """Name the third of the image that a point is in; x to the right and y downwards, both in [0, 1]."""
     across = ("left", "centre", "right")[min(2, int(3 * x))]
     down = ("above", "", "below")[min(2, int(3 * y))]
     return f"{across}, {down}" if down else across

@@ -20,7 +20,7 @@ from synseg_ros.parameters.tables import NodeSettings, checked, from_text, neare
 
 CONFIG = Path(get_package_share_directory("synseg_ros"), "config", "synseg.yaml")
 
-# Fast DDS sends pictures to processes of this machine through half a megabyte of shared memory by default, in which an
+# Fast DDS sends images to processes of this machine through half a megabyte of shared memory by default, in which an
 # image of 640x480 (0.9 MB) is mostly lost. This makes it 17 MB, of which three processes fit into the 64 MB of a Docker
 # container; DEFAULT keeps UDP for other machines. Other middlewares do not read the variable.
 LARGE = "DEFAULT?sockets_size=8MB"

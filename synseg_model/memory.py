@@ -1,4 +1,4 @@
-"""Memory of a process that works on one picture after another."""
+"""Memory of a process that works on one image after another."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ _LARGEST_BLOCK, _KEPT = 2**25, 2**29  # bytes; glibc allows no larger block
 
 
 def keep_freed_memory() -> bool:
-    """Let the C library keep freed memory for the next picture; return True where it does.
+    """Let the C library keep freed memory for the next image; return True where it does.
 
-    glibc maps blocks of the size of a picture anew each time and gives them back when they are freed. Touching new
-    memory page by page then takes longer than the work on it: a third of the way of a picture of 0.9 MB through rclpy.
+    glibc maps blocks of the size of an image anew each time and gives them back when they are freed. Touching new
+    memory page by page then takes longer than the work on it: a third of the way of an image of 0.9 MB through rclpy.
     Other C libraries are left alone.
     """
     if not sys.platform.startswith("linux"):

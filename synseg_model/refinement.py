@@ -1,4 +1,4 @@
-"""Activation maps that follow the picture: averaged inside superpixels, or corrected by CLIP's own attention (SGC).
+"""Activation maps that follow the image: averaged inside superpixels, or corrected by CLIP's own attention (SGC).
 
 Source of the second: Bi et al., "SSR: Semantic and Spatial Rectification for CLIP-based Weakly Supervised
 Segmentation", arXiv 2512.01701, superpixel-guided correction. Neither needs training. Superpixels are SLIC's (Achanta
@@ -25,14 +25,14 @@ class RefineConfig:
     """Settings of the refinement; all values are ours.
 
     Args:
-        superpixels: about how many a picture is divided into.
+        superpixels: about how many an image is divided into.
         compactness: of superpixels, between following colours (low) and being square (high).
         clusters: that superpixels are grouped into by their colour.
         sure: activation from which a pixel surely belongs to a label, 0 to 1.
         share: of a label's sure pixels above which a cluster of colours is a target of the label, 0 to 1.
-        full: share of the picture from which on a label's targets leave nothing to be told from, 0 to 1.
+        full: share of the image from which on a label's targets leave nothing to be told from, 0 to 1.
         color: deviation, in CIELAB, of the Gaussian by which superpixels of unlike colours belong together less.
-        reach: the same for places, in longer sides of the picture.
+        reach: the same for places, in longer sides of the image.
         strength: of the correction, from 0 (means of superpixels) to 1.
         layer: block of the image tower whose attention is the affinity, counted from the end.
     """
@@ -61,7 +61,7 @@ class RefineConfig:
 
 
 def superpixels(image: np.ndarray, config: RefineConfig) -> np.ndarray:
-    """Divide a picture (H,W,3) uint8 RGB into superpixels; returns their numbers (H,W) int64, from 0 without gaps."""
+    """Divide an image (H,W,3) uint8 RGB into superpixels; returns their numbers (H,W) int64, from 0 without gaps."""
     from skimage.segmentation import slic  # here, as only refinement needs it
 
     found = slic(image, config.superpixels, config.compactness, start_label=0, channel_axis=2)
@@ -75,12 +75,12 @@ def segment_means(values: np.ndarray, segments: np.ndarray) -> np.ndarray:
 
 
 def average_inside(maps: np.ndarray, segments: np.ndarray) -> np.ndarray:
-    """Give every pixel of maps (K,H,W) the mean of its segment (H,W): edges of maps become edges of the picture."""
+    """Give every pixel of maps (K,H,W) the mean of its segment (H,W): edges of maps become edges of the image."""
     return segment_means(maps, segments)[:, segments].astype(maps.dtype)
 
 
 def mean_colors(image: np.ndarray, segments: np.ndarray) -> np.ndarray:
-    """Average a picture's colours inside segments: (S,3) float32 CIELAB."""
+    """Average an image's colours inside segments: (S,3) float32 CIELAB."""
     lab = cv2.cvtColor(np.float32(image) / 255, cv2.COLOR_RGB2LAB).transpose(2, 0, 1)
     return np.float32(segment_means(lab, segments).T)
 
@@ -88,7 +88,7 @@ def mean_colors(image: np.ndarray, segments: np.ndarray) -> np.ndarray:
 def color_clusters(colors: np.ndarray, count: int) -> np.ndarray:
     """Group superpixels by their colours (S,3) with K-means; returns the cluster of each (S,) int32.
 
-    Starts from colours far apart, each the farthest from those before it, so that equal pictures give equal clusters
+    Starts from colours far apart, each the farthest from those before it, so that equal images give equal clusters
     (ours).
     """
     distances = ((colors - colors[0]) ** 2).sum(axis=1)[None]
@@ -105,7 +105,7 @@ def targets(activation: np.ndarray, clusters: np.ndarray, segments: np.ndarray, 
     """Mark the superpixels (S,) bool of the clusters that hold more than `share` of the label's sure pixels.
 
     activation: (H,W) in [0, 1]. clusters: (S,) int. segments: (H,W) int. The share is of the label's sure pixels and
-    not of the cluster's (ours): what is small in the picture never fills a cluster of colours.
+    not of the cluster's (ours): what is small in the image never fills a cluster of colours.
     """
     sure = np.bincount(segments.ravel(), (activation >= config.sure).ravel(), len(clusters))
     of_cluster = np.bincount(clusters, sure)
@@ -117,13 +117,13 @@ def superpixel_affinity(
 ) -> np.ndarray:
     """Say how much superpixels belong together: by CLIP's attention, by their colours and by their places.
 
-    colors: (S,3) CIELAB. middles: (S,2) rows and columns in [0, 1) of the picture. attention: (P,P) between the tokens
+    colors: (S,3) CIELAB. middles: (S,2) rows and columns in [0, 1) of the image. attention: (P,P) between the tokens
     of a grid. Returns (S,S) float32, none below 0. Colour and place are ours: tokens are coarser than what is wrong
-    about a map, and CLIP's attention alone joins things of a kind across the picture.
+    about a map, and CLIP's attention alone joins things of a kind across the image.
     """
     rows, columns = (np.int64(middles * grid)).T
     tokens = rows * grid[1] + columns
-    places = np.float32(middles) * np.float32(grid) / max(grid)  # in sides of the picture, which may not be square
+    places = np.float32(middles) * np.float32(grid) / max(grid)  # in sides of the image, which may not be square
     affinity = attention.astype(np.float32)[np.ix_(tokens, tokens)]
     for values, width in ((np.float32(colors), config.color), (places, config.reach)):
         squares = (values**2).sum(axis=1)
@@ -153,7 +153,7 @@ def correct(
 
     SSR: the map becomes masked affinity · map. Ours: superpixels are the nodes, not tokens, which are coarser than the
     edges that are wrong; a superpixel that is no target keeps its mean; the others move by `strength`. A label without
-    a sure pixel has no target, and one whose targets fill the picture has nothing to be told from: their maps are
+    a sure pixel has no target, and one whose targets fill the image has nothing to be told from: their maps are
     averaged inside superpixels and not corrected.
     """
     if maps.ndim != 3 or image.shape != (*maps.shape[1:], 3) or attention.shape != (grid[0] * grid[1],) * 2:
@@ -175,7 +175,7 @@ def correct(
 
 
 def make_refiner(kind: str, engine: Engine, config: RefineConfig | None = None) -> Refiner | None:
-    """Build what turns a picture (H,W,3) uint8 and its maps (K,h,w) float32 into refined maps; None for "none".
+    """Build what turns an image (H,W,3) uint8 and its maps (K,h,w) float32 into refined maps; None for "none".
 
     kind: "none", "superpixels", or "sgc", which needs the torch engine and runs the image tower a second time for its
     attention. Superpixels are found at the maps' own size. Raise ValueError for another kind or engine.

@@ -1,4 +1,4 @@
-"""What segmenting a picture gives: activations, masks, label map, confidence; computed when asked for."""
+"""What segmenting an image gives: activations, masks, label map, confidence; computed when asked for."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from synseg_model.vocabulary import Vocabulary
 # absent.
 _ROUNDING = 1e-5
 
-_KEPT_PIXELS = 1920 * 1080  # largest picture whose buffers are kept for the next one: 23 MB
+_KEPT_PIXELS = 1920 * 1080  # largest image whose buffers are kept for the next one: 23 MB
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Cutout(NamedTuple):
 
 
 class DeviceMaps(Protocol):
-    """Activations of one picture that stay on a GPU, which computes what is asked for; shape: (K,h,w)."""
+    """Activations of one image that stay on a GPU, which computes what is asked for; shape: (K,h,w)."""
 
     shape: tuple[int, int, int]
 
@@ -49,7 +49,7 @@ class DeviceMaps(Protocol):
         """Return the activations (K,h,w) float32."""
 
     def label_map(self, vocabulary: Vocabulary) -> np.ndarray:
-        """Return the label map (H,W) uint16, at the picture's size."""
+        """Return the label map (H,W) uint16, at the image's size."""
 
     def confidence(self, vocabulary: Vocabulary) -> np.ndarray:
         """Return the confidence (H,W) float32."""
@@ -65,10 +65,10 @@ class DeviceMaps(Protocol):
 
 
 class Result:
-    """Activations, masks and maps of one picture, at its size, for every label of the vocabulary.
+    """Activations, masks and maps of one image, at its size, for every label of the vocabulary.
 
-    vocabulary: the one that the picture was segmented with. maps: (K,h,w) float32 in [0, 1] at the network's
-    own resolution, or what has them on a GPU. shape: (H, W) of the picture in pixels.
+    vocabulary: the one that the image was segmented with. maps: (K,h,w) float32 in [0, 1] at the network's
+    own resolution, or what has them on a GPU. shape: (H, W) of the image in pixels.
 
     Everything is computed from `maps` on first use and kept, except single activations and masks. Labels are
     known by their index i from 0; label_map says their id, which is i+1 unless the vocabulary has ids of its own.
@@ -168,7 +168,7 @@ class Result:
         return tuple(index for index in self._candidates if self.area(index))
 
     def cutouts(self) -> Iterator[Cutout]:
-        """Cut the masks that are not empty out of the picture, in the order of labels; each map is resampled once."""
+        """Cut the masks that are not empty out of the image, in the order of labels; each map is resampled once."""
         for index in self._candidates:
             if self._on_device:
                 found = self._measure(index)
@@ -269,7 +269,7 @@ class Result:
         return float(np.nextafter(self.vocabulary.thresholds[index], np.float32(-1)))
 
     def _reach(self, index: int) -> tuple[slice, slice]:
-        """Return rows and columns of the picture outside which a label surely is below its threshold."""
+        """Return rows and columns of the image outside which a label surely is below its threshold."""
         samples = self.maps[index] >= self.vocabulary.thresholds[index] - _ROUNDING
         x, y, width, height = cv2.boundingRect(samples.view(np.uint8))
         return tuple(
@@ -287,7 +287,7 @@ class Result:
         return index
 
     def _resize(self, index: int, out: np.ndarray | None = None) -> np.ndarray:
-        """Resample one map to the picture's size: the only place that does, so that outputs agree exactly."""
+        """Resample one map to the image's size: the only place that does, so that outputs agree exactly."""
         height, width = self.shape
         return cv2.resize(self.maps[index], (width, height), dst=out, interpolation=cv2.INTER_LINEAR)
 
@@ -296,9 +296,9 @@ _threads = threading.local()
 
 
 def _scratch(shape: tuple[int, int]) -> tuple[np.ndarray, ...]:
-    """Lend this thread's buffers of a picture's size: two float32, a uint16 and a uint8, not cleared.
+    """Lend this thread's buffers of an image's size: two float32, a uint16 and a uint8, not cleared.
 
-    Fresh memory for every frame would cost as much time as the work on it. Very large pictures get fresh
+    Fresh memory for every frame would cost as much time as the work on it. Very large images get fresh
     memory, so that it is given back.
     """
     buffers = getattr(_threads, "buffers", None)

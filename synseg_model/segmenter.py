@@ -21,7 +21,7 @@ from synseg_model.weights.pedigree import Pedigree
 
 
 class Segmenter:
-    """Segment pictures for a vocabulary that may change at any time.
+    """Segment images for a vocabulary that may change at any time.
 
     engine: a loaded Engine; `Segmenter.load` finds one by name. max_labels: longest vocabulary accepted.
     cache_dir: folder for text embeddings, None for the user's cache folder. refine: "none", "superpixels" or "sgc", see
@@ -129,13 +129,13 @@ class Segmenter:
         return vocabulary
 
     def segment(self, image: np.ndarray, vocabulary: Vocabulary | None = None) -> Result:
-        """Segment one picture (H,W,3) uint8 RGB, for the vocabulary in use unless another is given."""
+        """Segment one image (H,W,3) uint8 RGB, for the vocabulary in use unless another is given."""
         return self.segment_batch([image], vocabulary)[0]
 
     def segment_batch(self, images: Sequence[np.ndarray], vocabulary: Vocabulary | None = None) -> list[Result]:
-        """Segment several pictures, whose sizes may differ, in one call of the engine.
+        """Segment several images, whose sizes may differ, in one call of the engine.
 
-        Raise ValueError for what is not a picture, and before the first vocabulary.
+        Raise ValueError for what is not an image, and before the first vocabulary.
         """
         vocabulary = vocabulary or self._vocabulary
         if vocabulary is None:
@@ -157,7 +157,7 @@ class Segmenter:
 
 
 def check_image(image: np.ndarray, name: str = "image") -> np.ndarray:
-    """Return a picture (H,W,3) uint8 as a contiguous array; raise ValueError that says what else it is."""
+    """Return an image (H,W,3) uint8 as a contiguous array; raise ValueError that says what else it is."""
     if not isinstance(image, np.ndarray):
         raise ValueError(f"{name} is {type(image).__name__}: expected a numpy array (H,W,3) of uint8, RGB")
     if image.ndim != 3 or image.shape[2] != 3:

@@ -45,9 +45,9 @@ class LabelMasks(Mapping[str, np.ndarray]):
 
 @dataclass(frozen=True)
 class Frame:
-    """What the node found in one picture.
+    """What the node found in one image.
 
-    header: of the picture. version, labels, ids: of the vocabulary it was segmented with. present: labels that are
+    header: of the image. version, labels, ids: of the vocabulary it was segmented with. present: labels that are
     there. scores: mean activation of each of these in [0, 1]. presence: how sure the model is that each of these is in
     the image at all, in [0, 1]. masks: by label, see LabelMasks.
     """

@@ -1,4 +1,4 @@
-"""ROS's own message classes for what synseg_model makes: pictures and results."""
+"""ROS's own message classes for what synseg_model makes: images and results."""
 
 from __future__ import annotations
 

@@ -168,7 +168,7 @@ def exported_levels(tmp_path_factory, levels_model) -> Path:
 
 @pytest.fixture
 def gradient_image() -> np.ndarray:
-    """A colourful picture (120,160,3): red grows to the right, green downwards, blue is a disc."""
+    """A colourful image (120,160,3): red grows to the right, green downwards, blue is a disc."""
     image = np.zeros((120, 160, 3), np.uint8)
     image[..., 0] = np.linspace(0, 255, 160)[None]
     image[..., 1] = np.linspace(0, 255, 120)[:, None]

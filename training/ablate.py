@@ -2,7 +2,7 @@
 
 Every row is a run of `training.train` per seed, measured on held-out scenes of that seed; the first row is the decoder
 that all but one start from. `--parts npr,cmpa,sgc` compares with and without parts of related papers instead, and shows
-pictures of it. Runs that are finished are kept, a broken one goes on, so the same command can be repeated.
+images of it. Runs that are finished are kept, a broken one goes on, so the same command can be repeated.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from synseg_model.files import write_json
 from synseg_model.segmenter import Segmenter
 from synseg_model.weights.model_folder import load_model
 from training.ablation import cost, report
-from training.ablation.images import PictureRows
+from training.ablation.images import ImageRows
 from training.ablation.rows import Row, chosen_rows
 from training.datasets.augmentation import BatchConfig
 from training.datasets.batches import BatchSource, TextBank
@@ -44,7 +44,7 @@ from training.train import (
     train,
 )
 
-PICTURES = 4  # of the figure
+IMAGES = 4  # of the figure
 
 
 def short_run() -> TrainConfig:
@@ -53,7 +53,7 @@ def short_run() -> TrainConfig:
         decoder="masks",
         data=DataConfig(scenes=800),
         batches=BatchConfig(image_size=0, labels=4, absent=3),
-        trainer=TrainerConfig(steps=100, batch=8, warmup=10, ema=0.97, save_every=50, picture_every=0),
+        trainer=TrainerConfig(steps=100, batch=8, warmup=10, ema=0.97, save_every=50, image_every=0),
     )
 
 
@@ -70,7 +70,7 @@ class AblateConfig:
         window: side in pixels of the windows that rows on masks see, as many pixels in all as the other rows.
         rounds: steps and frames of each row that are timed, in turn with those of the other rows.
         output: folder for the runs and for `objectives.*` or `parts.*`: numbers (.json), tables (.md), plot (.png) and,
-            of parts, pictures (.jpg).
+            of parts, images (.jpg).
     """
 
     train: TrainConfig = field(default_factory=short_run)
@@ -90,7 +90,7 @@ class AblateConfig:
 
 
 class SeedRuns:
-    """The runs of one seed, which share the pictures that they are trained and measured on."""
+    """The runs of one seed, which share the images that they are trained and measured on."""
 
     def __init__(self, config: AblateConfig, seed: int):
         self.config, self.seed = config, seed
@@ -198,7 +198,7 @@ def check_settings(config: AblateConfig, file: Path) -> None:
 
 
 def measured_costs(config: AblateConfig, rows: Sequence[Row], file: Path) -> dict[str, dict[str, float]]:
-    """Return milliseconds per picture by row: "step" of what is trained, "frame" of what is not; kept in a file."""
+    """Return milliseconds per image by row: "step" of what is trained, "frame" of what is not; kept in a file."""
     costs = json.loads(file.read_text()) if file.exists() else {}
     if set(costs) == {row.name for row in rows}:
         return costs
@@ -216,7 +216,7 @@ def measured_costs(config: AblateConfig, rows: Sequence[Row], file: Path) -> dic
             parts[row.name] = batches.first(one.trainer.batch, choose_device("auto"))
     steps = cost.step_costs(objectives, parts, config.train.trainer, config.rounds)
     segmenters = {row.name: first.segmenter(row) for row in rows if row.objective is None}
-    frames = cost.frame_costs(segmenters, first.scenes.novel[:PICTURES], config.rounds)
+    frames = cost.frame_costs(segmenters, first.scenes.novel[:IMAGES], config.rounds)
     costs = {name: {"step": round(value, 2)} for name, value in steps.items()}
     costs |= {name: {"frame": round(value, 2)} for name, value in frames.items()}
     write_json(file, costs)
@@ -225,11 +225,11 @@ def measured_costs(config: AblateConfig, rows: Sequence[Row], file: Path) -> dic
 
 def draw(runs: SeedRuns, rows: Sequence[Row], path: Path) -> None:
     """Draw a few held-out scenes with novel things as every row segments them."""
-    pictures = PictureRows(runs.scenes.novel[:PICTURES])
+    images = ImageRows(runs.scenes.novel[:IMAGES])
     for row in rows:
         if row.objective is None or (runs.folder / row.folder / "model").exists():
-            pictures.add(row.name, runs.segmenter(row))
-    pictures.write(path)
+            images.add(row.name, runs.segmenter(row))
+    images.write(path)
 
 
 def run(arguments: list[str] | None = None) -> int:

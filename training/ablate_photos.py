@@ -60,7 +60,7 @@ def command(config: AblatePhotosConfig, arm: str, seed: int, output: Path) -> li
     settings = {
         "photos": config.photos, "text": config.text, "weights": config.weights, "checks": 20,
         "trainer.output": output, "trainer.steps": config.steps, "trainer.batch": config.batch, "trainer.seed": seed,
-        "trainer.warmup": 100, "trainer.ema": 0.99, "trainer.validate_every": 0, "trainer.picture_every": 0,
+        "trainer.warmup": 100, "trainer.ema": 0.99, "trainer.validate_every": 0, "trainer.image_every": 0,
         "trainer.save_every": config.steps, "mixture.size": config.size, "mixture.workers": config.workers,
         "mixture.hidden": json.dumps(list(config.hidden)), "resume": "true",
     }  # fmt: skip

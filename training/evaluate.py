@@ -18,11 +18,11 @@ import jsonargparse
 
 from synseg_model.segmenter import Segmenter
 from training.evaluation import figures, report
-from training.evaluation import images as pictures
+from training.evaluation import images as images
 from training.evaluation.predict import PredictSettings
 from training.evaluation.protocols import Protocol, protocol
 from training.evaluation.run import Evaluation, Request, evaluate_dataset
-from training.evaluation.scenes import evaluate_scenes, picture_grid
+from training.evaluation.scenes import evaluate_scenes, image_grid
 from training.loop.command_line import INTERRUPTED
 from training.scenes.scenes import Scene
 
@@ -37,28 +37,28 @@ class EvaluateConfig:
             nyu13 or coco-mini.
         root: folder of the data set; scenes need none.
         split: which part is reported; empty for the protocol's own.
-        images: measure on so many pictures only, spread over the split; 0 for all.
+        images: measure on so many images only, spread over the split; 0 for all.
         mode: slide (windows), whole (one pass at the model's own size), or auto for the data set's usual one.
-        short_side: of pictures in slide mode, in pixels; proportions stay.
+        short_side: of images in slide mode, in pixels; proportions stay.
         longest: limit of the other side in slide mode, in pixels.
         window: side of a window in pixels.
         stride: from window to window, in pixels.
         batch: windows in one pass.
         prompts: single ("a photo of a {}."), imagenet (80 templates) or model (the model's own).
         aliases: ask for every prompt of a class list and take the largest score of each class.
-        pamr: refine the maps by the picture's colours (10 iterations, dilations 1, 2, 4, 8, 12, 24).
+        pamr: refine the maps by the image's colours (10 iterations, dilations 1, 2, 4, 8, 12, 24).
         refine: none, superpixels (maps averaged inside them) or sgc (corrected by CLIP's attention); after PAMR.
         keep_labels: of scenes, labels looked for in full, those that a coarse look finds most active; 0 for all.
         threshold: activation at which background gives way, where a data set has one; the model's own if not given.
-        sweep: choose the threshold on pictures that are not reported.
+        sweep: choose the threshold on images that are not reported.
         tune_split: where --sweep looks; empty for the protocol's own.
-        tune_images: pictures for --sweep, spread over that split; 0 for all.
-        share: measure on the pictures that training with this share (and --seed) kept apart; 0 for all.
-        present: ask each picture for the classes that are in it, and no others.
-        scenes: generated pictures for each of the runs on scenes.
-        height: of generated pictures, in pixels.
-        width: of generated pictures, in pixels.
-        seed: of generated pictures, and of the choice by --share.
+        tune_images: images for --sweep, spread over that split; 0 for all.
+        share: measure on the images that training with this share (and --seed) kept apart; 0 for all.
+        present: ask each image for the classes that are in it, and no others.
+        scenes: generated images for each of the runs on scenes.
+        height: of generated images, in pixels.
+        width: of generated images, in pixels.
+        seed: of generated images, and of the choice by --share.
         device: auto takes a GPU where there is one.
         output: folder for `scenes.json` and `scenes.png`, or for a folder per data set with `report.md`,
             `results.json`, `confusion.csv` and figures; nothing is written where it is empty.
@@ -113,7 +113,7 @@ def _on_scenes(config: EvaluateConfig) -> dict:
         folder = Path(config.output)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "scenes.json").write_text(json.dumps(results, indent=2) + "\n")
-        cv2.imwrite(str(folder / "scenes.png"), picture_grid(segmenter, scored)[:, :, ::-1])
+        cv2.imwrite(str(folder / "scenes.png"), image_grid(segmenter, scored)[:, :, ::-1])
         print(f"wrote {folder / 'scenes.json'} and {folder / 'scenes.png'}")
     return results
 
@@ -154,12 +154,12 @@ def _on_dataset(config: EvaluateConfig) -> dict:
     evaluation = evaluate_dataset(chosen, config.model, request, config.device)
     result = evaluation.result | {"command": command(config)}
     if not result["complete"]:
-        print(f"interrupted after {result['images']} of {result['images_asked']} pictures", file=sys.stderr)
+        print(f"interrupted after {result['images']} of {result['images_asked']} images", file=sys.stderr)
     if config.output and result["images"]:
         path = write(Path(config.output) / chosen.name, chosen, evaluation, result)
         print(report.comparison_table([result]))
         print(f"wrote {path}")
-    print(f"{chosen.name}: mIoU {result['miou']} % ({result['images']} pictures)")
+    print(f"{chosen.name}: mIoU {result['miou']} % ({result['images']} images)")
     return result
 
 
@@ -178,8 +178,8 @@ def write(folder: Path, chosen: Protocol, evaluation: Evaluation, result: dict) 
         drawn.append(figures.threshold_curve(evaluation.curve, evaluation.threshold, folder / "sweep.png", title))
     if measured.complete:  # these run the network again, which nobody wants to wait for after Ctrl-C
         names, shown = chosen.class_list().names, (evaluation.predictor, evaluation.samples, measured)
-        drawn.append(pictures.prediction_grid(*shown, names, evaluation.threshold, folder / "predictions.png"))
-        drawn.append(pictures.threshold_figure(*shown, names, chosen.background, folder / "thresholds.png"))
+        drawn.append(images.prediction_grid(*shown, names, evaluation.threshold, folder / "predictions.png"))
+        drawn.append(images.threshold_figure(*shown, names, chosen.background, folder / "thresholds.png"))
     return report.write_report(folder, result, drawn)
 
 

@@ -2,7 +2,7 @@
 
 The loss is open_clip's own. Captions are all it sees: no mask, no label list. It starts with small close views of one
 thing, which teach shapes soonest and cost least, and goes on with parts of scenes and whole scenes among them. Small
-pictures get the positions of a window of a whole one, drawn anew for every batch: so patches learn to attend to what
+images get the positions of a window of a whole one, drawn anew for every batch: so patches learn to attend to what
 is near them wherever they are, and what close views taught holds in whole scenes.
 """
 
@@ -52,7 +52,7 @@ class PretrainClipConfig:
         closeup_steps: share of the steps that see close views alone, shrunk to 48 px; then two in five steps do.
         batch: close views in a batch, all compared with all captions of the batch. Of parts of scenes there are half
             as many, of whole scenes an eighth.
-        held_out: pictures that zero-shot classification is measured on, by the way.
+        held_out: images that zero-shot classification is measured on, by the way.
         resume: go on from the last checkpoint in `output`.
         device: "auto" takes a GPU where there is one.
     """
@@ -131,20 +131,20 @@ def random_position(encoder: ClipEncoder, images: Tensor, rng: np.random.Generat
 
 
 class ZeroShot:
-    """Held-out pictures of one thing each, to be told apart by noun and by colour."""
+    """Held-out images of one thing each, to be told apart by noun and by colour."""
 
     def __init__(self, count: int):
         seeds = range(90_000_000, 90_000_000 + count)
         closeups = [render_closeup(seed, (64, 64), "all", (1, 1))[0] for seed in seeds]
         scenes = [render(seed, SIZE, "all", (1, 1), 2) for seed in seeds]
-        self.pictures = {"closeup": closeups, "scene": scenes}
+        self.images = {"closeup": closeups, "scene": scenes}
         self.words = {"noun": list(NOUNS), "color": list(COLORS)}
 
     @torch.no_grad()
     def __call__(self, encoder: ClipEncoder, device: torch.device) -> dict[str, float]:
         """Return the share named right of all nouns and of all colours, for close views and for whole scenes."""
         scores = {}
-        for kind, scenes in self.pictures.items():
+        for kind, scenes in self.images.items():
             images = to_tensor(np.stack([scene.image for scene in scenes])).to(device)
             position = random_position(encoder, images, np.random.default_rng(0))
             features = torch.cat([encoder.image_embedding(part, position) for part in images.split(50)]).float()

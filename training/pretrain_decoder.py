@@ -1,7 +1,7 @@
 """Train FiLM and the decoder on masks of base scenes: `python -m training.pretrain_decoder`.
 
 This is what CLIPSeg did on PhraseCut, and what SynSeg starts from. The encoder is frozen; novel nouns and novel
-colour-noun pairs appear in no picture and in no label here.
+colour-noun pairs appear in no image and in no label here.
 """
 
 from __future__ import annotations
@@ -61,9 +61,9 @@ class PretrainDecoderConfig:
         clip: folder that `training.pretrain_clip` wrote, or a model folder whose encoder to keep.
         output: folder for checkpoints, TensorBoard events and the finished model folder `model/`.
         cache: folder for the rendered scenes.
-        scenes: number of scenes, all of the base split, shaped like a camera's 4:3 picture.
+        scenes: number of scenes, all of the base split, shaped like a camera's 4:3 image.
         crop: side of the windows that training sees first, two thirds of them around things.
-        crop_steps: share of the steps that see windows; the rest sees whole pictures, as many pixels in a batch. A
+        crop_steps: share of the steps that see windows; the rest sees whole images, as many pixels in a batch. A
             window shows a thing at the same size for a quarter of the work.
         batch: windows in a batch. decoded: share of them that is decoded; all train the blocks before FiLM.
         labels: labels decoded for each image, present and absent ones.
@@ -154,7 +154,7 @@ def step_loss(network: SynSeg, token_loss: TokenLoss, batch: Batch, table: Tenso
     grid = (images.shape[2] // PATCH, images.shape[3] // PATCH)
     whole = network.config.image.input_size(480, 640, PATCH)
     with torch.no_grad():
-        # A window is told the positions that it would have in a whole picture: with them it attends as far.
+        # A window is told the positions that it would have in a whole image: with them it attends as far.
         position = encoder.window_position((whole[0] // PATCH, whole[1] // PATCH), *batch.window)
         states = encoder.hidden_states(images, network.config.decoder.layers, position)
     reduced = network.decoder.reduce(states)

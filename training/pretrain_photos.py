@@ -34,7 +34,7 @@ from synseg_model.weights.find import PHOTOGRAPHS
 from synseg_model.weights.model_folder import load_model, save_model
 from training.datasets.photo_batches import Mixture, MixtureConfig, PhotoBatches, Words
 from training.datasets.photos.packed import Packed, read_packed
-from training.evaluation.photo_images import photo_pictures
+from training.evaluation.photo_images import photo_images
 from training.evaluation.photos import detailed_results, validator
 from training.loop.command_line import run_training
 from training.loop.trainer import BEST_FILE, Trainer, TrainerConfig, seed_step
@@ -88,7 +88,7 @@ class PretrainPhotosConfig:
     trainer: TrainerConfig = field(
         default_factory=lambda: TrainerConfig(
             output="runs/synseg-everyday", steps=15_000, batch=64, new_learning_rate=1e-3, warmup=300, ema=0.999,
-            save_every=1_000, validate_every=1_000, log_every=20, picture_every=1_000,
+            save_every=1_000, validate_every=1_000, log_every=20, image_every=1_000,
         )
     )  # fmt: skip
     resume: bool = False
@@ -208,8 +208,8 @@ def train(config: PretrainPhotosConfig) -> Path | None:
     batches = PhotoBatches(mixture, image.mean, image.std, config.text_noise, config.trainer.steps)
     held_out, apart = read_packed(Path(config.photos) / "held_out")
     validate = validator(network, apart, held_out["exhaustive"], words, config.checks)
-    pictures = photo_pictures(network, apart[:: max(1, len(apart) // 8)][:8], words)
-    averaged = trainer.fit(objective, batches, pictures, config.resume, validate)
+    images = photo_images(network, apart[:: max(1, len(apart) // 8)][:8], words)
+    averaged = trainer.fit(objective, batches, images, config.resume, validate)
     for problem, count in batches.damages.most_common(10):
         fabric.print(f"skipped: {problem} ({count} times)")
     if averaged is None:

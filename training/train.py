@@ -32,7 +32,7 @@ from training.datasets.batches import BatchSource, TextBank
 from training.datasets.caption_masks import CaptionMaskConfig, caption_masks
 from training.datasets.masked_scenes import MaskedScenes, Rehearsed
 from training.datasets.pairs import Pairs
-from training.evaluation.activation_images import activation_pictures
+from training.evaluation.activation_images import activation_images
 from training.evaluation.measured import measure_on_photographs, measure_on_scenes, report
 from training.loop.command_line import run_training
 from training.loop.initialization import standardize
@@ -45,23 +45,23 @@ MASK_DECODER = "mask_decoder.safetensors"
 
 @dataclass
 class DataConfig:
-    """Where pictures and captions come from.
+    """Where images and captions come from.
 
     Args:
         source: scenes are generated here. webdataset: shards as img2dataset writes them, after `training.prepare`.
-            coco: a folder of pictures and a captions file, after `training.prepare`. photos: the photographs with
+            coco: a folder of images and a captions file, after `training.prepare`. photos: the photographs with
             captions of a folder that `training.prepare_photos` wrote.
         scenes: number of generated scenes; by default as many as the steps see, as each costs time to render.
         scene_size: height and width of them in pixels; the default is what synseg-tiny sees of a 4:3 camera.
         rehearsal: scenes of the base split with exact masks, such as the shipped decoder was pre-trained on, that are
-            shown for every picture whose masks are made of its caption; needs objective.masks.
+            shown for every image whose masks are made of its caption; needs objective.masks.
         cache: folder for rendered scenes and for masks of captions.
         shards: a folder or pattern of shards: "cc12m/{00000..01242}.tar".
-        images: folder of the pictures of `captions`.
+        images: folder of the images of `captions`.
         captions: COCO captions file.
         photos: that folder of packed photographs.
         labels: folder of the sidecars that training.prepare wrote; empty where they lie beside the data.
-        buffer: pictures that each reader of shards shuffles among.
+        buffer: images that each reader of shards shuffles among.
     """
 
     source: Literal["scenes", "webdataset", "coco", "photos"] = "scenes"
@@ -86,8 +86,8 @@ class TrainConfig:
         decoder: pretrained keeps the model's decoder; masks takes the one that only masks had trained, as synseg-tiny
             has it beside its own; random starts it anew.
         name: of the finished model.
-        data: where pictures and captions come from.
-        batches: what a picture and its labels become.
+        data: where images and captions come from.
+        batches: what an image and its labels become.
         objective: terms of the loss.
         masks: how masks are made of captions, where objective.masks asks for them.
         trainer: device, steps, rates, checkpoints.
@@ -107,7 +107,7 @@ class TrainConfig:
     masks: CaptionMaskConfig = field(default_factory=CaptionMaskConfig)
     trainer: TrainerConfig = field(
         default_factory=lambda: TrainerConfig(
-            steps=80, warmup=10, learning_rate=3e-4, ema=0.97, save_every=20, picture_every=40
+            steps=80, warmup=10, learning_rate=3e-4, ema=0.97, save_every=20, image_every=40
         )
     )
     keep: float = 0.0
@@ -124,7 +124,7 @@ class TrainConfig:
 
 
 def open_pairs(config: DataConfig, seed: int) -> Pairs:
-    """Open the pictures with their labels; raises ValueError for what is missing."""
+    """Open the images with their labels; raises ValueError for what is missing."""
     if config.source == "scenes":
         from training.datasets.scene_pairs import ScenePairs
 
@@ -194,8 +194,8 @@ def train(config: TrainConfig, pairs: Pairs | None = None) -> Path | None:
     seed_step(config.trainer.seed, 0, 0)  # of the projector, the same in every process
     start = {name: value.clone() for name, value in network.decoder.state_dict().items()}
     objective = Objective(network, config.objective, fresh=config.decoder == "random")
-    pictures = activation_pictures(network, batches.first(min(6, config.trainer.batch), fabric.device))
-    averaged = trainer.fit(objective, batches, pictures, config.resume)
+    images = activation_images(network, batches.first(min(6, config.trainer.batch), fabric.device))
+    averaged = trainer.fit(objective, batches, images, config.resume)
     if averaged is None:
         return None
     averaged.load_state_dict(

@@ -19,7 +19,7 @@ INTERRUPTED = 130  # what shells expect after Ctrl-C
 _TELLING = ("engines", "export")  # modules that say what they do: which engine was chosen and why, how far an export is
 
 _SEGMENT_HELP = """\
-Segment pictures for any labels, and write what was found to files.
+Segment images for any labels, and write what was found to files.
 
 INPUT is an image, several images, a folder of images, a video, or a camera such as /dev/video0,
 which runs until Ctrl-C. The output folder gets:
@@ -27,7 +27,7 @@ which runs until Ctrl-C. The output folder gets:
   masks/IMAGE/001_LABEL.png  a mask per label that is present, 0 or 255; masks may overlap
   label_map/IMAGE.png        i where the i-th label is the most active one, 0 for background;
                              16 bits instead of 8 with more than 254 labels
-  overlay/IMAGE.png          the picture with coloured regions, contours and names
+  overlay/IMAGE.png          the image with coloured regions, contours and names
   overlay.mp4                the same for a video
   summary.json               model, labels, thresholds; for each image its files, time, and the
                              labels present with area (pixels), score (mean activation inside
@@ -46,7 +46,7 @@ examples:
   synseg segment photos/ --labels-file labels.txt --thresholds 0.4 --output out
   synseg segment drive.mp4 --labels "road, car" --thresholds "0.6, 0.3" --output out --write overlay video
 
-exit status: 0 done; 1 some pictures could not be read; 2 nothing could be done, for the reason
+exit status: 0 done; 1 some images could not be read; 2 nothing could be done, for the reason
 given; 130 interrupted
 """
 _BAG_HELP = """\
@@ -58,7 +58,7 @@ the node would have published into a new recording, with the frames' headers and
   /synseg/CAMERA/label_map   sensor_msgs/Image: i where the i-th label is the most active one, 0 for
                              background
   /synseg/CAMERA/confidence  sensor_msgs/Image, 0 to 255
-  /synseg/CAMERA/overlay     sensor_msgs/Image: the picture with coloured regions, contours and names
+  /synseg/CAMERA/overlay     sensor_msgs/Image: the image with coloured regions, contours and names
   /synseg/active_vocab       synseg_ros/VocabularyStatus: labels, thresholds, colours, pedigree
 
 CAMERA is the first part of the camera's topic; the whole where two topics begin with the same part.
@@ -195,7 +195,7 @@ def _add_segment(commands: argparse._SubParsersAction) -> None:
         "--refine",
         choices=("none", "superpixels", "sgc"),
         default="none",
-        help="let masks follow the picture: superpixels averages activations inside regions of one colour; "
+        help="let masks follow the image: superpixels averages activations inside regions of one colour; "
         "sgc corrects them by CLIP's attention, with the torch engine only (default: %(default)s)",
     )
     parser.add_argument("--overwrite", action="store_true", help="segment everything anew, whatever DIR holds")
@@ -320,7 +320,7 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
         "--keep-labels",
         type=int,
         metavar="N",
-        help="look in full only for the N labels that a coarse look finds most active in a picture: a few times as "
+        help="look in full only for the N labels that a coarse look finds most active in an image: a few times as "
         "fast with many labels; not with tensorrt (default: all labels)",
     )
     parser.add_argument(

@@ -1,4 +1,4 @@
-"""`synseg segment`: pictures in, files of masks, label maps, overlays and a summary out."""
+"""`synseg segment`: images in, files of masks, label maps, overlays and a summary out."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from synseg_model.io.media import MediaError, Source, open_source, read_image
-from synseg_model.io.result_files import ResultFolder, VideoFile, picture_names
+from synseg_model.io.result_files import ResultFolder, VideoFile, image_names
 from synseg_model.segmenter import Segmenter
 from synseg_model.weights.find import domain_warning
 
@@ -26,7 +26,7 @@ VIDEO_FPS = 25.0  # of overlay.mp4 where the source names no rate
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Segment files as the command line says; returns 0, or 1 where some pictures could not be read."""
+    """Segment files as the command line says; returns 0, or 1 where some images could not be read."""
     labels, thresholds = read_labels(arguments), read_thresholds(arguments.thresholds)
     if thresholds is not None and len(thresholds) == 1:
         thresholds = thresholds * len(labels)
@@ -114,7 +114,7 @@ class _Job:
     def segment_images(self) -> int:
         """Segment every image file that has no results yet."""
         paths = self._source.paths
-        named = [(name, path, _describe(path)) for name, path in zip(picture_names(paths), paths, strict=True)]
+        named = [(name, path, _describe(path)) for name, path in zip(image_names(paths), paths, strict=True)]
         work = [item for item in named if not self._folder.has(item[0], item[2])]
         kept = len(named) - len(work)
         with self._saving(), progress_bar(work, len(named), kept) as bar:

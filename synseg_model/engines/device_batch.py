@@ -13,7 +13,7 @@ from synseg_model.vocabulary import Vocabulary
 
 Array = TypeVar("Array")  # an array on the device
 
-BYTES_PER_LABEL_AND_PIXEL = 16  # what thresholding one label takes at a picture's size: a few planes of four bytes
+BYTES_PER_LABEL_AND_PIXEL = 16  # what thresholding one label takes at an image's size: a few planes of four bytes
 
 
 class DeviceBatch(ABC, Generic[Array]):

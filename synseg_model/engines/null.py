@@ -15,7 +15,7 @@ SIDE = 64  # pixels of a map
 
 
 class NullEngine:
-    """Show label i of K in the i-th of K equal vertical stripes of every picture, whatever is on it.
+    """Show label i of K in the i-th of K equal vertical stripes of every image, whatever is on it.
 
     Calls take `seconds` and no processor time. Chosen by the engine name "null", or "null:20" for 20 ms.
     """

@@ -159,7 +159,7 @@ def choose_precision(precision: str, capabilities: Sequence[str]) -> str:
 def _behind_resizing(encoder: openvino.Model) -> openvino.Model:
     """Cut what resizes and normalises frames off an image encoder; "pixels" (B,3,H,W) take the place of "frames".
 
-    In bf16, OpenVINO would weigh pixels by places in the picture that have eight bits.
+    In bf16, OpenVINO would weigh pixels by places in the image that have eight bits.
     """
     patches = next(node for node in encoder.get_ordered_ops() if node.get_type_name() == "Convolution")
     pixels = openvino.opset13.parameter([-1, 3, -1, -1], np.float32, name="pixels")

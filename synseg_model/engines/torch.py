@@ -113,14 +113,14 @@ class TorchEngine:
 
     @torch.inference_mode()
     def logits(self, images: np.ndarray | Tensor, text: np.ndarray) -> Tensor:
-        """Run pictures that are already of an input size; returns logits (B,K,H,W) on the engine's device.
+        """Run images that are already of an input size; returns logits (B,K,H,W) on the engine's device.
 
         images: (B,H,W,3) RGB, 0 to 255, sides multiples of the patch. text: (K,D) float32.
         """
         return enlarge(self._maps(images, text), images.shape[1:3])
 
     def _maps(self, images: np.ndarray | Tensor, text: np.ndarray) -> Tensor:
-        """Run pictures as `logits` does; returns logits (B,K,h,w) at the decoder's own resolution."""
+        """Run images as `logits` does; returns logits (B,K,h,w) at the decoder's own resolution."""
         embeddings = torch.tensor(text, device=self._device, dtype=self._wide)  # a copy: the vocabulary's is read-only
         batch = torch.as_tensor(images).to(self._device)
         if self._graphs is None:
@@ -157,7 +157,7 @@ class TorchEngine:
             return self._run_likely(images, text)
 
     def _normalise(self, images: Tensor) -> Tensor:
-        """Turn pictures (B,H,W,3), 0 to 255, into what the network takes, (B,3,H,W)."""
+        """Turn images (B,H,W,3), 0 to 255, into what the network takes, (B,3,H,W)."""
         # Plane by plane: arithmetic on pixels that lie interleaved takes ten times as long.
         planes = images.permute(0, 3, 1, 2).to(self._wide, copy=True, memory_format=torch.contiguous_format)
         return planes.sub_(self._mean).div_(self._std).contiguous(memory_format=self._layout)
@@ -211,7 +211,7 @@ class TorchEngine:
 
 
 def _halve(network: SynSeg, half: torch.dtype) -> None:
-    """Turn the weights of products behind a picture to half precision, as autocast would in every pass.
+    """Turn the weights of products behind an image to half precision, as autocast would in every pass.
 
     Norms keep float32, and so does the text tower, which runs once for a label.
     """

@@ -194,7 +194,7 @@ class ImageEncoder(FrameEncoder):
 
         positions: (h,w,C) position embeddings of the token grid, whose shape chooses the input size. The host
         resamples them, once per size of frames; all inputs are then plain tensors with dynamic shapes.
-        Returns class features (S,B,D) and features (S,B,h,w,D): what `ActivationDecoder.reduce` returns, as pictures.
+        Returns class features (S,B,D) and features (S,B,h,w,D): what `ActivationDecoder.reduce` returns, as images.
         """
         encoder, decoder = self.network.encoder, self.network.decoder
         grid = positions.shape[:2]

@@ -19,14 +19,14 @@ STEEP_DIFFERENCE, STEEP_RATIO = 1e-3, 10
 
 
 def measure_parity(reference: Engine, engine: Engine) -> dict[str, float]:
-    """Compare two engines of one model on drawn pictures of three sizes, among them an odd one and a small one.
+    """Compare two engines of one model on drawn images of three sizes, among them an odd one and a small one.
 
     Returns the largest, the mean and the root mean square difference of activations, in [0, 1]; the IoU of all masks
     at the model's threshold, 1 where both have none; and the largest difference of text embeddings, relative to the
     largest value.
     """
     texts = [_embed(each) for each in (reference, engine)]
-    frames = [draw_picture(seed, *size) for seed, size in enumerate([(480, 640), (480, 640), (251, 333), (61, 97)])]
+    frames = [draw_image(seed, *size) for seed, size in enumerate([(480, 640), (480, 640), (251, 333), (61, 97)])]
     pairs = list(zip(reference.activations(frames, texts[0]), engine.activations(frames, texts[1]), strict=True))
     differences = np.concatenate([np.abs(a - b).ravel() for a, b in pairs])
     threshold = reference.config.threshold
@@ -45,7 +45,7 @@ def largest_difference(precision: str, rms_difference: float, rounding: float) -
     """Bound the difference of activations in "fp32" or "fp16".
 
     rms_difference: root mean square of the differences. rounding: that of float32 from float64, in torch and on the
-    same pictures. fp32 may differ more at single pixels where all pixels together say that it is rounding.
+    same images. fp32 may differ more at single pixels where all pixels together say that it is rounding.
     """
     if precision == "fp32" and rms_difference <= STEEP_RATIO * rounding:
         return STEEP_DIFFERENCE
@@ -70,19 +70,19 @@ def check_parity(parity: dict[str, float], precision: str) -> None:
         raise ModelError(f"the exported graphs disagree with torch: {', '.join(problems)}{advice}")
 
 
-def draw_picture(seed: int, height: int, width: int) -> np.ndarray:
+def draw_image(seed: int, height: int, width: int) -> np.ndarray:
     """Draw discs and boxes on a colour gradient with a little noise, (height,width,3) uint8."""
     rng = np.random.default_rng(seed)
     corners = rng.uniform(0, 255, (2, 2, 3)).astype(np.float32)
-    picture = cv2.resize(corners, (width, height), interpolation=cv2.INTER_LINEAR)
+    image = cv2.resize(corners, (width, height), interpolation=cv2.INTER_LINEAR)
     for kind in range(6):
         x, y, size = (int(rng.uniform(0, 1) * side) for side in (width, height, min(height, width) / 3))
         color = rng.uniform(0, 255, 3).tolist()
         if kind % 2:
-            cv2.circle(picture, (x, y), size, color, -1)
+            cv2.circle(image, (x, y), size, color, -1)
         else:
-            cv2.rectangle(picture, (x, y), (x + 2 * size, y + size), color, -1)
-    return np.clip(picture + rng.normal(0, 4, picture.shape), 0, 255).astype(np.uint8)
+            cv2.rectangle(image, (x, y), (x + 2 * size, y + size), color, -1)
+    return np.clip(image + rng.normal(0, 4, image.shape), 0, 255).astype(np.uint8)
 
 
 def _embed(engine: Engine) -> np.ndarray:

@@ -61,11 +61,11 @@ def _attention(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False
     return op.MatMul(op.Softmax(scores, axis=-1), value)
 
 
-def _bilinear(picture, size, align_corners, scale_factors=None):
+def _bilinear(image, size, align_corners, scale_factors=None):
     """Translate resampling to a size; torch's own translation would have one pixel be the corner, not the centre."""
     sides = (op.Reshape(side, op.Constant(value_ints=[1])) for side in size)
-    sizes = op.Concat(op.Shape(picture, end=2), *sides, axis=0)
-    return op.Resize(picture, None, None, sizes, mode="linear", coordinate_transformation_mode="half_pixel")
+    sizes = op.Concat(op.Shape(image, end=2), *sides, axis=0)
+    return op.Resize(image, None, None, sizes, mode="linear", coordinate_transformation_mode="half_pixel")
 
 
 @contextlib.contextmanager

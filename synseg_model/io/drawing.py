@@ -1,4 +1,4 @@
-"""Pictures of results: colours of labels, overlays with contours and names, and contact sheets."""
+"""Images of results: colours of labels, overlays with contours and names, and contact sheets."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from synseg_model.result import Result
 from synseg_model.vocabulary import LARGEST_LIMIT, Vocabulary
 
 OPACITY = 0.45
-MOST_NAMES = 40  # plates on one picture; the largest regions are named
+MOST_NAMES = 40  # plates on one image; the largest regions are named
 PAPER, INK = (250, 250, 248), (45, 45, 45)
 
 _FIRST_COLORS = """
@@ -55,9 +55,9 @@ def colors_of(vocabulary: Vocabulary) -> np.ndarray:
 
 
 def overlay(image: np.ndarray, result: Result, opacity: float = OPACITY, names: bool = True) -> np.ndarray:
-    """Draw a result over its picture (H,W,3) uint8 RGB: tinted regions of the label map, contours, and names.
+    """Draw a result over its image (H,W,3) uint8 RGB: tinted regions of the label map, contours, and names.
 
-    opacity: of the tint, in [0, 1]. Returns a new picture of the same size.
+    opacity: of the tint, in [0, 1]. Returns a new image of the same size.
     """
     if image.shape != (*result.shape, 3) or image.dtype != np.uint8:
         raise ValueError(f"image of shape {image.shape} and {image.dtype}: expected {(*result.shape, 3)} of uint8")
@@ -143,7 +143,7 @@ def _overlap(a: tuple[int, int, int, int], b: tuple[int, int, int, int]) -> int:
 
 
 def _paste(drawn: np.ndarray, plate: np.ndarray, x: int, y: int) -> None:
-    region = drawn[y : y + plate.shape[0], x : x + plate.shape[1]]  # cut off where the picture ends
+    region = drawn[y : y + plate.shape[0], x : x + plate.shape[1]]  # cut off where the image ends
     plate = plate[: region.shape[0], : region.shape[1]]
     alpha = plate[..., 3:] * 0.92
     region[:] = (region * (1 - alpha) + plate[..., :3] * alpha + 0.5).astype(np.uint8)
@@ -152,9 +152,9 @@ def _paste(drawn: np.ndarray, plate: np.ndarray, x: int, y: int) -> None:
 def contact_sheet(
     images: Sequence[np.ndarray], columns: int = 3, captions: Sequence[str] | None = None, tile: int = 320
 ) -> np.ndarray:
-    """Lay pictures (H,W,3) uint8 RGB out in a grid with captions below; returns one such picture.
+    """Lay images (H,W,3) uint8 RGB out in a grid with captions below; returns one such image.
 
-    tile: width of a cell in pixels; each picture is fitted into cells of the first picture's proportions. A
+    tile: width of a cell in pixels; each image is fitted into cells of the first image's proportions. A
     caption may have several lines; what does not fit ends in an ellipsis.
     """
     if not images:

@@ -1,4 +1,4 @@
-"""Text on pictures in any script: find a font that has the characters, draw names on small plates."""
+"""Text on images in any script: find a font that has the characters, draw names on small plates."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def draw_text(
     path: str | None = None,
     anchor: str = "la",
 ) -> None:
-    """Draw one line of text onto a Pillow picture; anchor as Pillow's."""
+    """Draw one line of text onto a Pillow image; anchor as Pillow's."""
     ImageDraw.Draw(image).text(position, text, fill=ink, font=_font(path, size), anchor=anchor)
 
 
@@ -126,7 +126,7 @@ def _best_font(text: str) -> tuple[str | None, frozenset[str]]:
 
 
 def _joins(character: str) -> bool:
-    """Tell characters that shape others and have no picture of their own."""
+    """Tell characters that shape others and have no image of their own."""
     return unicodedata.category(character) in ("Cf", "Mn", "Mc", "Me")
 
 
@@ -139,12 +139,12 @@ def _missing(text: str, path: str | None) -> frozenset[str]:
 def _has(character: str, path: str | None) -> bool:
     """Tell whether a font has a character: one that it lacks is drawn as the font's replacement glyph."""
     try:
-        return _picture(character, path) not in (_picture("\uffff", path), ((0, 0), b""))
+        return _image(character, path) not in (_image("\uffff", path), ((0, 0), b""))
     except (OSError, ValueError):
         return False  # a damaged font file, or one of fixed sizes only
 
 
-def _picture(character: str, path: str | None) -> tuple[tuple[int, int], bytes]:
+def _image(character: str, path: str | None) -> tuple[tuple[int, int], bytes]:
     mask = _sample_font(path).getmask(character)
     return mask.size, bytes(mask)
 

@@ -1,4 +1,4 @@
-"""Pictures from anywhere: image files, a folder of them, a video or a camera, as named RGB frames."""
+"""Images from anywhere: image files, a folder of them, a video or a camera, as named RGB frames."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ _DEVICE = re.compile(r"/dev/video(\d+)")
 
 
 class MediaError(ValueError):
-    """A source of pictures that is missing, empty or unreadable; its text is one line for the user."""
+    """A source of images that is missing, empty or unreadable; its text is one line for the user."""
 
 
 class Source:
-    """Give pictures one after the other as (name, frame), (H,W,3) uint8 RGB; each iteration starts anew.
+    """Give images one after the other as (name, frame), (H,W,3) uint8 RGB; each iteration starts anew.
 
-    kind: "images", "video" or "device". length: the number of pictures, None where nobody can know.
+    kind: "images", "video" or "device". length: the number of images, None where nobody can know.
     fps: frames per second of a video, else None. paths: the image files, else empty.
-    skipped: (name, reason) of every picture of the latest pass that could not be read.
+    skipped: (name, reason) of every image of the latest pass that could not be read.
     """
 
     kind = "images"
@@ -54,7 +54,7 @@ def open_source(source: str | Path | int | Sequence[str | Path]) -> Source:
     A folder gives its images in natural order ("2" before "10"), by their names' endings or their first bytes; what
     looks like an image and cannot be read is named in the log. Subfolders and hidden files are left alone.
     Unreadable images are logged, listed in `skipped` and passed over; one that is the only image raises
-    MediaError instead. Raise MediaError for what is missing, empty or no picture at all.
+    MediaError instead. Raise MediaError for what is missing, empty or no image at all.
     """
     if isinstance(source, bool) or not isinstance(source, (str, Path, int, Sequence)):
         raise MediaError(f"source is {type(source).__name__}: expected a path, several paths or a device number")
@@ -102,7 +102,7 @@ def read_image(path: str | Path) -> np.ndarray:
 def decode_image(data: np.ndarray, oriented: bool = True) -> np.ndarray:
     """Decode the bytes (N) uint8 of an image file as (H,W,3) uint8 RGB; raise MediaError that says why it fails.
 
-    oriented: turn the picture as its EXIF data ask for. 16 bits become 8, alpha is dropped.
+    oriented: turn the image as its EXIF data ask for. 16 bits become 8, alpha is dropped.
     """
     rgb = _checked_jpeg(data)
     if rgb is not None and not (oriented and b"Exif\0" in bytes(data[:_EXIF_WITHIN])):

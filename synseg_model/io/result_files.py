@@ -23,7 +23,7 @@ SUMMARY = "summary.json"
 _FORMAT = 1
 _SECONDS_BETWEEN_SAVES = 10.0
 _LONGEST_NAME = 80  # bytes of a label in a file name
-_LONGEST_STEM = 200  # bytes of a picture's name; file systems allow 255 with the extension
+_LONGEST_STEM = 200  # bytes of an image's name; file systems allow 255 with the extension
 _MASK = re.compile(r"\d{3,}_.*\.png")
 
 
@@ -38,8 +38,8 @@ def mask_name(number: int, label: str) -> str:
     return f"{number:03d}_{safe or 'label'}.png"
 
 
-def picture_names(paths: Sequence[Path]) -> list[str]:
-    """Name each picture's results: by its stem, by its whole name where stems are equal, then by a number."""
+def image_names(paths: Sequence[Path]) -> list[str]:
+    """Name each image's results: by its stem, by its whole name where stems are equal, then by a number."""
     stems = [_cut(path.stem, _LONGEST_STEM) for path in paths]
     counts: dict[str, int] = {}
     for stem in stems:
@@ -72,7 +72,7 @@ def encode_png(image: np.ndarray) -> bytes:
         image = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
     good, data = cv2.imencode(".png", image)
     if not good:
-        raise ValueError(f"cannot encode a picture of shape {image.shape} and {image.dtype} as PNG")
+        raise ValueError(f"cannot encode an image of shape {image.shape} and {image.dtype} as PNG")
     return data.tobytes()
 
 
@@ -162,7 +162,7 @@ class ResultFolder:
         return len(self._entries)
 
     def has(self, name: str, source: dict[str, Any]) -> bool:
-        """Tell whether a picture's results are here, made from the file that `source` describes."""
+        """Tell whether an image's results are here, made from the file that `source` describes."""
         entry = self._entries.get(name)
         if entry is None or entry.get("source") != source:
             return False
@@ -176,7 +176,7 @@ class ResultFolder:
     def add(
         self, name: str, source: dict[str, Any], image: np.ndarray, result: Result, milliseconds: float
     ) -> np.ndarray | None:
-        """Write a picture's files and note them; returns the overlay if one was drawn. Raise OSError."""
+        """Write an image's files and note them; returns the overlay if one was drawn. Raise OSError."""
         files, masks, drawn = {}, {}, None
         if "masks" in self.kinds:
             masks = self._write_masks(name, result)
@@ -214,7 +214,7 @@ class ResultFolder:
         return files
 
     def fail(self, name: str, reason: str) -> None:
-        """Note a picture that could not be read."""
+        """Note an image that could not be read."""
         self.failed.append({"name": name, "reason": reason})
 
     def save(self, complete: bool = False) -> None:

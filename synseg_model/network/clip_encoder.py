@@ -113,7 +113,7 @@ class ClipEncoder(ReadsText, nn.Module):
             return remembered(self._positions, key, lambda: interpolate_position_embedding(learned, own, grid))
 
     def window_position(self, grid: tuple[int, int], rows: slice, columns: slice) -> Tensor:
-        """Return the position embeddings (1+P,C) that a window of a picture of `grid` patches has in that picture."""
+        """Return the position embeddings (1+P,C) that a window of an image of `grid` patches has in that image."""
         whole = self.position(grid)
         return torch.cat([whole[:1], whole[1:].unflatten(0, grid)[rows, columns].flatten(0, 1)])
 

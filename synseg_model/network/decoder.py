@@ -69,7 +69,7 @@ class PatchTransposed(nn.ConvTranspose2d):
 
 
 def make_head(kind: str, width: int, patch: int) -> nn.Module:
-    """Build the output head, tokens as a picture (N,D,h,w) -> logits (N,1,h*patch,w*patch).
+    """Build the output head, tokens as an image (N,D,h,w) -> logits (N,1,h*patch,w*patch).
 
     "plain" is one transposed convolution with kernel = stride = patch. "refined" is CLIPSeg's 3x3 convolution and
     two transposed convolutions (patch/4, then 4), which needs a patch that 4 divides.
@@ -126,9 +126,9 @@ class ActivationDecoder(nn.Module):
         for block, skip in zip(rest, reduced[1:], strict=True):
             x = (x.unflatten(0, (batch, labels)) + skip.unsqueeze(1)).flatten(0, 1)
             x = block(x)
-        picture = x[:, 1:].unflatten(1, grid)  # the class token is carried until here, then dropped
+        image = x[:, 1:].unflatten(1, grid)  # the class token is carried until here, then dropped
         # Tokens already lie channels-last, the layout in which convolutions are fastest on CPU and GPU.
-        logits = self.head(picture.permute(0, 3, 1, 2))
+        logits = self.head(image.permute(0, 3, 1, 2))
         return logits.reshape(batch, labels, grid[0] * self.patch, grid[1] * self.patch)
 
     def _film(self, reduced: Sequence[Tensor], text: Tensor) -> Tensor:

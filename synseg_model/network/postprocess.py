@@ -10,7 +10,7 @@ State = tuple[Tensor, Tensor, Tensor]  # label map int32, the winner's activatio
 
 
 def resize(pixels: Tensor, height: int, width: int) -> Tensor:
-    """Resize pictures (...,H,W) as `preprocess.resize_frame` does.
+    """Resize images (...,H,W) as `preprocess.resize_frame` does.
 
     No operator of ONNX averages areas of fractional size, but resizing is linear and separable: two products with
     matrices made from the sizes. They are a small part of the image encoder's work.
@@ -55,7 +55,7 @@ def begin_label_map(batch: int, height: int, width: int, device: torch.device | 
 
 
 def continue_label_map(activations: Tensor, thresholds: Tensor, ids: Tensor, state: State) -> State:
-    """Take more labels into label maps, as `Result` defines them; the state's shape is the pictures' size.
+    """Take more labels into label maps, as `Result` defines them; the state's shape is the images' size.
 
     activations: (B,k,h,w) in [0, 1]. thresholds: (k) float32. ids: (k) int32. Of equals the first label wins.
     """
@@ -77,7 +77,7 @@ def confidence(state: State) -> Tensor:
 
 
 def masks(activations: Tensor, thresholds: Tensor, rows: Tensor, columns: Tensor) -> tuple[Tensor, ...]:
-    """Threshold activations (B,k,h,w) at the pictures' size.
+    """Threshold activations (B,k,h,w) at the images' size.
 
     thresholds: (k) float32. rows, columns: 0 to H-1 and 0 to W-1, int32, which tell the size.
     Returns masks (B,k,H,W) bool; numbers (B,k,5) int32: area, and the first and last column and row of each, in the

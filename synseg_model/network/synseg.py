@@ -98,7 +98,7 @@ class SynSeg(nn.Module):
         return logits
 
     def peaks(self, reduced: list[Tensor], text: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Decode at a quarter of the tokens, for what is in the pictures; returns largest logits (B,K).
+        """Decode at a quarter of the tokens, for what is in the images; returns largest logits (B,K).
 
         Arguments as `decode` takes them. A fifth of the work, and nearly the same labels come first as in full.
         """

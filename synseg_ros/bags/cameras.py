@@ -26,7 +26,7 @@ _NAME = re.compile(r"[A-Za-z_]\w*(/[A-Za-z_]\w*)*", re.ASCII)
 
 @dataclass
 class Camera:
-    """A topic with pictures, the name of its outputs, and what became of its frames so far."""
+    """A topic with images, the name of its outputs, and what became of its frames so far."""
 
     topic: str
     name: str
@@ -37,7 +37,7 @@ class Camera:
     failed: int = 0
 
     def read(self, data: bytes, types: Types) -> tuple[Any, np.ndarray]:
-        """Return a frame's header and its picture (H, W, 3) uint8 RGB; raise ValueError that says what is wrong."""
+        """Return a frame's header and its image (H, W, 3) uint8 RGB; raise ValueError that says what is wrong."""
         message = types.decode(data, self.kind)
         return message.header, to_rgb(_DECODERS[self.kind], message)
 
@@ -47,7 +47,7 @@ def choose_cameras(recording: Recording, wanted: Sequence[str] | None, types: Ty
 
     Not among all are a node's own outputs, depth, and of an image that was recorded raw and compressed the topic with
     fewer frames; the last two are named in the log. A camera is called as the node does it, after the first part of
-    its topic; where two would be called the same, after the whole. Raise ValueError for a topic that has no pictures
+    its topic; where two would be called the same, after the whole. Raise ValueError for a topic that has no images
     and for names that are taken or invalid.
     """
     found: dict[str, Camera] = {}
@@ -60,7 +60,7 @@ def choose_cameras(recording: Recording, wanted: Sequence[str] | None, types: Ty
         given = dict(_split(text) for text in wanted)
         missing = [topic for topic in given if topic not in found]
         if missing:
-            raise ValueError(f"{recording.path} has no pictures on {', '.join(missing)}; {_listed(found)}")
+            raise ValueError(f"{recording.path} has no images on {', '.join(missing)}; {_listed(found)}")
         cameras = [found[topic] for topic in given]
     else:
         given = {}
@@ -118,4 +118,4 @@ def _name(cameras: list[Camera], given: dict[str, str]) -> None:
 def _listed(found: dict[str, Camera]) -> str:
     if not found:
         return "no topic in it is a sensor_msgs/Image or CompressedImage"
-    return "its pictures are on " + ", ".join(f"{camera.topic} ({camera.frames})" for camera in found.values())
+    return "its images are on " + ", ".join(f"{camera.topic} ({camera.frames})" for camera in found.values())

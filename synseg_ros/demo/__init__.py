@@ -1,1 +1,1 @@
-"""See the whole path work: a camera, the node and a listener, and what came out in numbers and pictures."""
+"""See the whole path work: a camera, the node and a listener, and what came out in numbers and images."""

@@ -18,14 +18,14 @@ from synseg_ros.demo.processes import ProcessDiedError
 DESCRIPTION = "Start a camera and the node, change the labels while they run, and show what came out."
 ENDING = (signal.SIGTERM, signal.SIGHUP)
 INTERRUPTED = 130
-PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+IMAGES = (".png", ".jpg", ".jpeg", ".webp")
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the demo; return 0, 1 when it did not work, 2 for bad arguments, 130 when interrupted."""
     options = _parser().parse_args(argv)
-    if options.output.suffix.lower() not in PICTURES:  # said now, not when the demo is over
-        print(f"demo: --output {options.output}: expected a name that ends in {', '.join(PICTURES)}", file=sys.stderr)
+    if options.output.suffix.lower() not in IMAGES:  # said now, not when the demo is over
+        print(f"demo: --output {options.output}: expected a name that ends in {', '.join(IMAGES)}", file=sys.stderr)
         return 2
     try:
         plan = make_plan(options.input, options.labels)

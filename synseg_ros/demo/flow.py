@@ -131,7 +131,7 @@ class Demo:
                 if time.monotonic() - progress > STALL_SECONDS:
                     raise DemoError(f"no masks of vocabulary {version} for {STALL_SECONDS:.0f} s")
         if version not in self._listener.phases:
-            raise DemoError(f"no frame was left for vocabulary {version}; give more pictures")
+            raise DemoError(f"no frame was left for vocabulary {version}; give more images")
 
     def _count(self) -> int:
         return sum(len(phase.stamps) for phase in self._listener.phases.values())

@@ -20,15 +20,15 @@ from synseg_ros.msg import ClassMasks, FrameInfo, Vocabulary, VocabularyStatus
 from synseg_ros.qos import EVERY_MESSAGE, EVERY_MESSAGE_SO_FAR, LATCHED
 
 HEARD = "synseg_demo/heard"  # where the listener tells the camera which frames are through
-PICTURE_WIDTH = 400
-SHOWN = 0.02  # the share of a picture from which on a label can be seen in it
+IMAGE_WIDTH = 400
+SHOWN = 0.02  # the share of an image from which on a label can be seen in it
 OUTPUTS = 5
-KEPT_PICTURES = 64
+KEPT_IMAGES = 64
 WAITING_FRAMES = 100  # what belongs to frames that the node skipped is forgotten after so many newer ones
 
 
 @dataclass(frozen=True)
-class Picture:
+class KeptOverlay:
     """An overlay (H, W, 3) uint8 RGB, made smaller, and the labels that take up a share of it worth showing.
 
     The labels are those of the truth where it is known, so that what is shown does not depend on how well it went.
@@ -47,18 +47,18 @@ class Phase:
     stamps: list[int] = field(default_factory=list)  # of the masks, nanoseconds
     latencies: list[float] = field(default_factory=list)  # camera stamp to masks received, ms
     arrivals: list[float] = field(default_factory=list)  # monotonic seconds
-    pictures: list[Picture] = field(default_factory=list)  # spread over the phase
+    images: list[KeptOverlay] = field(default_factory=list)  # spread over the phase
     accuracy: IntersectionOverUnion = field(default_factory=IntersectionOverUnion)
     _overlays: int = 0
     _stride: int = 1
 
-    def add_picture(self, picture: Picture) -> None:
+    def add_image(self, image: KeptOverlay) -> None:
         """Keep an overlay, or every second, fourth ... one, so that a long phase does not fill the memory."""
         if self._overlays % self._stride == 0:
-            self.pictures.append(picture)
+            self.images.append(image)
         self._overlays += 1
-        if len(self.pictures) > KEPT_PICTURES:
-            self.pictures, self._stride = self.pictures[::2], self._stride * 2
+        if len(self.images) > KEPT_IMAGES:
+            self.images, self._stride = self.images[::2], self._stride * 2
 
 
 class Listener(Node):
@@ -120,7 +120,7 @@ class Listener(Node):
             foreign = sum(stamp not in sent for stamp in phase.stamps)
             if foreign:
                 faults.append(f"{foreign} masks of version {version} have a stamp that no frame had")
-            if not phase.pictures:
+            if not phase.images:
                 faults.append(f"no overlay of version {version} arrived")
             crossed = sum(self._versions.get(stamp, version) != version for stamp in phase.stamps)
             if crossed:
@@ -178,8 +178,8 @@ class Listener(Node):
         self._keep(self._truth, message, image_to_array(message))
 
     def _take_overlay(self, message: Image) -> None:
-        height = round(message.height * PICTURE_WIDTH / message.width)
-        small = cv2.resize(image_to_rgb(message), (PICTURE_WIDTH, height), interpolation=cv2.INTER_AREA)
+        height = round(message.height * IMAGE_WIDTH / message.width)
+        small = cv2.resize(image_to_rgb(message), (IMAGE_WIDTH, height), interpolation=cv2.INTER_AREA)
         self._keep(self._overlays, message, small)
 
     def _phase(self, message: ClassMasks | FrameInfo) -> Phase:
@@ -213,7 +213,7 @@ class Listener(Node):
             seen = (label for label, mask in zip(phase.labels, masks, strict=True) if mask.mean() >= SHOWN)
             _remember(self._shown, stamp, frozenset(seen))
         if stamp in self._overlays and stamp in self._shown:
-            phase.add_picture(Picture(self._overlays.pop(stamp), self._shown.pop(stamp)))
+            phase.add_image(KeptOverlay(self._overlays.pop(stamp), self._shown.pop(stamp)))
 
     def _take_confidence(self, message: Image) -> None:
         check_image(message)

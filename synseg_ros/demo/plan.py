@@ -29,8 +29,8 @@ SHORTEST_FOLDER = 20  # images; fewer are shown again and again, so that both vo
 class Plan:
     """Say how the camera plays, and which labels were asked for.
 
-    source: PHOTOGRAPHS, SCENES or a path. every: each picture waits until the one before was segmented, so that none is
-    dropped; else the camera plays at its own rate. frames: pictures that are shown once each; None: without end.
+    source: PHOTOGRAPHS, SCENES or a path. every: each image waits until the one before was segmented, so that none is
+    dropped; else the camera plays at its own rate. frames: images that are shown once each; None: without end.
     """
 
     source: str

@@ -81,8 +81,8 @@ class Child:
 def private_domain() -> dict[str, str]:
     """Return environment variables for a ROS domain that nobody else is in, on this machine only.
 
-    With Fast DDS it is shared memory alone, made large enough for pictures: in the half megabyte that a process
-    has by default, a best-effort picture of 640x480 is mostly lost. Other middlewares stay on the loopback.
+    With Fast DDS it is shared memory alone, made large enough for images: in the half megabyte that a process
+    has by default, a best-effort image of 640x480 is mostly lost. Other middlewares stay on the loopback.
     """
     domain = {"ROS_DOMAIN_ID": str(random.randrange(215, 232)), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
     if os.environ.get("RMW_IMPLEMENTATION", "rmw_fastrtps").startswith("rmw_fastrtps"):

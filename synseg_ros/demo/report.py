@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from synseg_model.io.drawing import contact_sheet
-from synseg_ros.demo.listener import PICTURE_WIDTH, Listener, Phase, Picture
+from synseg_ros.demo.listener import IMAGE_WIDTH, KeptOverlay, Listener, Phase
 
 COLUMNS = 4
 TITLES = ("before", "after")
@@ -57,35 +57,35 @@ def per_label(phase: Phase) -> list[str]:
 
 def write_contact_sheet(listener: Listener, versions: Sequence[int], path: Path) -> None:
     """Write overlays from before and after the change as a PNG, a row for each, with their labels below."""
-    pictures, captions = [], []
+    images, captions = [], []
     for title, version in zip(TITLES, versions, strict=True):
         phase = listener.phases[version]
-        chosen = [picture.image for picture in choose(phase.pictures, COLUMNS)]
+        chosen = [kept.image for kept in choose(phase.images, COLUMNS)]
         accuracy = phase.accuracy.mean()
         heading = title if accuracy is None else f"{title}: mIoU {accuracy:.1f} %"
-        pictures += chosen
+        images += chosen
         captions += [heading, *map(", ".join, _share(per_label(phase), COLUMNS - 1))] if chosen else []
-    if pictures:
-        sheet = contact_sheet(pictures, columns=COLUMNS, captions=captions, tile=PICTURE_WIDTH)
+    if images:
+        sheet = contact_sheet(images, columns=COLUMNS, captions=captions, tile=IMAGE_WIDTH)
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(sheet).save(path)
 
 
-def choose(pictures: Sequence[Picture], count: int) -> list[Picture]:
-    """Choose count pictures that together show as many labels as possible, far from each other, in their order.
+def choose(images: Sequence[KeptOverlay], count: int) -> list[KeptOverlay]:
+    """Choose count images that together show as many labels as possible, far from each other, in their order.
 
     Some are there twice where there are fewer; of none, none are chosen.
     """
-    if len(pictures) <= count:
-        return [pictures[index * len(pictures) // count] for index in range(count)] if pictures else []
+    if len(images) <= count:
+        return [images[index * len(images) // count] for index in range(count)] if images else []
     chosen: list[int] = []
     labels: set[str] = set()
     while len(chosen) < count:
-        others = (index for index in range(len(pictures)) if index not in chosen)
-        best = max(others, key=lambda index: (len(pictures[index].labels - labels), _distance(index, chosen)))
+        others = (index for index in range(len(images)) if index not in chosen)
+        best = max(others, key=lambda index: (len(images[index].labels - labels), _distance(index, chosen)))
         chosen.append(best)
-        labels |= pictures[best].labels
-    return [pictures[index] for index in sorted(chosen)]
+        labels |= images[best].labels
+    return [images[index] for index in sorted(chosen)]
 
 
 def _distance(index: int, chosen: Sequence[int]) -> int:

@@ -1,4 +1,4 @@
-"""Pictures in camera messages: every encoding that cameras commonly publish, to numpy and back.
+"""Images in camera messages: every encoding that cameras commonly publish, to numpy and back.
 
 A message is any object with the fields of a sensor_msgs/Image or CompressedImage, whichever library made it: rclpy on
 a robot, rosbags for a recording. cv_bridge is not used: it is absent outside full ROS installations, its binary builds
@@ -23,7 +23,7 @@ BAYER_MINIMUM = 3  # pixels per side that bilinear demosaicing needs
 
 
 class FrameError(ValueError):
-    """A camera message that is not a readable picture; the text names the bad value and what is accepted."""
+    """A camera message that is not a readable image; the text names the bad value and what is accepted."""
 
 
 class ImageMessage(Protocol):
@@ -103,7 +103,7 @@ ACCEPTED = ", ".join(sorted(FORMATS, key=str.lower))
 
 
 def check_image(message: ImageMessage) -> None:
-    """Raise FrameError when a sensor_msgs/Image cannot be read as a picture; look at no pixel.
+    """Raise FrameError when a sensor_msgs/Image cannot be read as an image; look at no pixel.
 
     Checked are the encoding, the size, the step (bytes per row, padding allowed) and the length of the data.
     """
@@ -113,7 +113,7 @@ def check_image(message: ImageMessage) -> None:
         reason = ""
         if encoding.startswith(("32F", "64F")):
             reason = " (floating-point values, usually depth in metres, have no brightness range)"
-        raise FrameError(f"encoding {encoding!r} is no readable picture{reason}; accepted: {ACCEPTED}")
+        raise FrameError(f"encoding {encoding!r} is no readable image{reason}; accepted: {ACCEPTED}")
     if width == 0 or height == 0:
         raise FrameError(f"size {width}x{height} is empty; width and height must be at least 1")
     if form.bayer and min(width, height) < BAYER_MINIMUM:
@@ -196,7 +196,7 @@ def compressed_to_rgb(message: CompressedMessage) -> np.ndarray:
     depth (no brightness range) and for what cannot be decoded.
     """
     if "compressedDepth" in message.format:
-        raise FrameError(f"format {message.format!r} is depth, no picture; accepted: JPEG, PNG and other image files")
+        raise FrameError(f"format {message.format!r} is depth, no image; accepted: JPEG, PNG and other image files")
     data = np.frombuffer(message.data, np.uint8)
     try:
         if _has_mosaic(message.format):
@@ -228,13 +228,13 @@ def _mosaic_to_rgb(form: str, data: np.ndarray) -> np.ndarray:
 
 
 def to_rgb(decode: Callable[[Any], np.ndarray], message: ImageMessage | CompressedMessage) -> np.ndarray:
-    """Read a message's picture by `image_to_rgb` or `compressed_to_rgb`; whatever goes wrong is a FrameError."""
+    """Read a message's image by `image_to_rgb` or `compressed_to_rgb`; whatever goes wrong is a FrameError."""
     try:
         return decode(message)
     except FrameError:
         raise
     except Exception as error:  # OpenCV's word on samples that it does not like
-        raise FrameError(f"the picture cannot be converted ({error})") from None
+        raise FrameError(f"the image cannot be converted ({error})") from None
 
 
 def image_fields(pixels: np.ndarray, encoding: str) -> dict[str, Any]:

@@ -39,7 +39,7 @@ class MessageMaker:
     ) -> dict[str, Callable[[], Any]]:
         """Return what makes each output of a frame, by its name, in the order in which they are published.
 
-        image: the picture (H,W,3) uint8 RGB that the result is of.
+        image: the image (H,W,3) uint8 RGB that the result is of.
         """
         return {
             "info": lambda: self.frame_info(result, header, version, inference_ms),

@@ -40,7 +40,7 @@ class ActiveVocabulary:
 
 @dataclass(frozen=True)
 class Frame:
-    """A camera's message, how its picture is read from it, and when it arrived, in monotonic seconds."""
+    """A camera's message, how its image is read from it, and when it arrived, in monotonic seconds."""
 
     message: Any
     decode: Callable[[Any], np.ndarray]

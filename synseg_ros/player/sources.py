@@ -20,7 +20,7 @@ SCENE_SECONDS = 6.0
 
 @dataclass(frozen=True)
 class Shot:
-    """One picture, (H, W, 3) uint8 RGB, and where known the (H, W) uint8 index of every pixel's segment."""
+    """One image, (H, W, 3) uint8 RGB, and where known the (H, W) uint8 index of every pixel's segment."""
 
     image: np.ndarray
     index_map: np.ndarray | None = None
@@ -61,7 +61,7 @@ class PhotographSource:
 class SceneSource:
     """Show a generated video there and back again, endlessly.
 
-    All pictures are drawn at the start, so that the rate holds and showing them costs next to nothing.
+    All images are drawn at the start, so that the rate holds and showing them costs next to nothing.
     """
 
     live = False
@@ -84,7 +84,7 @@ class SceneSource:
             yield from self._shots[-2:0:-1]
 
 
-class PictureSource:
+class ImageSource:
     """Show an image, the images of a folder in order, a video, or a device such as /dev/video0.
 
     Raises MediaError where there is nothing to show.
@@ -108,4 +108,4 @@ def open_camera_source(source: str, seed: int, width: int, height: int, fps: flo
     """
     if source == PHOTOGRAPHS:
         return PhotographSource(width, height, fps)
-    return SceneSource(seed, width, height, fps) if source == SCENES else PictureSource(source, fps)
+    return SceneSource(seed, width, height, fps) if source == SCENES else ImageSource(source, fps)

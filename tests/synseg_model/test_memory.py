@@ -27,7 +27,7 @@ def faults(*arguments):
     return kept == "True", int(count)
 
 
-def test_freed_memory_is_kept_for_the_next_picture():
+def test_freed_memory_is_kept_for_the_next_image():
     kept, count = faults("keep")
     if kept:  # with glibc
         assert count < faults()[1] / 10

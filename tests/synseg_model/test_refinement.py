@@ -71,7 +71,7 @@ def test_averaging_keeps_segment_means_and_what_is_constant_inside_them(disk, co
     np.testing.assert_allclose(average_inside(averaged, segments), averaged, rtol=1e-5)
 
 
-def test_averaging_pulls_a_blurred_map_to_the_edges_of_the_picture(disk, config):
+def test_averaging_pulls_a_blurred_map_to_the_edges_of_the_image(disk, config):
     image, truth = disk
     dilated = cv2.dilate(truth.astype(np.float32), np.ones((9, 9), np.uint8))
     noisy = 0.6 * dilated + 0.4 * cv2.erode(truth.astype(np.float32), np.ones((9, 9), np.uint8))
@@ -80,7 +80,7 @@ def test_averaging_pulls_a_blurred_map_to_the_edges_of_the_picture(disk, config)
     assert before < 0.8 and after > 0.9
 
 
-def test_clusters_are_colors_and_equal_pictures_have_equal_ones(disk, config):
+def test_clusters_are_colors_and_equal_images_have_equal_ones(disk, config):
     image, truth = disk
     segments = superpixels(image, config)
     colors = mean_colors(image, segments)
@@ -140,7 +140,7 @@ def test_superpixels_belong_together_by_attention_color_and_place():
             )
 
 
-GRID = (12, 16)  # of the disk's picture at 8 pixels
+GRID = (12, 16)  # of the disk's image at 8 pixels
 UNIFORM = np.full((192, 192), 1 / 192)
 
 
@@ -179,7 +179,7 @@ def test_correction_on_superpixels_is_the_formula(disk):
         np.testing.assert_allclose(corrected, expected[segments], atol=1e-5)
 
 
-@pytest.mark.parametrize("activation", [0.0, 0.3, 1.0], ids=["absent", "unsure", "stuff that fills the picture"])
+@pytest.mark.parametrize("activation", [0.0, 0.3, 1.0], ids=["absent", "unsure", "stuff that fills the image"])
 def test_maps_without_targets_or_without_background_are_averaged_and_not_corrected(disk, config, activation):
     image, truth = disk
     maps = np.full((1, *image.shape[:2]), activation, np.float32)

@@ -176,7 +176,7 @@ def test_maps_that_do_not_fit_the_vocabulary_are_refused():
         Result(result.vocabulary, random_maps(5), SHAPE)
 
 
-def test_segmenting_gives_the_engines_maps_at_the_pictures_size(segmenter, null_engine, gradient_image):
+def test_segmenting_gives_the_engines_maps_at_the_images_size(segmenter, null_engine, gradient_image):
     vocabulary = segmenter.set_vocabulary(["car", "tree"])
     result = segmenter.segment(gradient_image)
     (maps,) = null_engine.activations([gradient_image], vocabulary.embeddings)
@@ -195,14 +195,14 @@ def test_a_batch_of_several_sizes_equals_single_calls(segmenter, gradient_image)
     assert segmenter.segment_batch([]) == []
 
 
-def test_views_with_any_strides_are_pictures(segmenter, gradient_image):
+def test_views_with_any_strides_are_images(segmenter, gradient_image):
     segmenter.set_vocabulary(["car", "tree"])
     flipped = gradient_image[::-1, ::-1, ::-1]
     expected = segmenter.segment(flipped.copy()).activations
     np.testing.assert_array_equal(segmenter.segment(flipped).activations, expected)
 
 
-def test_one_pixel_is_a_picture(segmenter):
+def test_one_pixel_is_a_image(segmenter):
     segmenter.set_vocabulary(["car"])
     assert segmenter.segment(np.zeros((1, 1, 3), np.uint8)).label_map.shape == (1, 1)
 
@@ -219,13 +219,13 @@ def test_one_pixel_is_a_picture(segmenter):
         (np.zeros((0, 5, 3), np.uint8), "5x0 pixels is empty"),
     ],
 )
-def test_what_is_no_picture_is_refused_by_name(segmenter, image, words):
+def test_what_is_no_image_is_refused_by_name(segmenter, image, words):
     segmenter.set_vocabulary(["car"])
     with pytest.raises(ValueError, match=words):
         segmenter.segment(image)
 
 
-def test_the_bad_picture_of_a_batch_is_numbered(segmenter, gradient_image):
+def test_the_bad_image_of_a_batch_is_numbered(segmenter, gradient_image):
     segmenter.set_vocabulary(["car"])
     with pytest.raises(ValueError, match="image 1 has dtype"):
         segmenter.segment_batch([gradient_image, gradient_image.astype(float)])

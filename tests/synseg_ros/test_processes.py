@@ -43,11 +43,11 @@ def start():
 
 
 @pytest.fixture
-def picture(tmp_path):
-    """A file with a picture of soft coloured clouds."""
+def image(tmp_path):
+    """A file with an image of soft coloured clouds."""
     rng = np.random.default_rng(1)
     pixels = cv2.resize(rng.integers(0, 256, (6, 8, 3), np.uint8), (160, 120), interpolation=cv2.INTER_CUBIC)
-    path = tmp_path / "picture.png"
+    path = tmp_path / "image.png"
     assert cv2.imwrite(str(path), pixels)
     return path
 
@@ -109,15 +109,15 @@ def agreement(found, expected):
 
 
 @pytest.mark.slow
-def test_masks_have_their_frames_stamp_and_the_announced_vocabulary(start, listener, random_model, picture):
+def test_masks_have_their_frames_stamp_and_the_announced_vocabulary(start, listener, random_model, image):
     expected = {}
     segmenter = Segmenter.load(random_model)
     for labels in VOCABULARIES:
         segmenter.set_vocabulary(labels)
-        expected[labels] = segmenter.segment(cv2.imread(str(picture))[..., ::-1]).masks
+        expected[labels] = segmenter.segment(cv2.imread(str(image))[..., ::-1]).masks
     assert max(agreement(expected[a], expected[b]) for a, b in combinations(VOCABULARIES, 2)) < 0.95
     start("synseg_ros.node", model=str(random_model))
-    start("synseg_ros.player", source=str(picture), fps=20.0)
+    start("synseg_ros.player", source=str(image), fps=20.0)
     order = (*VOCABULARIES, *reversed(VOCABULARIES[:-1]))
     for labels in order:  # each while frames of the one before are under way
         listener.ask(labels)
@@ -137,7 +137,7 @@ def test_masks_have_their_frames_stamp_and_the_announced_vocabulary(start, liste
         for mask in message.masks:
             assert (mask.label, mask.id) in zip(labels, message.ids, strict=True)
             assert stamp_of(mask.mask) == stamp_of(message)
-        # The picture stands still, so its masks tell which vocabulary they were really made with.
+        # The image stands still, so its masks tell which vocabulary they were really made with.
         assert agreement(stack_of(message), expected[labels]) > 0.99
     for image in listener.label_maps:
         if stamp_of(image) in versions:

@@ -8,7 +8,7 @@ from training.datasets.pairs import Damages, Pair, Pairs
 
 
 class Numbered(Pairs):
-    """Pictures of one colour each, whose labels say which."""
+    """Images of one colour each, whose labels say which."""
 
     def __init__(self, size: int = 24, damaged: int = 0):
         super().__init__(seed=3)

@@ -70,8 +70,8 @@ def coco(root: Path) -> Path:
          "segmentation": {"counts": [20, 4], "size": [4, 6]}},
     ]  # fmt: skip
     categories = [{"id": 1, "name": "person"}, {"id": 18, "name": "dog"}, {"id": 67, "name": "dining table"}]
-    pictures = [{"id": 7, "file_name": "000000000007.jpg", "height": 4, "width": 6}]
-    content = {"images": pictures, "categories": categories, "annotations": rows}
+    images = [{"id": 7, "file_name": "000000000007.jpg", "height": 4, "width": 6}]
+    content = {"images": images, "categories": categories, "annotations": rows}
     text(root / "annotations/instances_train2017.json", json.dumps(content))
     captions = {"annotations": [{"image_id": 7, "caption": "A dog on\n a table. "}]}
     text(root / "annotations/captions_train2017.json", json.dumps(captions))

@@ -39,7 +39,7 @@ def parts(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_parts_are_measured_with_and_without_on_every_seed_with_their_cost_and_pictures(parts):
+def test_parts_are_measured_with_and_without_on_every_seed_with_their_cost_and_images(parts):
     folder, _ = parts
     found = json.loads((folder / "parts.json").read_text())
     names = [row.name for row in chosen_rows((), "npr,sgc")]

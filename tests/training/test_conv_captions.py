@@ -152,7 +152,7 @@ def arguments(data, output, *more):
     settings = {
         "model": data / "model", "data.source": "photos", "data.photos": data / "photos", "data.cache": data / "cache",
         "batches.image_size": 64, "trainer.output": output, "trainer.accelerator": "cpu", "trainer.batch": 4,
-        "trainer.steps": 2, "trainer.warmup": 1, "trainer.log_every": 1, "trainer.picture_every": 2, "evaluate": 2,
+        "trainer.steps": 2, "trainer.warmup": 1, "trainer.log_every": 1, "trainer.image_every": 2, "evaluate": 2,
     }  # fmt: skip
     return [*(f"--{name}={value}" for name, value in settings.items()), *more]
 

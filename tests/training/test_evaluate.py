@@ -47,7 +47,7 @@ def _own_signals():
 
 @pytest.fixture
 def voc(tmp_path):
-    """Two pictures to report and two to tune on, in VOC's layout."""
+    """Two images to report and two to tune on, in VOC's layout."""
     rng, root = np.random.default_rng(0), tmp_path / "VOC2012"
     for folder in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
         (root / folder).mkdir(parents=True)
@@ -76,7 +76,7 @@ def test_data_set_gives_numbers_table_and_figures(config, tmp_path):
     assert json.loads((folder / "results.json").read_text()) == result
     assert result["images"] == 2 and result["complete"] and set(result["per_class"]) >= {"background", "tvmonitor"}
     report = (folder / "report.md").read_text()
-    assert "**A sample**: 2 pictures where the protocol takes 1449 pictures of split `val`" in report
+    assert "**A sample**: 2 images where the protocol takes 1449 images of split `val`" in report
     assert f"| **tiny-random (slide, single prompts)** | {result['miou']:.1f}\\* |" in report
     assert "| SynSeg (the paper, arXiv 2508.06115) | 62.2 |" in report
     assert result["command"] in report
@@ -99,7 +99,7 @@ def test_confusion_file_gives_the_reported_mean_iou(config, tmp_path):
 def test_threshold_is_tuned_on_the_other_split_and_used(config, tmp_path):
     result = main(config(sweep=True))
     curve = result["threshold_curve"]
-    assert result["threshold_from"] == "tuned on 2 pictures of split train"
+    assert result["threshold_from"] == "tuned on 2 images of split train"
     assert curve[f"{result['threshold']:g}"] == max(curve.values())
     assert (tmp_path / "out/voc21/sweep.png").exists()
     again = main(config(threshold=result["threshold"]))
@@ -145,10 +145,10 @@ def test_interrupt_writes_what_was_measured_and_says_so(config, tmp_path, monkey
     monkeypatch.setattr(Predictor, "classify", interrupted)
     monkeypatch.setattr(evaluate.jsonargparse, "auto_cli", lambda *_, **__: config())
     assert evaluate.run() == 130
-    assert "interrupted after 1 of 2 pictures" in capsys.readouterr().err
+    assert "interrupted after 1 of 2 images" in capsys.readouterr().err
     folder = tmp_path / "out/voc21"
     assert json.loads((folder / "results.json").read_text())["complete"] is False
-    assert "**Interrupted** after 1 of 2 pictures" in (folder / "report.md").read_text()
+    assert "**Interrupted** after 1 of 2 images" in (folder / "report.md").read_text()
 
 
 def test_figures_of_a_large_data_set_ask_the_network_again(config, tmp_path, monkeypatch):
@@ -189,9 +189,9 @@ def test_table_puts_data_sets_of_one_model_in_one_row_and_other_settings_in_anot
     assert table[0].startswith("| method | VOC21 | Context60 | Context59 | Object | Stuff | City | camvid |")
     ours = [line for line in table if "measured here" in line]
     assert ours == [
-        "| **ours (slide, single prompts)** | 60.0 |  | 40.0 |  |  |  | 5.0 | 151.0 M | 20 ms per picture, a GPU "
+        "| **ours (slide, single prompts)** | 60.0 |  | 40.0 |  |  |  | 5.0 | 151.0 M | 20 ms per image, a GPU "
         "| measured here |",
-        "| **ours (slide, single prompts, PAMR)** | 61.5 |  |  |  |  |  |  | 151.0 M | 20 ms per picture, a GPU "
+        "| **ours (slide, single prompts, PAMR)** | 61.5 |  |  |  |  |  |  | 151.0 M | 20 ms per image, a GPU "
         "| measured here |",
     ]
     assert sum("| published |" in line for line in table) == 6
@@ -206,7 +206,7 @@ def test_report_shows_what_was_measured_on_other_data_sets(config, tmp_path):
     assert f"{first['miou']:.1f}\\*" in row and f"{second['miou']:.1f}\\*" in row
 
 
-def test_scenes_are_the_default_and_write_numbers_and_a_picture(model, tmp_path):
+def test_scenes_are_the_default_and_write_numbers_and_a_image(model, tmp_path):
     results = main(EvaluateConfig(model=model, scenes=3, height=48, width=64, device="cpu", output=str(tmp_path)))
     assert json.loads((tmp_path / "scenes.json").read_text()) == results
     assert {"base", "stuff", "novel", "base_pairs", "novel_pairs", "per_class"} <= set(results)
@@ -230,7 +230,7 @@ def test_only_the_held_out_share_is_measured_and_said_so(config, voc):
     assert result["held_out"] == {"share": 0.5, "seed": seed}
     assert "--share 0.5" in result["command"]
     seed = next(seed for seed in range(100) if not held_out(names, 0.5, seed))
-    with pytest.raises(ValueError, match=r"share 0\.5: none of 2 pictures is held out"):
+    with pytest.raises(ValueError, match=r"share 0\.5: none of 2 images is held out"):
         main(config(share=0.5, seed=seed))
 
 
@@ -240,7 +240,7 @@ def test_a_threshold_is_tuned_on_the_split_that_is_measured_only_where_a_share_i
     names = [f"val_{i}" for i in range(2)]
     seed = next(seed for seed in range(100) if len(held_out(names, 0.5, seed)) == 1)
     result = main(config(share=0.5, seed=seed, sweep=True, tune_split="val"))
-    assert result["images"] == 1 and "tuned on 1 pictures" in result["threshold_from"]
+    assert result["images"] == 1 and "tuned on 1 images" in result["threshold_from"]
     with pytest.raises(ValueError, match="both tuned on and reported"):
         main(config(sweep=True, tune_split="val"))
 

@@ -24,7 +24,7 @@ CAPTIONS = ("a brown dog on a sofa", "a red bus", "it rains", "two cats under a 
 def write_shard(path, captions=CAPTIONS, start=0):
     with tarfile.open(path, "w") as tar:
         for i, caption in enumerate(captions, start):
-            for extension, data in (("jpg", b"picture"), ("txt", caption.encode()), ("json", b"{}")):
+            for extension, data in (("jpg", b"image"), ("txt", caption.encode()), ("json", b"{}")):
                 info = tarfile.TarInfo(f"{i:09d}.{extension}")
                 info.size = len(data)
                 tar.addfile(info, io.BytesIO(data))
@@ -128,7 +128,7 @@ def test_damaged_shards_are_counted_and_named_and_the_others_are_done(shards):
     assert prepare(config(shards)).unread == totals.unread  # said of finished shards, too
 
 
-def add(path, name, data=b"picture"):
+def add(path, name, data=b"image"):
     with tarfile.open(path, "a") as tar:
         info = tarfile.TarInfo(name)
         info.size = len(data)
@@ -139,7 +139,7 @@ NOT_UTF8 = b"caf\xe9".decode("utf-8", "surrogateescape")
 
 
 def test_a_sample_whose_name_is_not_utf8_is_dropped_with_the_reason_and_training_reads_the_rest(shards):
-    for extension, data in (("jpg", b"picture"), ("txt", b"a brown dog on a sofa")):
+    for extension, data in (("jpg", b"image"), ("txt", b"a brown dog on a sofa")):
         add(shards / "00001.tar", f"{NOT_UTF8}.{extension}", data)
     totals = prepare(config(shards, workers=2))
     assert (totals.shards, totals.captions, totals.kept) == (3, 13, 6)
@@ -150,7 +150,7 @@ def test_a_sample_whose_name_is_not_utf8_is_dropped_with_the_reason_and_training
     from training.datasets.webdataset_pairs import WebdatasetPairs
 
     damages = Damages()
-    assert list(WebdatasetPairs(shards, buffer=1).read(damages)) == []  # the pictures are none, but all are met
+    assert list(WebdatasetPairs(shards, buffer=1).read(damages)) == []  # the images are none, but all are met
     assert damages.counts.total() == 6
 
 
@@ -236,7 +236,7 @@ def test_data_without_any_label_ends_with_a_report_too(tmp_path):
     assert not (tmp_path / "labels-frequency.png").exists()
 
 
-def test_coco_captions_go_to_sidecars_by_picture(tmp_path):
+def test_coco_captions_go_to_sidecars_by_image(tmp_path):
     path = tmp_path / "captions_train2017.json"
     images = [{"id": i, "file_name": f"{i:012d}.jpg"} for i in (1, 2)]
     annotations = [

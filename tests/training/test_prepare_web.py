@@ -1,4 +1,4 @@
-"""The way from the web: pictures and captions behind HTTP, img2dataset, shards, labels, pairs for training."""
+"""The way from the web: images and captions behind HTTP, img2dataset, shards, labels, pairs for training."""
 
 import json
 import subprocess
@@ -16,14 +16,14 @@ pytest.importorskip("spacy")
 from training.captions.samples import Sample
 from training.captions.sidecars import read_header, read_sidecar
 from training.captions.work import Settings, label_samples
-from training.datasets.pairs import decode_picture
+from training.datasets.pairs import decode_image
 from training.datasets.webdataset_pairs import WebdatasetPairs
 from training.prepare import PrepareConfig, prepare
 from training.train import run as train
 
 ROOT = Path(__file__).resolve().parents[2]
 COCO_MINI = ROOT.parent / "shared" / "data" / "coco-mini"
-PICTURES = 24
+IMAGES = 24
 
 
 class QuietHandler(SimpleHTTPRequestHandler):
@@ -41,8 +41,8 @@ def img2dataset():
 
 
 @pytest.fixture
-def picture_server():
-    """Serve COCO-mini's pictures on the loopback address; gives the address."""
+def image_server():
+    """Serve COCO-mini's images on the loopback address; gives the address."""
     if not COCO_MINI.is_dir():
         pytest.skip(f"{COCO_MINI} is not there")
     handler = partial(QuietHandler, directory=str(COCO_MINI / "train2017"))
@@ -55,18 +55,18 @@ def picture_server():
 
 
 def write_url_list(path, address):
-    """Write url and caption of some pictures, and one address where nothing is; returns captions by address."""
+    """Write url and caption of some images, and one address where nothing is; returns captions by address."""
     data = json.loads((COCO_MINI / "annotations" / "captions_train2017.json").read_text())
     captions = {a["image_id"]: a["caption"].strip() for a in sorted(data["annotations"], key=lambda a: -a["id"])}
-    rows = {f"{address}/{i['file_name']}": captions[i["id"]] for i in data["images"][:PICTURES]}
+    rows = {f"{address}/{i['file_name']}": captions[i["id"]] for i in data["images"][:IMAGES]}
     lines = [f"{url}\t{caption}\n" for url, caption in rows.items()]
     path.write_text("".join(["url\tcaption\n", *lines, f"{address}/gone.jpg\ta dog on a sofa\n"]))
     return rows
 
 
 @pytest.mark.slow
-def test_pictures_behind_http_become_pairs_that_training_takes(img2dataset, picture_server, tmp_path):
-    rows, shards = write_url_list(tmp_path / "web.tsv", picture_server), tmp_path / "shards"
+def test_images_behind_http_become_pairs_that_training_takes(img2dataset, image_server, tmp_path):
+    rows, shards = write_url_list(tmp_path / "web.tsv", image_server), tmp_path / "shards"
     arguments = {
         "url_list": tmp_path / "web.tsv",
         "input_format": "tsv",
@@ -92,7 +92,7 @@ def test_pictures_behind_http_become_pairs_that_training_takes(img2dataset, pict
 
     totals = prepare(PrepareConfig(str(shards), tagger="shipped", workers=1))
 
-    assert (totals.shards, totals.captions, totals.damages) == (3, PICTURES, 0)
+    assert (totals.shards, totals.captions, totals.damages) == (3, IMAGES, 0)
     assert totals.kept_share > 0.7
     expected = []
     for path in sorted(shards.glob("*.tar")):
@@ -111,8 +111,8 @@ def test_pictures_behind_http_become_pairs_that_training_takes(img2dataset, pict
 
     assert len(pairs) == len(expected) == totals.kept
     assert all(min(pair.image.shape[:2]) == 224 for pair in pairs)
-    for picture, labels in expected:
-        image = decode_picture(picture)
+    for image, labels in expected:
+        image = decode_image(image)
         assert [pair.labels for pair in pairs if np.array_equal(pair.image, image)] == [labels]
 
     settings = {

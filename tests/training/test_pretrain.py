@@ -61,7 +61,7 @@ def test_mimetic_attention_looks_at_itself_and_its_neighbours():
 
 
 @torch.no_grad()
-def test_a_window_told_its_place_has_the_positions_of_the_whole_picture():
+def test_a_window_told_its_place_has_the_positions_of_the_whole_image():
     torch.manual_seed(0)
     encoder = ClipEncoder(open_clip.CLIP(**TINY_CLIP))
     image = torch.randn(1, 3, 96, 128)
@@ -94,7 +94,7 @@ def test_captions_of_parts_name_what_they_show_and_nothing_else():
     assert window_caption(np.zeros((96, 96), int), segments, np.random.default_rng(0)) == "grass"
 
 
-def test_small_pictures_are_trained_on_windows_of_the_positions_of_whole_ones():
+def test_small_images_are_trained_on_windows_of_the_positions_of_whole_ones():
     torch.manual_seed(0)
     encoder = ClipEncoder(open_clip.CLIP(**TINY_CLIP))
     whole = encoder.clip.visual.positional_embedding[1:].unflatten(0, (21, 28))

@@ -43,7 +43,7 @@ def arguments(data, output, *more):
         "width": 16, "ffn": 32, "heads": 2, "blocks": 1, "context_width": 16, "skips": "[8, 4]", "image_size": 64,
         "mixture.size": 64, "mixture.names": 6, "mixture.present": 3, "mixture.workers": 0,
         "trainer.output": output, "trainer.accelerator": "cpu", "trainer.batch": 4, "trainer.steps": 4,
-        "trainer.log_every": 1, "trainer.validate_every": 2, "trainer.picture_every": 3, "trainer.warmup": 1,
+        "trainer.log_every": 1, "trainer.validate_every": 2, "trainer.image_every": 3, "trainer.warmup": 1,
         "trainer.save_every": 100, "trainer.ema": 0.5, "checks": 2,
     }  # fmt: skip
     return [*(f"--{name}={value}" for name, value in settings.items()), *more]

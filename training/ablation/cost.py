@@ -40,7 +40,7 @@ def in_turn(calls: dict[str, Callable[[], object]], rounds: int, title: str) -> 
 def step_costs(
     objectives: dict[str, Objective], parts: dict[str, Part], config: TrainerConfig, rounds: int
 ) -> dict[str, float]:
-    """Time a training step of every objective on its part, forward and backward; returns milliseconds per picture."""
+    """Time a training step of every objective on its part, forward and backward; returns milliseconds per image."""
     fabric = Trainer(config).fabric
     calls = {
         name: _step(fabric, fabric.setup_module(objective), objective.decoder, parts[name])

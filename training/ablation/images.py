@@ -1,4 +1,4 @@
-"""A figure of what rows change: the same held-out pictures, segmented by each."""
+"""A figure of what rows change: the same held-out images, segmented by each."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from training.evaluation.scenes import arg_max, truth_map
 from training.scenes.scenes import NOUNS, STUFF, Scene
 
 
-class PictureRows:
+class ImageRows:
     """Collect what models say about a few scenes, with all nouns and stuff competing as in the measures."""
 
     def __init__(self, scenes: Sequence[Scene]):
         self.scenes, self.labels = scenes, [*NOUNS, *STUFF]
         self.columns: dict[str, list[np.ndarray]] = {
-            "picture": [scene.image for scene in scenes],
+            "image": [scene.image for scene in scenes],
             "truth": [paint(scene.image, truth_map(scene, self.labels), self.labels, False) for scene in scenes],
         }
 

@@ -37,7 +37,7 @@ def difference(runs: dict[int, dict], others: dict[int, dict], key: str) -> tupl
 def tables(rows: Sequence[Row], results: Results, costs: dict[str, dict[str, float]]) -> str:
     """Write Markdown: every row's measures and cost, then what each gains over the row that it is beside.
 
-    costs: milliseconds by row and kind, "step" (training, per picture) and "frame".
+    costs: milliseconds by row and kind, "step" (training, per image) and "frame".
     """
     rows = [row for row in rows if row.name in results]
     lines = [_line("%, mean ± deviation", "seeds", *MEASURES, "ms/image, training step", "ms/frame, 40 labels")]

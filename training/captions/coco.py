@@ -1,4 +1,4 @@
-"""Captions in a COCO annotations file, captions_*.json: several for each picture."""
+"""Captions in a COCO annotations file, captions_*.json: several for each image."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from training.captions.sidecars import sidecar_name
 
 @dataclass(frozen=True)
 class CocoShard(Part):
-    """Some pictures of a COCO file with their captions, carried along: the file is read once, by the caller."""
+    """Some images of a COCO file with their captions, carried along: the file is read once, by the caller."""
 
     index: int
     parts: int
@@ -29,12 +29,12 @@ class CocoShard(Part):
         return {**super().identity(), "part": self.index, "parts": self.parts}
 
     def samples(self) -> Iterator[Sample]:
-        """Yield the captions, those of a picture one after the other; the key is the picture's file name."""
+        """Yield the captions, those of an image one after the other; the key is the image's file name."""
         return iter(self.rows)
 
 
 def coco_shards(path: Path, folder: Path, shard_size: int) -> list[CocoShard]:
-    """Split a COCO captions file into shards of about `shard_size` captions, sorted by picture and caption id.
+    """Split a COCO captions file into shards of about `shard_size` captions, sorted by image and caption id.
 
     Raises:
         ValueError: the file is no COCO captions file.

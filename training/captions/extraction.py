@@ -3,7 +3,7 @@
 A label is the longest run of adjectives and common nouns that ends in a noun, its last word in the singular. The rules
 around it are ours: participles before a noun count as adjectives (a stuffed bear is no bear), adjectives joined by
 "and" stay together (a black and white cat is no white cat), adverbs inside a run are left out, proper names and numbers
-end a run, and the stop-list takes away what cannot be outlined in a picture.
+end a run, and the stop-list takes away what cannot be outlined in an image.
 """
 
 from __future__ import annotations

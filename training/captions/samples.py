@@ -7,22 +7,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-MAX_CAPTION = 2000  # characters; longer texts describe a page, not a picture
+MAX_CAPTION = 2000  # characters; longer texts describe a page, not an image
 
 # Why a sample gives no labels. Damaged are those that name a fault of the data.
-NO_CAPTION, NO_PICTURE, NOT_TEXT, TOO_LONG = "no caption", "no picture", "damaged text", "caption too long"
+NO_CAPTION, NO_IMAGE, NOT_TEXT, TOO_LONG = "no caption", "no image", "damaged text", "caption too long"
 REPEATED_KEY, BAD_LINE, BAD_NAME = "repeated key", "damaged line", "name is not UTF-8"
 NO_LABEL, FEW_LABELS = "no label", "too few labels"
-DAMAGED = frozenset({NO_PICTURE, NOT_TEXT, REPEATED_KEY, BAD_LINE, BAD_NAME})
+DAMAGED = frozenset({NO_IMAGE, NOT_TEXT, REPEATED_KEY, BAD_LINE, BAD_NAME})
 
 
 class Sample(NamedTuple):
-    """A caption with the key of its picture, or the reason why there is none."""
+    """A caption with the key of its image, or the reason why there is none."""
 
     key: str
     caption: str = ""
     problem: str = ""
-    caption_id: int | str | None = None  # where a picture has several captions
+    caption_id: int | str | None = None  # where an image has several captions
 
 
 class DamageError(Exception):

@@ -9,7 +9,7 @@ After it comes one line per sample, in the shard's own order:
     {"key": "000000000", "labels": ["brown dog", "sofa"]}
     {"key": "000000001", "labels": [], "dropped": "too few labels"}
 
-A COCO picture has several captions and so several lines with its key, told apart by "caption_id". Sidecars are written
+A COCO image has several captions and so several lines with its key, told apart by "caption_id". Sidecars are written
 whole or not at all, and the same data with the same settings gives the same bytes, whatever ran them.
 """
 

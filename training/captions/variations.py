@@ -24,7 +24,7 @@ class Variations:
         unpunctuated: sentences that lose their full stop; captions often have none.
         lower_case: sentences that come in lower case, names excepted: else every unknown word could be one.
         swapped: nouns and adjectives in another's place of the same tag. The treebank is about mail and politics, so
-            that what is drawn in a picture must be told from what stands around it.
+            that what is drawn in an image must be told from what stands around it.
         invented: content words whose stem is made up, their ending kept: a word never seen.
     """
 

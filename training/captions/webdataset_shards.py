@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from training.captions.samples import (
     NO_CAPTION,
-    NO_PICTURE,
+    NO_IMAGE,
     NOT_TEXT,
     REPEATED_KEY,
     TOO_LONG,
@@ -21,7 +21,7 @@ from training.captions.samples import (
     checked,
 )
 
-PICTURES = ("jpg", "jpeg", "png", "webp")
+IMAGES = ("jpg", "jpeg", "png", "webp")
 _META = re.compile("__.*__")  # webdataset's own, such as __meta__.json
 LARGEST_TEXT = 1 << 20  # bytes; a caption's .json has a few thousand
 
@@ -31,7 +31,7 @@ class TarShard(Part):
     """One tar of samples. A sample's key is its path up to the first dot of the file name, as webdataset has it."""
 
     def samples(self) -> Iterator[Sample]:
-        """Yield one sample per picture in the tar's order; the caption is in .txt, else in the .json's "caption"."""
+        """Yield one sample per image in the tar's order; the caption is in .txt, else in the .json's "caption"."""
         seen: set[str] = set()
         try:
             with tarfile.open(self.path, "r:") as tar:
@@ -77,8 +77,8 @@ def _require_end(tar: tarfile.TarFile) -> None:
 
 
 def _sample(tar: tarfile.TarFile, key: str, members: dict[str, tarfile.TarInfo]) -> Sample:
-    if not any(members[extension].size for extension in PICTURES if extension in members):
-        return Sample(key, problem=NO_PICTURE)
+    if not any(members[extension].size for extension in IMAGES if extension in members):
+        return Sample(key, problem=NO_IMAGE)
     for extension in ("txt", "json"):
         member = members.get(extension)
         if member is None:

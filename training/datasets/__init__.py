@@ -1,1 +1,1 @@
-"""Provide the pictures, masks and captions that training and evaluation read."""
+"""Provide the images, masks and captions that training and evaluation read."""

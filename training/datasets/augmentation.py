@@ -1,4 +1,4 @@
-"""What a batch shows of a pair: picture or window, labels and regions. Processes that only read need no network."""
+"""What a batch shows of a pair: image or window, labels and regions. Processes that only read need no network."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from training.captions.extraction import head_noun
 from training.datasets.pairs import UNKNOWN, Pair, Pairs, Regions
 from training.datasets.windows import window_around
 
-LEAST_SHARE = 0.004  # of a picture or window: a region that covers less is neither asked for nor said to be absent
+LEAST_SHARE = 0.004  # of an image or window: a region that covers less is neither asked for nor said to be absent
 
 
 @dataclass
 class BatchConfig:
-    """Settings of what a picture and its labels become.
+    """Settings of what an image and its labels become.
 
     Args:
-        image_size: side in pixels of the square pictures; 0 leaves pictures as they are, if they are all of one size.
-        least_crop: pictures are cropped to a random share of their area, from this to 1, and stretched to the square.
-        flip: mirror half of the pictures; captions that say left or right lose those words to the stop-list.
+        image_size: side in pixels of the square images; 0 leaves images as they are, if they are all of one size.
+        least_crop: images are cropped to a random share of their area, from this to 1, and stretched to the square.
+        flip: mirror half of the images; captions that say left or right lose those words to the stop-list.
         labels: most labels of a caption; of longer captions a random part.
-        absent: labels of other pictures that each picture is shown as absent (ours; the paper has none).
-        window: side in pixels of the windows that are shown of pictures with regions, two thirds of them around a
-            region, rather a small one: things as large as in the picture, for a fraction of its work. 0 shows whole
-            pictures.
+        absent: labels of other images that each image is shown as absent (ours; the paper has none).
+        window: side in pixels of the windows that are shown of images with regions, two thirds of them around a
+            region, rather a small one: things as large as in the image, for a fraction of its work. 0 shows whole
+            images.
         workers: processes that read and decode; 0 reads in the training process itself.
     """
 
@@ -53,9 +53,9 @@ class BatchConfig:
 
 
 class Sample(NamedTuple):
-    """A picture (H,W,3) uint8 RGB as a batch shows it, the labels shown with it, and all labels that it may have.
+    """An image (H,W,3) uint8 RGB as a batch shows it, the labels shown with it, and all labels that it may have.
 
-    regions: of the picture, where they are known. whole: (height, width) of the picture that it is a window of.
+    regions: of the image, where they are known. whole: (height, width) of the image that it is a window of.
     """
 
     image: np.ndarray
@@ -66,7 +66,7 @@ class Sample(NamedTuple):
 
 
 class Augmented(IterableDataset):
-    """Pairs after augmentation. What is drawn for one depends on seed, epoch and picture, not on who reads it."""
+    """Pairs after augmentation. What is drawn for one depends on seed, epoch and image, not on who reads it."""
 
     def __init__(self, pairs: Pairs, config: BatchConfig):
         self.pairs, self.config = pairs, config
@@ -76,7 +76,7 @@ class Augmented(IterableDataset):
             yield self.augment(pair)
 
     def augment(self, pair: Pair) -> Sample:
-        """Crop, flip and shrink a picture and choose among its labels."""
+        """Crop, flip and shrink an image and choose among its labels."""
         config = self.config
         mark = zlib.crc32(np.ascontiguousarray(pair.image[::7, ::7]).tobytes())
         rng = random.Random(repr((self.pairs.seed, self.pairs.epoch, mark, pair.labels)))

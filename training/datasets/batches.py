@@ -1,6 +1,6 @@
-"""From pairs of pictures and labels to the parts of a batch, in an order that the step alone decides.
+"""From pairs of images and labels to the parts of a batch, in an order that the step alone decides.
 
-Of pairs with regions (`training.datasets.caption_masks`) a batch shows pictures or windows of them, labels that have
+Of pairs with regions (`training.datasets.caption_masks`) a batch shows images or windows of them, labels that have
 pixels there, each as the caption's phrase or as its noun alone, and labels that have none.
 """
 
@@ -65,9 +65,9 @@ class TextBank:
 def add_absent(
     labels: list[list[str]], count: int, rng: random.Random, words: Callable[[str], list[str]] = str.split
 ) -> list[list[str]]:
-    """Draw for each picture labels of the others that share no word with its own, `count` at most.
+    """Draw for each image labels of the others that share no word with its own, `count` at most.
 
-    labels: for each picture all that it may have. words: of a label, those that count.
+    labels: for each image all that it may have. words: of a label, those that count.
     """
     drawn = []
     for own in labels:
@@ -104,7 +104,7 @@ class BatchSource:
         size = local // share.parts
         steps = self.pairs.size // share.batch
         if not steps:
-            raise ValueError(f"the data holds {self.pairs.size} labelled pictures: fewer than a batch of {share.batch}")
+            raise ValueError(f"the data holds {self.pairs.size} labelled images: fewer than a batch of {share.batch}")
         epoch, within = divmod(share.start, steps)
         step = share.start
         while True:
@@ -116,7 +116,7 @@ class BatchSource:
             epoch, within = epoch + 1, 0
 
     def first(self, count: int, device: torch.device) -> Part:
-        """Return the first `count` pictures of the first epoch: the same for every process, whatever its share."""
+        """Return the first `count` images of the first epoch: the same for every process, whatever its share."""
         return next(self(Share(0, 1, 0, count, 1, device)))[0]
 
     def _groups(self, epoch: int, done: int, size: int) -> Iterator[list[Sample]]:
@@ -145,7 +145,7 @@ class BatchSource:
                 raise ValueError("the data gave no batch in a whole epoch: all of it is damaged, or a process has none")
 
     def _absent_nouns(self, samples: list[Sample], rng: random.Random) -> list[list[str]]:
-        """Draw absent labels for pictures whose regions all have names: two thirds are nouns alone, a third phrases.
+        """Draw absent labels for images whose regions all have names: two thirds are nouns alone, a third phrases.
 
         A vocabulary has many nouns; phrases would be most of the draws otherwise.
         """
@@ -160,8 +160,8 @@ class BatchSource:
     def _part(self, samples: list[Sample], rng: random.Random, device: torch.device) -> Part:
         shapes = {sample.image.shape for sample in samples}
         if len(shapes) > 1:
-            raise ValueError(f"pictures of several sizes {sorted(shapes)[:3]} in a batch: set batches.image_size")
-        # Of what the caption names and `labels` left out, nothing is absent. Where all that a picture shows has a name,
+            raise ValueError(f"images of several sizes {sorted(shapes)[:3]} in a batch: set batches.image_size")
+        # Of what the caption names and `labels` left out, nothing is absent. Where all that an image shows has a name,
         # another noun is absent in whatever colour.
         if samples[0].regions is None:
             absent = add_absent([sample.known for sample in samples], self.config.absent, rng)

@@ -1,4 +1,4 @@
-"""Masks from captions: what a decoder takes for a picture's segments once it is told what the caption says.
+"""Masks from captions: what a decoder takes for an image's segments once it is told what the caption says.
 
 Asked for every noun there is, a decoder gives a thing it never saw masks of to a noun that it knows. The caption says
 which noun is there. So the caption's labels compete with the other nouns of all captions at an advantage, and the
@@ -38,7 +38,7 @@ class CaptionMaskConfig:
     Args:
         vocabulary: how many nouns compete with a caption's labels: the most frequent ones of all captions.
         margin: by how much a label that the caption does not name must be ahead, in logits.
-        floor: least peak of a named label in the picture, in logits: the caption says that it is there.
+        floor: least peak of a named label in the image, in logits: the caption says that it is there.
         least: a pixel where no label is as active as this belongs to none and teaches nothing.
     """
 
@@ -75,7 +75,7 @@ def frequent_nouns(pairs: Pairs, count: int) -> list[str]:
 
 @torch.no_grad()
 def regions_of(pair: Pair, network: SynSeg, text: TextBank, vocabulary: list[str], config: CaptionMaskConfig) -> Pair:
-    """Shrink a pair's picture to the size at which the network sees it, and say which label has which pixels."""
+    """Shrink a pair's image to the size at which the network sees it, and say which label has which pixels."""
     size = network.config.image.input_size(*pair.image.shape[:2], network.encoder.patch)
     image = pair.image
     if image.shape[:2] != size:

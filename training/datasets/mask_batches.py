@@ -1,4 +1,4 @@
-"""What mask training of the decoder sees: pictures or windows of them, labels present and absent, their masks.
+"""What mask training of the decoder sees: images or windows of them, labels present and absent, their masks.
 
 Everything is of the base split: no novel noun and no novel colour-noun pair.
 """
@@ -34,7 +34,7 @@ def draw_labels(
 ) -> list[str]:
     """Draw present and absent labels for a scene, half and half; the odd one is present.
 
-    visible: share of the picture that each segment covers; of what covers less than 0.4 % neither presence nor absence
+    visible: share of the image that each segment covers; of what covers less than 0.4 % neither presence nor absence
     is asked. Of the absent labels a third each are nouns, stuff and near misses: a present noun in another colour or
     another noun in a present colour. Without much absent stuff a decoder takes any of its names for "background".
     """
@@ -80,7 +80,7 @@ class Batch:
 
     images: (B,H,W,3) uint8. nouns, colors: (B,P) int64 index of each token's noun (see `COMPETING`) and colour; -1
     where it has none or holds several. labels: (D,K) rows of the label table. masks: (D,K,H,W) bool.
-    window: rows and columns of a whole picture's token grid that the images are told to be.
+    window: rows and columns of a whole image's token grid that the images are told to be.
     """
 
     images: np.ndarray

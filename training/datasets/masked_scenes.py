@@ -1,4 +1,4 @@
-"""Generated scenes with their exact masks, and their place between pictures whose masks are made of captions."""
+"""Generated scenes with their exact masks, and their place between images whose masks are made of captions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures with the labels of their captions: what training without masks reads, wherever the pictures lie."""
+"""Images with the labels of their captions: what training without masks reads, wherever the images lie."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Regions(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """A picture (H,W,3) uint8 RGB, the labels of one of its captions, each once, and its regions where known.
+    """An image (H,W,3) uint8 RGB, the labels of one of its captions, each once, and its regions where known.
 
     known: all labels that other captions give it as well, where there are more.
     """
@@ -70,7 +70,7 @@ class Pairs(IterableDataset[Pair]):
     Iterating again gives the same epoch again: call `set_epoch` before each, as for a DistributedSampler, and leave the
     DataLoader's persistent_workers off, whose copies would not hear of it.
 
-    Damaged pictures and files are left out; a worker logs one warning at the end of its epoch that counts them.
+    Damaged images and files are left out; a worker logs one warning at the end of its epoch that counts them.
     """
 
     def __init__(self, seed: int) -> None:
@@ -127,14 +127,14 @@ class Pairs(IterableDataset[Pair]):
         return random.Random(repr((self.seed, self.epoch, *parts)))
 
 
-def decode_picture(source: bytes | Path) -> np.ndarray:
-    """Decode a picture file or its content to (H,W,3) uint8 RGB, without turning it as EXIF may ask.
+def decode_image(source: bytes | Path) -> np.ndarray:
+    """Decode an image file or its content to (H,W,3) uint8 RGB, without turning it as EXIF may ask.
 
     Raises:
-        ValueError: it is no picture, is cut short or is too large to be one.
+        ValueError: it is no image, is cut short or is too large to be one.
     """
     try:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
             return np.array(image.convert("RGB"))
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:  # of broken PNGs: a SyntaxError
-        raise ValueError(f"no readable picture: {error}") from error
+        raise ValueError(f"no readable image: {error}") from error

@@ -1,4 +1,4 @@
-"""Pairs with regions in webdataset shards: pictures, label maps and captions' labels as ordinary files in tars."""
+"""Pairs with regions in webdataset shards: images, label maps and captions' labels as ordinary files in tars."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tqdm import tqdm
 from webdataset.tariterators import tarfile_samples
 
 from synseg_model.files import write_json, write_whole
-from training.datasets.pairs import Damages, Pair, Pairs, Regions, decode_picture
+from training.datasets.pairs import Damages, Pair, Pairs, Regions, decode_image
 
 SHARD = 200  # pairs
 INDEX_FILE = "index.json"
@@ -32,7 +32,7 @@ def write_regions(folder: Path, pairs: Callable[[int], Iterator[Pair]], size: in
         return
     folder.mkdir(parents=True, exist_ok=True)
     counts = {}
-    with tqdm(total=size, desc="masks of captions", unit="picture", mininterval=1) as bar:
+    with tqdm(total=size, desc="masks of captions", unit="image", mininterval=1) as bar:
         start = 0
         while (path := folder / f"{len(counts):05d}.tar").exists():  # of a broken run
             counts[path.name] = SHARD
@@ -56,9 +56,9 @@ def _counted(pairs: Iterable[Pair], bar: tqdm) -> Iterator[Pair]:
 def _write_shard(pairs: list[Pair], file: io.BufferedIOBase) -> None:
     with wds.TarWriter(file) as tar:
         for number, pair in enumerate(pairs):
-            picture, regions = (_png(array) for array in (pair.image, pair.regions.index_map))
+            image, regions = (_png(array) for array in (pair.image, pair.regions.index_map))
             text = json.dumps({"labels": pair.labels, "names": pair.regions.names}).encode()
-            tar.write({"__key__": f"{number:06d}", "png": picture, "regions.png": regions, "json": text})
+            tar.write({"__key__": f"{number:06d}", "png": image, "regions.png": regions, "json": text})
 
 
 def _png(array: np.ndarray) -> bytes:
@@ -68,7 +68,7 @@ def _png(array: np.ndarray) -> bytes:
 
 
 class RegionPairs(Pairs):
-    """Pairs with regions from a folder that `write_regions` wrote; pictures of a buffer are shuffled.
+    """Pairs with regions from a folder that `write_regions` wrote; images of a buffer are shuffled.
 
     Attributes:
         size: pairs in an epoch. settings: of those who made them.
@@ -93,7 +93,7 @@ class RegionPairs(Pairs):
         )
         for sample in self.share(encoded):
             try:
-                image, index_map = decode_picture(sample["png"]), _decode_map(sample["regions.png"])
+                image, index_map = decode_image(sample["png"]), _decode_map(sample["regions.png"])
                 text = json.loads(sample["json"])
                 yield Pair(image, text["labels"], Regions(index_map, text["names"]))
             except (ValueError, KeyError) as error:

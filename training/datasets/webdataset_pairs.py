@@ -12,26 +12,26 @@ from webdataset.tariterators import tarfile_samples
 
 from training.captions.sidecars import read_header, read_sidecar
 from training.captions.sources import find_shards
-from training.captions.webdataset_shards import PICTURES, TarShard
-from training.datasets.pairs import Damages, Pair, Pairs, decode_picture
+from training.captions.webdataset_shards import IMAGES, TarShard
+from training.datasets.pairs import Damages, Pair, Pairs, decode_image
 
-MISSING, UNREADABLE, BAD_PICTURE = "labelled picture missing from its shard", "damaged shard", "damaged picture"
+MISSING, UNREADABLE, BAD_IMAGE = "labelled image missing from its shard", "damaged shard", "damaged image"
 
 
 class _Encoded(NamedTuple):
     place: str
-    picture: bytes
+    image: bytes
     labels: list[str]
 
 
 class WebdatasetPairs(Pairs):
     """Pairs streamed from shards: whole shards go to nodes and workers, in another order every epoch.
 
-    Within a worker a buffer shuffles the pictures, still encoded. A node needs at least one shard; workers without one
+    Within a worker a buffer shuffles the images, still encoded. A node needs at least one shard; workers without one
     have nothing to do, so that there should be several times more shards than workers.
 
     Attributes:
-        size: pairs in an epoch of all nodes together, as the sidecars say; damaged pictures are among them.
+        size: pairs in an epoch of all nodes together, as the sidecars say; damaged images are among them.
     """
 
     def __init__(self, shards: str | Path, labels: str | Path | None = None, buffer: int = 5000, seed: int = 0) -> None:
@@ -40,7 +40,7 @@ class WebdatasetPairs(Pairs):
         Args:
             shards: a folder, or a pattern with braces or wildcards: cc12m/{00000..01242}.tar.
             labels: folder of the sidecars, where they do not lie beside the shards.
-            buffer: pictures in the buffer of a worker; 1 keeps the order within a shard.
+            buffer: images in the buffer of a worker; 1 keeps the order within a shard.
 
         Raises:
             ValueError: there are no such shards, or one has no sidecar or one made of other data.
@@ -78,9 +78,9 @@ class WebdatasetPairs(Pairs):
             labels = {record.key: list(record.labels) for record in records if record.labels}
             for sample in tarfile_samples([shard], handler=partial(_note_damage, damages, path.name)):
                 key = sample["__key__"]
-                picture = next((sample[extension] for extension in PICTURES if sample.get(extension)), None)
-                if picture and key in labels:
-                    yield _Encoded(f"{path.name}: {key}", picture, labels.pop(key))
+                image = next((sample[extension] for extension in IMAGES if sample.get(extension)), None)
+                if image and key in labels:
+                    yield _Encoded(f"{path.name}: {key}", image, labels.pop(key))
             if labels:
                 damages.note(MISSING, f"{path.name}: {next(iter(labels))}", len(labels))
 
@@ -109,10 +109,10 @@ def _note_damage(damages: Damages, name: str, error: Exception) -> bool:
 
 
 def _decoded(damages: Damages, samples: Iterable[_Encoded]) -> Iterator[Pair]:
-    for place, picture, labels in samples:
+    for place, image, labels in samples:
         try:
-            image = decode_picture(picture)
+            image = decode_image(image)
         except ValueError:
-            damages.note(BAD_PICTURE, place)
+            damages.note(BAD_IMAGE, place)
             continue
         yield Pair(image, labels)

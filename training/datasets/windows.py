@@ -1,4 +1,4 @@
-"""Windows of pictures around what they are to show."""
+"""Windows of images around what they are to show."""
 
 from __future__ import annotations
 

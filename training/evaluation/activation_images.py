@@ -1,4 +1,4 @@
-"""What a run looks like from time to time: activation maps of a few training pictures, label by label."""
+"""What a run looks like from time to time: activation maps of a few training images, label by label."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from synseg_model.io.drawing import contact_sheet
 from synseg_model.network.synseg import SynSeg, enlarge
 from training.objective.batch import Part
 
-LABELS = 5  # maps of a picture that are shown
+LABELS = 5  # maps of an image that are shown
 
 
 def heat(image: np.ndarray, activation: np.ndarray) -> np.ndarray:
-    """Tint a picture (H,W,3) uint8 RGB by an activation map (H,W) in [0, 1]: blue for 0 to red for 1."""
+    """Tint an image (H,W,3) uint8 RGB by an activation map (H,W) in [0, 1]: blue for 0 to red for 1."""
     colors = cv2.applyColorMap((activation * 255).astype(np.uint8), cv2.COLORMAP_JET)[:, :, ::-1]
     return cv2.addWeighted(image, 0.45, np.ascontiguousarray(colors), 0.55, 0)
 
 
-def activation_pictures(network: SynSeg, part: Part) -> Callable[[nn.Module], dict[str, np.ndarray]]:
-    """Return a function that draws the maps which a decoder gives the pictures and labels of a part."""
-    images = to_pictures(part.images, network.config.image.mean, network.config.image.std)
+def activation_images(network: SynSeg, part: Part) -> Callable[[nn.Module], dict[str, np.ndarray]]:
+    """Return a function that draws the maps which a decoder gives the images and labels of a part."""
+    images = to_images(part.images, network.config.image.mean, network.config.image.std)
 
     @torch.no_grad()
     def draw(decoder: nn.Module) -> dict[str, np.ndarray]:
@@ -44,7 +44,7 @@ def activation_pictures(network: SynSeg, part: Part) -> Callable[[nn.Module], di
     return draw
 
 
-def to_pictures(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> np.ndarray:
+def to_images(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> np.ndarray:
     """Undo the normalisation of (B,3,H,W); returns (B,H,W,3) uint8 RGB."""
     pixels = images.cpu().permute(0, 2, 3, 1) * torch.tensor(std) + torch.tensor(mean)
     return (pixels * 255).round().clamp(0, 255).byte().numpy()

@@ -10,11 +10,11 @@ import math
 import cv2
 import numpy as np
 
-TOLERANCE = 0.0075  # of the picture's diagonal (Csurka et al.)
+TOLERANCE = 0.0075  # of the image's diagonal (Csurka et al.)
 
 
 def tolerance(size: tuple[int, int]) -> int:
-    """Return the tolerance in pixels for pictures of (height, width): 0.75 % of the diagonal, 3 for 240x320."""
+    """Return the tolerance in pixels for images of (height, width): 0.75 % of the diagonal, 3 for 240x320."""
     return max(1, round(TOLERANCE * math.hypot(*size)))
 
 

@@ -13,18 +13,18 @@ from training.evaluation.samples import Sample
 
 
 def instance_samples(path: Path, images: Path, classes: tuple[str, ...]) -> list[Sample]:
-    """List the pictures of an instances file, by id, with background 0 and class i as i+1.
+    """List the images of an instances file, by id, with background 0 and class i as i+1.
 
-    Pictures without an instance belong to the data set: all of them is background. Raise ValueError for a file that is
+    Images without an instance belong to the data set: all of them is background. Raise ValueError for a file that is
     no instances file, and for a category whose name is not in `classes`.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         categories = {row["id"]: row["name"] for row in content["categories"]}
-        pictures = sorted(content["images"], key=lambda row: row["id"])
-        by_picture: dict[int, list[dict]] = {row["id"]: [] for row in pictures}
+        rows = sorted(content["images"], key=lambda row: row["id"])
+        by_image: dict[int, list[dict]] = {row["id"]: [] for row in rows}
         for annotation in content["annotations"]:
-            by_picture[annotation["image_id"]].append(annotation)
+            by_image[annotation["image_id"]].append(annotation)
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
         raise ValueError(f"cannot read {path} as COCO instances ({type(error).__name__}: {error})") from None
     unknown = sorted(set(categories.values()) - set(classes))
@@ -35,9 +35,9 @@ def instance_samples(path: Path, images: Path, classes: tuple[str, ...]) -> list
         Sample(
             Path(row["file_name"]).stem,
             images / row["file_name"],
-            partial(draw_instances, by_picture[row["id"]], index, (row["height"], row["width"])),
+            partial(draw_instances, by_image[row["id"]], index, (row["height"], row["width"])),
         )
-        for row in pictures
+        for row in rows
     ]
 
 

@@ -1,4 +1,4 @@
-"""Plots of an evaluation: bars, confusion matrix, threshold curve, and one picture at several thresholds."""
+"""Plots of an evaluation: bars, confusion matrix, threshold curve, and one image at several thresholds."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def confusion(names: Sequence[str], counts: np.ndarray, path: Path, title: str =
     width, height = (max(4.2, 2.6 + 0.2 * n) for n in (len(columns), len(rows)))
     figure = Figure(figsize=(width + 0.8, height), dpi=_DPI, layout="constrained")
     axes = figure.add_subplot()
-    picture = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100, aspect="auto", interpolation="nearest")
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100, aspect="auto", interpolation="nearest")
     axes.set_xticks(range(len(columns)), [names[i] for i in columns], rotation=90, fontsize=7)
     axes.set_yticks(range(len(rows)), [names[i] for i in rows], fontsize=7)
     if max(shares.shape, default=0) <= 25:
@@ -66,7 +66,7 @@ def confusion(names: Sequence[str], counts: np.ndarray, path: Path, title: str =
             axes.text(x, y, f"{shares[y, x]:.0f}", ha="center", va="center", fontsize=6, color=ink)
     axes.set_xlabel("predicted", fontsize=9)
     axes.set_ylabel("truth", fontsize=9)
-    bar = figure.colorbar(picture, ax=axes, fraction=0.03, pad=0.02)
+    bar = figure.colorbar(image, ax=axes, fraction=0.03, pad=0.02)
     bar.set_label("share of the class's pixels, %", fontsize=8)
     bar.ax.tick_params(labelsize=7)
     axes.set_title(title, fontsize=10, color=INK, loc="left")
@@ -85,7 +85,7 @@ def threshold_curve(curve: dict[float, float], chosen: float, path: Path, title:
     )  # fmt: skip
     axes.set_ylim(0, 1.15 * max([1.0, *curve.values()]))
     axes.set_xlabel("activation threshold of background", fontsize=9)
-    axes.set_ylabel("mIoU on the tuning pictures, %", fontsize=9)
+    axes.set_ylabel("mIoU on the tuning images, %", fontsize=9)
     _tidy(axes, title)
     return _save(figure, path)
 
@@ -99,7 +99,7 @@ def label_thresholds(
     thresholds: Sequence[float] = (0.1, 0.3, 0.5, 0.7, 0.9),
     title: str = "",
 ) -> Path:
-    """Show one picture: a row per label with its true mask, its activation, and its mask at each threshold.
+    """Show one image: a row per label with its true mask, its activation, and its mask at each threshold.
 
     image: (H,W,3) uint8. truths: (K,H,W) bool. activations: (K,H,W) in [0, 1]. As figure 3 of arXiv 2508.06115 shows
     that thresholds decide how much a label takes.
@@ -110,11 +110,11 @@ def label_thresholds(
     heads = ["truth", "activation", *(f"≥ {threshold:g}" for threshold in thresholds)]
     for row, name in enumerate(names):
         heat = cv2.applyColorMap((activations[row] * 255).round().astype(np.uint8), cv2.COLORMAP_VIRIDIS)[:, :, ::-1]
-        pictures = [spotlight(image, truths[row]), cv2.addWeighted(image, 0.35, np.ascontiguousarray(heat), 0.65, 0)]
-        pictures += [spotlight(image, activations[row] >= threshold) for threshold in thresholds]
-        for column, picture in enumerate(pictures):
+        panels = [spotlight(image, truths[row]), cv2.addWeighted(image, 0.35, np.ascontiguousarray(heat), 0.65, 0)]
+        panels += [spotlight(image, activations[row] >= threshold) for threshold in thresholds]
+        for column, panel in enumerate(panels):
             axes = grid[row, column]
-            axes.imshow(picture)
+            axes.imshow(panel)
             axes.set_xticks([])
             axes.set_yticks([])
             axes.spines[:].set_visible(False)
@@ -126,7 +126,7 @@ def label_thresholds(
 
 
 def spotlight(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Keep a picture's colours inside a mask (H,W) bool and fade the rest to a pale grey, with a line around."""
+    """Keep an image's colours inside a mask (H,W) bool and fade the rest to a pale grey, with a line around."""
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[:, :, None].repeat(3, axis=2)
     shown = np.where(mask[:, :, None], image, (grey // 4 + 168).astype(np.uint8))
     reach = max(1, round(min(mask.shape) / 200))

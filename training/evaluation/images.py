@@ -1,4 +1,4 @@
-"""Pictures of predictions beside the truth, in the same colours and with the same names as everywhere else."""
+"""Images of predictions beside the truth, in the same colours and with the same names as everywhere else."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from training.evaluation.metrics import IGNORE
 from training.evaluation.predict import Predictor
 from training.evaluation.samples import Sample
 
-TILE = 440  # pixels; larger pictures are shrunk to it before names are drawn on them
+TILE = 440  # pixels; larger images are shrunk to it before names are drawn on them
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Painted:
 
 
 def paint(image: np.ndarray, classes: np.ndarray, names: Sequence[str], background: bool) -> np.ndarray:
-    """Draw a map of classes (H,W) over its picture; background and ignored pixels stay as they are.
+    """Draw a map of classes (H,W) over its image; background and ignored pixels stay as they are.
 
     names: of the classes without background. background: whether class 0 is background and class i+1 the name i.
     """
@@ -51,7 +51,7 @@ def paint(image: np.ndarray, classes: np.ndarray, names: Sequence[str], backgrou
 
 
 def chosen_places(singles: Sequence[tuple[int, float, int]], count: int = 3) -> list[tuple[str, int, float]]:
-    """Choose the best, the middle and the worst pictures: (kind, place, score), no picture twice."""
+    """Choose the best, the middle and the worst images: (kind, place, score), no image twice."""
     scored = sorted((single for single in singles if np.isfinite(single[1])), key=lambda single: -single[1])
     count = min(count, max(1, len(scored) // 3))
     middle = max(0, (len(scored) - count) // 2)
@@ -71,7 +71,7 @@ def prediction_grid(
     threshold: float | None,
     path: Path,
 ) -> Path:
-    """Lay out picture, truth and prediction of the best, middle and worst samples; threshold as in `classify`."""
+    """Lay out image, truth and prediction of the best, middle and worst samples; threshold as in `classify`."""
     images, captions = [], []
     for kind, place, score in chosen_places(measured.singles):
         image, truth = samples[place].read()
@@ -79,7 +79,7 @@ def prediction_grid(
         if prediction is None:
             given = classes_given(truth, with_background) if measured.present else None
             prediction = predictor.classify(image, threshold, given)
-        image, truth, prediction = (_shrunk(picture) for picture in (image, truth, prediction))
+        image, truth, prediction = (_shrunk(image) for image in (image, truth, prediction))
         images += [image, *(paint(image, classes, names, with_background) for classes in (truth, prediction))]
         captions += [samples[place].name, "truth", f"predicted; {kind}: mIoU {score:.1f} over its classes"]
     cv2.imwrite(str(path), contact_sheet(images, columns=3, captions=captions, tile=TILE)[:, :, ::-1])
@@ -95,7 +95,7 @@ def threshold_figure(
     path: Path,
     most: int = 4,
 ) -> Path:
-    """Show the first picture with the most classes: its largest classes at several thresholds of the activation."""
+    """Show the first image with the most classes: its largest classes at several thresholds of the activation."""
     place = max(measured.singles, key=lambda single: single[2])[0]
     image, truth = samples[place].read()
     first = 1 if background else 0
@@ -112,9 +112,9 @@ def threshold_figure(
     return label_thresholds(image, chosen_names, truths, maps, path, title=samples[place].name)
 
 
-def _shrunk(picture: np.ndarray) -> np.ndarray:
-    scale = TILE / max(picture.shape[:2])
+def _shrunk(image: np.ndarray) -> np.ndarray:
+    scale = TILE / max(image.shape[:2])
     if scale >= 1:
-        return picture
-    size = tuple(max(1, round(side * scale)) for side in picture.shape[1::-1])
-    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA if picture.ndim == 3 else cv2.INTER_NEAREST)
+        return image
+    size = tuple(max(1, round(side * scale)) for side in image.shape[1::-1])
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA if image.ndim == 3 else cv2.INTER_NEAREST)

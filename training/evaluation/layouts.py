@@ -1,4 +1,4 @@
-"""Where data sets keep their pictures and label files, and what to say where they do not."""
+"""Where data sets keep their images and label files, and what to say where they do not."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class MissingDataError(ValueError):
 
 @dataclass(frozen=True)
 class Folders:
-    """One way to lay out pictures and label files; "{split}" stands for the split's name.
+    """One way to lay out images and label files; "{split}" stands for the split's name.
 
-    images, labels: folders. picture, label: how file names end; what stands before is the same for both.
+    images, labels: folders. image, label: how file names end; what stands before is the same for both.
     names: text file with one name per line, else every label file is used. deep: search the label folder's subfolders,
     as Cityscapes needs. without: what the end of a label file's name must not be.
     codes: what the values of the label files mean. only: the splits that come in this layout, None for all.
@@ -28,7 +28,7 @@ class Folders:
     images: str
     labels: str
     codes: LabelCodes
-    picture: str = ".jpg"
+    image: str = ".jpg"
     label: str = ".png"
     names: str | None = None
     deep: bool = False
@@ -40,7 +40,7 @@ class Folders:
         images, labels = base / self.images.format(split=split), base / self.labels.format(split=split)
         if not images.is_dir() or not labels.is_dir() or (self.only is not None and split not in self.only):
             return None
-        if not any(images.glob(f"**/*{self.picture}" if self.deep else f"*{self.picture}")):
+        if not any(images.glob(f"**/*{self.image}" if self.deep else f"*{self.image}")):
             return None  # images of another format: another layout's
         if self.names is None:
             pattern = f"**/*{self.label}" if self.deep else f"*{self.label}"
@@ -54,17 +54,17 @@ class Folders:
                 return None
             names = path.read_text(encoding="utf-8").split()
         return [
-            Sample(name, images / f"{name}{self.picture}", partial(self.codes.read, labels / f"{name}{self.label}"))
+            Sample(name, images / f"{name}{self.image}", partial(self.codes.read, labels / f"{name}{self.label}"))
             for name in names
         ] or None
 
 
 @dataclass(frozen=True)
 class Instances:
-    """Pictures with one COCO instances file; crowds and things are drawn as classes, the rest is background.
+    """Images with one COCO instances file; crowds and things are drawn as classes, the rest is background.
 
-    images, annotations: with "{split}". classes: names in index order. parts: splits that divide one file's pictures,
-    each a function that says by a picture's place in the sorted file whether it belongs.
+    images, annotations: with "{split}". classes: names in index order. parts: splits that divide one file's images,
+    each a function that says by an image's place in the sorted file whether it belongs.
     """
 
     images: str

@@ -20,9 +20,9 @@ KEPT_BYTES = 2**26  # of predictions, so that figures of a small data set need n
 class Measured:
     """What a run over a data set counted.
 
-    matrix: over all its pixels. singles: for each picture its place in the list of samples, its own mean IoU over the
-    classes in its truth (percent) and how many classes those are. predictions: the first pictures' maps, by place.
-    complete: False where the run was interrupted. present: whether each picture was asked for its own classes alone.
+    matrix: over all its pixels. singles: for each image its place in the list of samples, its own mean IoU over the
+    classes in its truth (percent) and how many classes those are. predictions: the first images' maps, by place.
+    complete: False where the run was interrupted. present: whether each image was asked for its own classes alone.
     seconds: spent in the network and its pre- and postprocessing,
     reading files excluded.
     """
@@ -36,7 +36,7 @@ class Measured:
 
 
 def classes_given(truth: np.ndarray, background: bool) -> list[int]:
-    """List the classes that a picture's truth (H,W) holds, as a predictor numbers them: background is none."""
+    """List the classes that an image's truth (H,W) holds, as a predictor numbers them: background is none."""
     present = np.setdiff1d(np.unique(truth), [IGNORE, 0] if background else [IGNORE]).astype(int)
     return (present - background).tolist()
 
@@ -52,7 +52,7 @@ def measure(
     """Classify all samples and count; an interrupt (Ctrl-C) ends the run early and keeps what was counted.
 
     classes: in the truth, background included. threshold: activation of the background channel, None without one.
-    present: ask for the classes that are in each picture's truth, and no others.
+    present: ask for the classes that are in each image's truth, and no others.
     """
     measured, room = Measured(ConfusionMatrix(classes), present=present), KEPT_BYTES
     try:

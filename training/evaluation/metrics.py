@@ -23,7 +23,7 @@ class ConfusionMatrix:
         self.counts = np.zeros((classes, classes + 1), np.int64)  # the last column: predicted as none of them
 
     def update(self, prediction: np.ndarray, truth: np.ndarray) -> None:
-        """Add one picture: prediction and truth are integer maps (H,W) of one shape."""
+        """Add one image: prediction and truth are integer maps (H,W) of one shape."""
         if prediction.shape != truth.shape:
             raise ValueError(f"prediction {prediction.shape} and truth {truth.shape} differ in shape")
         keep = truth != self.ignore

@@ -1,4 +1,4 @@
-"""Pixel-adaptive mask refinement: maps follow the picture's edges, without training.
+"""Pixel-adaptive mask refinement: maps follow the image's edges, without training.
 
 Source: Araslanov and Roth, "Single-Stage Semantic Segmentation from Image Labels",
 arXiv 2005.08104.

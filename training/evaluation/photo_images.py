@@ -19,7 +19,7 @@ LABELS = 5  # maps of a photograph that are shown
 HEIGHT = 240
 
 
-def photo_pictures(
+def photo_images(
     network: SynSeg, photos: Sequence[Packed], words: Words
 ) -> Callable[[nn.Module], dict[str, np.ndarray]] | None:
     """Return a function that draws the maps of averaged weights for photographs and their first names.

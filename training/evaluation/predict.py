@@ -1,4 +1,4 @@
-"""From a picture to one class per pixel, by the rules that the field agrees on."""
+"""From an image to one class per pixel, by the rules that the field agrees on."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from synseg_model.refinement import KINDS, make_refiner
 from training.evaluation.pamr import refine
 from training.evaluation.windows import resize_keeping_ratio, sliding_logits
 
-_PIXELS_AT_ONCE = 2**26  # floats resized to a picture's own size in one go: 256 MB
+_PIXELS_AT_ONCE = 2**26  # floats resized to an image's own size in one go: 256 MB
 
 
 @dataclass(frozen=True)
 class PredictSettings:
-    """How pictures are shown to the network.
+    """How images are shown to the network.
 
     mode: "slide" (keep-ratio resize to a short side of `short_side`, at most `longest`, windows of `window` every
     `stride` pixels, logits averaged) or "whole" (one pass at the input size that the model's config asks for).
-    pamr: refine the activations by the picture's colours. refine: "none", "superpixels" or "sgc", see
+    pamr: refine the activations by the image's colours. refine: "none", "superpixels" or "sgc", see
     `synseg_model.refinement`; after PAMR. batch: windows in one pass.
     """
 
@@ -74,7 +74,7 @@ class Predictor:
 
     @torch.inference_mode()
     def scores(self, image: np.ndarray) -> Tensor:
-        """Score a picture (H,W,3) uint8: (C,h,w) at working resolution, logits, or activations once refined."""
+        """Score an image (H,W,3) uint8: (C,h,w) at working resolution, logits, or activations once refined."""
         settings, patch = self.settings, self.engine.network.encoder.patch
         if settings.mode == "whole":
             working = resize_frame(image, self.engine.config.image, patch)
@@ -109,9 +109,9 @@ class Predictor:
 
     @torch.inference_mode()
     def best(self, image: np.ndarray, given: Sequence[int] | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Return every pixel's largest score (H,W) float32 and its class (H,W) uint8 at the picture's own size.
+        """Return every pixel's largest score (H,W) float32 and its class (H,W) uint8 at the image's own size.
 
-        Scores are resized bilinearly before the largest is taken; a few classes at a time, so that large pictures with
+        Scores are resized bilinearly before the largest is taken; a few classes at a time, so that large images with
         many classes fit into memory. given: the classes that may win, None for all; where there are none, the largest
         score is -inf.
         """

@@ -136,16 +136,16 @@ def _coco_stuff() -> Tree:
 
 
 def _cityscapes() -> Tree:
-    pictures = Folders(
+    images = Folders(
         "leftImg8bit/{split}",
         "gtFine/{split}",
         LabelCodes.of(19),
-        picture="_leftImg8bit.png",
+        image="_leftImg8bit.png",
         label="_gtFine_labelTrainIds.png",
         deep=True,
     )
     return Tree(
-        layouts=(pictures,),
+        layouts=(images,),
         splits=("val", "train"),
         expected="""\
 {root}/
@@ -174,7 +174,7 @@ def _ade20k() -> Tree:
 def _camvid() -> Tree:
     codes = LabelCodes.of(11, ignored=(11, IGNORE))
     return Tree(
-        layouts=tuple(Folders("{split}", "{split}annot", codes, picture=picture) for picture in (".png", ".jpg")),
+        layouts=tuple(Folders("{split}", "{split}annot", codes, image=image) for image in (".png", ".jpg")),
         splits=("train", "val", "test"),
         expected="""\
 {root}/
@@ -186,9 +186,9 @@ def _camvid() -> Tree:
 
 def _nyu(codes: LabelCodes) -> Tree:
     formats = (".jpg", ".png")
-    lists = tuple(Folders("images", "labels40", codes, picture, names="{split}.txt") for picture in formats)
+    lists = tuple(Folders("images", "labels40", codes, image, names="{split}.txt") for image in formats)
     return Tree(
-        layouts=(*lists, *(Folders("images", "labels40", codes, picture, only=("all",)) for picture in formats)),
+        layouts=(*lists, *(Folders("images", "labels40", codes, image, only=("all",)) for image in formats)),
         splits=("all", "test", "train"),
         expected="""\
 {root}/
@@ -268,7 +268,7 @@ _MAKERS = {
         "nyu13", "NYU Depth V2, 13 classes", "nyu13", _nyu_13(), "all", "train", None, mode="whole",
     ),
     "coco-mini": lambda: Protocol(
-        "coco-mini", "COCO things on a few pictures of train2017, 80 classes and background", "coco_object",
+        "coco-mini", "COCO things on a few images of train2017, 80 classes and background", "coco_object",
         _coco_mini(), "all", "tune", None, background=True, mode="whole",
     ),
 }  # fmt: skip

@@ -45,7 +45,7 @@ def comparison_table(results: Sequence[dict]) -> str:
         cells = [_measured(own[name]) if name in own else "" for name in columns]
         parameters = f"{first['model']['parameters'] / 1e6:.1f} M"
         time = max(other["ms_per_image"] for other in own.values())
-        latency = f"{_duration(time)} per picture, {first['device']}"
+        latency = f"{_duration(time)} per image, {first['device']}"
         lines.append(_row([f"**{_describe(first)}**", *cells, parameters, latency, "measured here"]))
     notes = [f"Published latencies are {known['latency']}; an empty cell means that no number was published."]
     if any(_is_part(result) for result in results):
@@ -95,25 +95,25 @@ def _siblings(folder: Path, result: dict) -> list[dict]:
 def _report(result: dict, table: Sequence[dict], figures: Sequence[Path]) -> str:
     part = ""
     if not result["complete"]:
-        part = f"**Interrupted** after {result['images']} of {result['images_asked']} pictures: a partial result.\n\n"
+        part = f"**Interrupted** after {result['images']} of {result['images_asked']} images: a partial result.\n\n"
     elif _is_part(result):
-        whole = f"{result['protocol_images'] or 'all'} pictures of split `{result['protocol_split']}`"
+        whole = f"{result['protocol_images'] or 'all'} images of split `{result['protocol_split']}`"
         part = (
-            f"**A sample**: {result['images']} pictures where the protocol takes {whole}. "
+            f"**A sample**: {result['images']} images where the protocol takes {whole}. "
             "The path is the same, the number is not comparable.\n\n"
         )
     settings = "\n".join(f"| {key.replace('_', ' ')} | {_plain(value)} |" for key, value in _shown_settings(result))
     classes = "\n".join(
         f"| {name} | {_number(values['iou'])} | {values['share']:.2f} |" for name, values in result["per_class"].items()
     )
-    pictures = "\n\n".join(f"![{figure.stem.replace('_', ' ')}]({figure.name})" for figure in figures)
+    images = "\n\n".join(f"![{figure.stem.replace('_', ' ')}]({figure.name})" for figure in figures)
     return f"""\
 # {result["title"]}: mIoU {_number(result["miou"])}
 
 {part}mIoU {_number(result["miou"])} % over the {result["classes_counted"]} classes that occur in truth or prediction;
 {_number(result["miou_present"])} % over the {result["classes_present"]} that occur in the truth.
-Pixel accuracy {_number(result["pixel_accuracy"])} %. {result["images"]} pictures, split `{result["split"]}`.
-Intersection and union are summed over all pictures before dividing; label 255 counts nowhere.
+Pixel accuracy {_number(result["pixel_accuracy"])} %. {result["images"]} images, split `{result["split"]}`.
+Intersection and union are summed over all images before dividing; label 255 counts nowhere.
 
     {result["command"]}
 
@@ -128,7 +128,7 @@ Intersection and union are summed over all pictures before dividing; label 255 c
 
 ## Figures
 
-{pictures}
+{images}
 
 ## Classes
 
@@ -146,7 +146,7 @@ def _shown_settings(result: dict) -> list[tuple[str, object]]:
         ("background threshold", result["threshold"]),
         ("threshold from", result["threshold_from"]),
         ("device", result["device"]),
-        ("time per picture", _duration(result["ms_per_image"])),
+        ("time per image", _duration(result["ms_per_image"])),
     ]
 
 

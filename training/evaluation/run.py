@@ -26,9 +26,9 @@ class Request:
 
     root: folder of the data set. split, tune_split: None for the protocol's. images: at most so many, evenly spread
     over the split; 0 for all. prompts, aliases: see `training.evaluation.prompts` and `ClassList.queries`. threshold:
-    activation of the background channel, None for the model's own. sweep: choose it on `tune_images` pictures of
-    the tuning split instead. share, share_seed: only the pictures that training with this share and seed keeps apart
-    (`training.datasets.photos.held_out`), 0 for all. present: ask each picture for the classes in its truth alone.
+    activation of the background channel, None for the model's own. sweep: choose it on `tune_images` images of
+    the tuning split instead. share, share_seed: only the images that training with this share and seed keeps apart
+    (`training.datasets.photos.held_out`), 0 for all. present: ask each image for the classes in its truth alone.
     """
 
     root: Path
@@ -102,7 +102,7 @@ def evaluate_dataset(protocol: Protocol, model: str, request: Request, device: s
         if tuning:
             curve = sweep(predictor, tuning, len(names), present=request.present)
             threshold = best_threshold(curve)
-            source = f"tuned on {len(tuning)} pictures of split {request.tune_split or protocol.tune_split}"
+            source = f"tuned on {len(tuning)} images of split {request.tune_split or protocol.tune_split}"
     measured = measure(predictor, samples, len(names), threshold, f"{protocol.name} {split}", request.present)
     result = summary(protocol, split, names, measured) | {
         "images_asked": len(samples),
@@ -130,7 +130,7 @@ def _apart(samples: list[Sample], request: Request) -> list[Sample]:
         return samples
     names = held_out([sample.name for sample in samples], request.share, request.share_seed)
     if not names:
-        raise ValueError(f"share {request.share}: none of {len(samples)} pictures is held out, give a larger share")
+        raise ValueError(f"share {request.share}: none of {len(samples)} images is held out, give a larger share")
     return [sample for sample in samples if sample.name in names]
 
 

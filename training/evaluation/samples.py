@@ -1,4 +1,4 @@
-"""One picture of a data set and its truth, read from label files as they are."""
+"""One image of a data set and its truth, read from label files as they are."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _UNKNOWN = -1
 
 @dataclass(frozen=True)
 class Sample:
-    """A picture and how to get its truth.
+    """An image and how to get its truth.
 
     name: unique within the data set. truth: returns class indices (H,W) uint8, 255 where no pixel counts.
     """
@@ -26,24 +26,24 @@ class Sample:
     truth: Callable[[], np.ndarray]
 
     def read(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the picture (H,W,3) uint8 RGB and its truth (H,W); raise ValueError where their sizes differ."""
-        image, truth = read_picture(self.path), self.truth()
+        """Return the image (H,W,3) uint8 RGB and its truth (H,W); raise ValueError where their sizes differ."""
+        image, truth = read_image(self.path), self.truth()
         if image.shape[:2] != truth.shape:
             raise ValueError(
                 f"{self.path} is {image.shape[1]}x{image.shape[0]} pixels and its labels are "
-                f"{truth.shape[1]}x{truth.shape[0]}: they belong to different pictures or one was resized"
+                f"{truth.shape[1]}x{truth.shape[0]}: they belong to different images or one was resized"
             )
         return image, truth
 
 
-def read_picture(path: Path) -> np.ndarray:
-    """Read a picture (H,W,3) uint8 RGB without turning it as EXIF may ask: labels know nothing of EXIF."""
+def read_image(path: Path) -> np.ndarray:
+    """Read an image (H,W,3) uint8 RGB without turning it as EXIF may ask: labels know nothing of EXIF."""
     try:
         with Image.open(path) as image:
             return np.array(image.convert("RGB"))
     except FileNotFoundError:
         raise ValueError(
-            f"no picture {path}, which the data set's labels or lists name: the copy is incomplete"
+            f"no image {path}, which the data set's labels or lists name: the copy is incomplete"
         ) from None
     except OSError as error:
         raise ValueError(f"cannot read {path} ({error}): copy it again") from None
@@ -67,14 +67,14 @@ class LabelCodes:
         return cls(table)
 
     def read(self, path: Path) -> np.ndarray:
-        """Read a label file; raise ValueError for a file in colours, a value unknown here, or no picture."""
+        """Read a label file; raise ValueError for a file in colours, a value unknown here, or no image."""
         try:
             with Image.open(path) as image:
                 mode, values = image.mode, np.array(image)
         except OSError as error:
             raise ValueError(f"cannot read the labels {path} ({error}): copy the file again") from None
         if values.ndim != 2 or mode not in ("L", "P"):
-            raise ValueError(f"labels {path} are a {mode} picture: expected one channel of class numbers, 8 bit")
+            raise ValueError(f"labels {path} are a {mode} image: expected one channel of class numbers, 8 bit")
         classes = self.table[values]
         if (classes == _UNKNOWN).any():
             wrong = int(values[classes == _UNKNOWN][0])

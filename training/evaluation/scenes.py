@@ -1,14 +1,14 @@
 """Held-out generated scenes: does a label reach what its noun or its colour means, also where no mask taught it?
 
-Numbers in percent; IoU is summed over all pictures before dividing; every pixel goes to the most active label.
+Numbers in percent; IoU is summed over all images before dividing; every pixel goes to the most active label.
 
 * base: scenes of the base split, vocabulary = all base nouns + all stuff; mean IoU over the base nouns.
 * stuff: the same run, mean IoU over stuff.
 * novel: scenes with novel things, vocabulary = all nouns + all stuff; mean IoU over the novel nouns.
-* base_pairs, novel_pairs: vocabulary per picture = the coloured nouns in it, three near misses, its stuff; mean IoU
+* base_pairs, novel_pairs: vocabulary per image = the coloured nouns in it, three near misses, its stuff; mean IoU
   over the colour-noun pairs that mask training did or did not cover.
 * base_boundary, novel_boundary: do outlines lie where they should? Mean boundary F-score, see
-  `training.evaluation.boundary`, over base nouns or novel nouns in the runs above, 3 pixels of tolerance in pictures
+  `training.evaluation.boundary`, over base nouns or novel nouns in the runs above, 3 pixels of tolerance in images
   of 240x320.
 """
 
@@ -69,7 +69,7 @@ class NounCounter:
         self.labels = [*nouns, *STUFF]
         self.outlined = [self.labels.index(noun) for noun in outlined]
         self.total = ConfusionMatrix(len(self.labels))
-        self.single: list[float] = []  # each picture's own mean IoU
+        self.single: list[float] = []  # each image's own mean IoU
         self.boundaries: list[float] = []
 
     def update(self, scene: Scene, prediction: np.ndarray) -> None:
@@ -91,7 +91,7 @@ class NounCounter:
 
 
 class PairCounter:
-    """Count how well the colour-noun pairs of a picture are told from near misses and its stuff."""
+    """Count how well the colour-noun pairs of an image are told from near misses and its stuff."""
 
     def __init__(self, seed: int):
         """seed: of the near misses."""
@@ -177,8 +177,8 @@ def evaluate_scenes(
     return measure_scenes(segmenter, held_out(count, size, seed))
 
 
-def picture_grid(segmenter: Segmenter, scored: list[tuple[Scene, float]], count: int = 6) -> np.ndarray:
-    """Show the best, the middle and the worst pictures: each with the overlay of its own labels beside it."""
+def image_grid(segmenter: Segmenter, scored: list[tuple[Scene, float]], count: int = 6) -> np.ndarray:
+    """Show the best, the middle and the worst images: each with the overlay of its own labels beside it."""
     order = sorted(range(len(scored)), key=lambda i: -scored[i][1])
     middle = len(order) // 2 - count // 2
     chosen = [*order[:count], *order[middle : middle + count], *order[-count:]]

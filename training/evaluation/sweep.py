@@ -1,4 +1,4 @@
-"""Choose the threshold of background where it may be chosen: on pictures that are not reported."""
+"""Choose the threshold of background where it may be chosen: on images that are not reported."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 20))
 
 
 def check_disjoint(tuning: Sequence[Sample], reported: Sequence[Sample]) -> None:
-    """Raise ValueError where a picture is both tuned on and reported, by file or by name."""
+    """Raise ValueError where an image is both tuned on and reported, by file or by name."""
     names = {sample.name for sample in reported} | {sample.path.resolve() for sample in reported}
     shared = [sample.name for sample in tuning if sample.name in names or sample.path.resolve() in names]
     if shared:
         raise ValueError(
-            f"{len(shared)} pictures would be both tuned on and reported ({shared[0]} for instance): a threshold tuned "
+            f"{len(shared)} images would be both tuned on and reported ({shared[0]} for instance): a threshold tuned "
             "on the reported split measures nothing. Choose another --split or --tune_split, or give --threshold"
         )
 
@@ -32,9 +32,9 @@ def sweep(
     thresholds: Sequence[float] = THRESHOLDS,
     present: bool = False,
 ) -> dict[float, float]:
-    """Measure mean IoU in percent at each threshold of the background; the network runs once per picture.
+    """Measure mean IoU in percent at each threshold of the background; the network runs once per image.
 
-    present: ask for the classes that are in each picture's truth, and no others.
+    present: ask for the classes that are in each image's truth, and no others.
     """
     scores = {threshold: predictor.background_score(threshold) for threshold in thresholds}
     matrices = {threshold: ConfusionMatrix(classes) for threshold in thresholds}

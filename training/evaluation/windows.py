@@ -1,4 +1,4 @@
-"""Sliding windows: a large picture in overlapping squares, their logits averaged where they overlap."""
+"""Sliding windows: a large image in overlapping squares, their logits averaged where they overlap."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def working_size(height: int, width: int, short: int = 448, longest: int = 2048)
 
 
 def resize_keeping_ratio(image: np.ndarray, short: int = 448, longest: int = 2048) -> np.ndarray:
-    """Resize a picture (H,W,3) uint8 to `working_size`, bilinearly, as mmsegmentation's pipelines do."""
+    """Resize an image (H,W,3) uint8 to `working_size`, bilinearly, as mmsegmentation's pipelines do."""
     height, width = working_size(*image.shape[:2], short, longest)
     if image.shape[:2] == (height, width):
         return image
@@ -38,7 +38,7 @@ def sliding_logits(
 ) -> Tensor:
     """Average the logits of overlapping windows.
 
-    logits: takes pictures (B,h,w,3) uint8 with sides that `patch` divides, returns (B,K,h,w). image: (H,W,3) uint8.
+    logits: takes images (B,h,w,3) uint8 with sides that `patch` divides, returns (B,K,h,w). image: (H,W,3) uint8.
     A side shorter than the window takes a window of that side; windows whose sides `patch` does not divide are resized
     to the nearest that it does, and their logits back. Returns (K,H,W) float32 on the device of the logits.
     """

@@ -60,10 +60,10 @@ class TrainingLog:
             self.writer.add_scalar(name, value, step)
         self.bar.write(f"step {step + 1}: " + ", ".join(f"{name} {value:.1f}" for name, value in values.items()))
 
-    def pictures(self, step: int, pictures: dict[str, np.ndarray]) -> None:
-        """Show pictures (H,W,3) uint8 in TensorBoard."""
-        for name, picture in pictures.items():
-            self.writer.add_image(name, picture, step, dataformats="HWC")
+    def images(self, step: int, images: dict[str, np.ndarray]) -> None:
+        """Show images (H,W,3) uint8 in TensorBoard."""
+        for name, image in images.items():
+            self.writer.add_image(name, image, step, dataformats="HWC")
 
     def __enter__(self) -> TrainingLog:
         return self

@@ -60,7 +60,7 @@ class TrainerConfig:
         save_every: steps between checkpoints.
         validate_every: steps between measurements on held-out images, where the program has some; 0 for none.
         log_every: steps between lines of the log.
-        picture_every: steps between pictures in TensorBoard; 0 for none.
+        image_every: steps between images in TensorBoard; 0 for none.
         patience: steps for which activation maps may say nothing before the run is stopped; 0 never stops it.
         seed: of the order of the data, of augmentation and of new layers.
     """
@@ -83,7 +83,7 @@ class TrainerConfig:
     save_every: int = 100
     validate_every: int = 0
     log_every: int = 10
-    picture_every: int = 100
+    image_every: int = 100
     patience: int = 100
     seed: int = 0
 
@@ -130,7 +130,7 @@ class Share:
 
 
 Batches = Callable[[Share], Iterator[list[Any]]]
-Pictures = Callable[[nn.Module], dict[str, np.ndarray]]
+Images = Callable[[nn.Module], dict[str, np.ndarray]]
 Validate = Callable[[nn.Module], dict[str, float]]  # of the averaged module; "score" says which is the best
 
 
@@ -182,7 +182,7 @@ class Trainer:
         self,
         objective: nn.Module,
         batches: Batches,
-        pictures: Pictures | None = None,
+        images: Images | None = None,
         resume: bool = False,
         validate: Validate | None = None,
     ) -> nn.Module | None:
@@ -235,8 +235,8 @@ class Trainer:
                 optimizer.zero_grad()
                 if log:
                     log.step(step, values, waited, {"learning_rate": factor * config.learning_rate, "skipped": bad})
-                    if pictures and config.picture_every and (step + 1) % config.picture_every == 0:
-                        log.pictures(step, pictures(averaged.module))
+                    if images and config.image_every and (step + 1) % config.image_every == 0:
+                        log.images(step, images(averaged.module))
                 last = step + 1 == config.steps
                 if validate and config.validate_every and ((step + 1) % config.validate_every == 0 or last):
                     self._validate(validate, averaged.module, step, log)

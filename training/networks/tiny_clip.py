@@ -15,14 +15,14 @@ MERGES = 5630  # CLIP's most frequent merges; 512 bytes and byte-ends + merges +
 TINY_CLIP = {
     "embed_dim": 256,
     "vision_cfg": {
-        # A camera's 4:3 picture in full, so that no position is ever interpolated there. Small pictures are trained on
+        # A camera's 4:3 image in full, so that no position is ever interpolated there. Small images are trained on
         # windows of these positions: attention then reaches as far in a close view as in a whole scene.
         "image_size": [168, 224],
         "patch_size": 8,
         "width": 192,
         "layers": 6,
         "head_width": 64,
-        # Every patch takes part in the image's embedding: with few pictures to learn from, this teaches the tokens
+        # Every patch takes part in the image's embedding: with few images to learn from, this teaches the tokens
         # what lies where much sooner than a class token does.
         "pool_type": "avg",
     },
@@ -33,7 +33,7 @@ PATCH = TINY_CLIP["vision_cfg"]["patch_size"]
 
 
 def random_window(whole: tuple[int, int], size: tuple[int, int], rng: np.random.Generator) -> tuple[slice, slice]:
-    """Draw where in a whole picture (height, width) a smaller one lies; returns rows and columns of its token grid."""
+    """Draw where in a whole image (height, width) a smaller one lies; returns rows and columns of its token grid."""
     spare = [(most - side) // PATCH for most, side in zip(whole, size, strict=True)]
     corner = [int(rng.integers(most + 1)) for most in spare]
     rows, columns = (slice(start, start + side // PATCH) for start, side in zip(corner, size, strict=True))

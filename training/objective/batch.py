@@ -11,9 +11,9 @@ from synseg_model.network.clip_encoder import ClipEncoder
 
 @dataclass  # not frozen, as Part is not
 class Window:
-    """Where windows of pictures are told to lie: with the positions of a whole picture they attend as far as there.
+    """Where windows of images are told to lie: with the positions of a whole image they attend as far as there.
 
-    whole: (height, width) of the picture in pixels. place: shares, below 1, of the room above and left of the window.
+    whole: (height, width) of the image in pixels. place: shares, below 1, of the room above and left of the window.
     """
 
     whole: tuple[int, int]
@@ -33,8 +33,8 @@ class Part:
 
     images: (B,3,H,W) normalised. text: (B,N,C) embeddings of the labels. valid: (B,N) bool, False for padding.
     present: (B,N) bool, True for labels of the caption, False for absent ones and padding. labels: their names.
-    masks: (B,N,H,W) bool, where each label is, and known: (B,H,W) bool, where that is known at all; of pictures with
-    regions. window: where in pictures the images lie, None where they are whole.
+    masks: (B,N,H,W) bool, where each label is, and known: (B,H,W) bool, where that is known at all; of images with
+    regions. window: where in images the images lie, None where they are whole.
     """
 
     images: Tensor

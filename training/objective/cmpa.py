@@ -103,7 +103,7 @@ def alignment_loss(
     image, text: (M,D) unit vectors of the labels of a batch. keys: (M,) int64, which noun each is.
     others: keys (R,), image (R,D) and text (R,D) of further nouns. temperature: above 0.
     Image to text (SSR): cross-entropy over one text for each noun. Text to image (ours): cross-entropy over the label's
-    own image prototype and those of all other nouns, so that another picture of the same noun is never a negative.
+    own image prototype and those of all other nouns, so that another image of the same noun is never a negative.
     Returns the mean of both directions over the labels.
     """
     other_keys, other_image, other_text = others

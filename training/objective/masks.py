@@ -43,7 +43,7 @@ def mask_loss(
 
     logits: (B,K,H,W). masks: (B,K,H,W) bool. balance: from 0, every pixel of a map counts the same, to 1, the pixels
     inside a mask count together as much as those outside. A fresh decoder needs balance: things cover a few percent
-    of a picture, and without it predicting nothing at all is a minimum that it does not leave. known: (B,H,W) bool, the
+    of an image, and without it predicting nothing at all is a minimum that it does not leave. known: (B,H,W) bool, the
     pixels that count; valid: (B,K) bool, the labels that count.
     """
     logits, masks = logits.float().flatten(2), masks.float().flatten(2)

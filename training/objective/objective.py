@@ -200,8 +200,8 @@ class Objective(nn.Module):
         """Project FiLM's output (B,N,P,D) to the text's dimension, (B,N,P,C)."""
         features = self.decoder.conditioned(reduced, text)
         batch, labels = features.shape[:2]
-        pictures = features.flatten(0, 1).transpose(1, 2).unflatten(2, grid)  # (B*N, D, h, w)
-        return self.projector(pictures).flatten(2).transpose(1, 2).unflatten(0, (batch, labels))
+        images = features.flatten(0, 1).transpose(1, 2).unflatten(2, grid)  # (B*N, D, h, w)
+        return self.projector(images).flatten(2).transpose(1, 2).unflatten(0, (batch, labels))
 
 
 def presence_loss(logits: Tensor, present: Tensor, valid: Tensor, share: float = 0.05) -> Tensor:

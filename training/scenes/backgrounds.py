@@ -17,7 +17,7 @@ _UPRIGHT = frozenset({"sky", "mountain", "wall",
 
 @dataclass(frozen=True)
 class Background:
-    """Hold the empty picture (H, W, 3) uint8, its index map (H, W) uint8 and the stuff by index."""
+    """Hold the empty image (H, W, 3) uint8, its index map (H, W) uint8 and the stuff by index."""
 
     image: np.ndarray
     index_map: np.ndarray
@@ -28,7 +28,7 @@ class Background:
 @dataclass(frozen=True)
 class _Region:
     stuff: str
-    edge: np.ndarray | None  # (W,) row at which it starts, None for the whole picture
+    edge: np.ndarray | None  # (W,) row at which it starts, None for the whole image
     left: float = -1.0  # from 0: it covers the columns right of this fraction instead
 
 
@@ -89,13 +89,13 @@ def _layout(rng: np.random.Generator, height: int, width: int) -> tuple[list[_Re
 
 
 def _paint(rng: np.random.Generator, stuff: str, height: int, width: int, top: int) -> np.ndarray:
-    """Paint stuff over the rows from top to the picture's bottom, (height - top, W, 3) uint8."""
+    """Paint stuff over the rows from top to the image's bottom, (height - top, W, 3) uint8."""
     u = rng.random(12)
     short = min(height, width)
     level = int(np.clip(round(np.log2(short / 128)), 0, LEVELS - 1))
     variant = 1 if stuff == "wall" and u[0] >= 0.5 and u[0] < 0.667 else int(u[5] * VARIANTS)
     grey = texture(stuff, variant, level)
-    scale = (128 << level) / short * (0.8 + 0.5 * u[6])  # texture pixels per picture pixel
+    scale = (128 << level) / short * (0.8 + 0.5 * u[6])  # texture pixels per image pixel
     rows = height - top
     if stuff in _UPRIGHT:
         matrix = np.array([[scale, 0, u[7] * len(grey)], [0, scale, u[8] * len(grey)], [0, 0, 1]])

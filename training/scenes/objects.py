@@ -145,7 +145,7 @@ class Sprite:
     area: int  # pixels of the whole silhouette
 
     def windows(self, size: tuple[int, int]) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-        """Return the part of a (height, width) picture under the tile, and the part of the tile inside it."""
+        """Return the part of a (height, width) image under the tile, and the part of the tile inside it."""
         height, width = size
         top, bottom = max(0, self.y), max(0, min(height, self.y + len(self.alpha)))
         left, right = max(0, self.x), max(0, min(width, self.x + len(self.alpha)))
@@ -153,7 +153,7 @@ class Sprite:
         return (slice(top, bottom), slice(left, right)), tile
 
     def inside(self, size: tuple[int, int]) -> tuple[tuple[slice, slice], np.ndarray]:
-        """Return the part of a (height, width) picture under the tile, and the silhouette in it."""
+        """Return the part of a (height, width) image under the tile, and the silhouette in it."""
         window, tile = self.windows(size)
         return window, self.alpha[tile] >= 128
 
@@ -210,7 +210,7 @@ def _outline(tile: np.ndarray, alpha: np.ndarray, look: Look, side: float) -> No
 
 
 def paste(image: np.ndarray, sprite: Sprite) -> None:
-    """Lay a sprite over a picture (H, W, 3) uint8 in place."""
+    """Lay a sprite over an image (H, W, 3) uint8 in place."""
     (rows, columns), (tile_rows, tile_columns) = sprite.windows(image.shape[:2])
     if rows.start >= rows.stop or columns.start >= columns.stop:
         return
@@ -222,7 +222,7 @@ def paste(image: np.ndarray, sprite: Sprite) -> None:
 
 
 def shade_ground(image: np.ndarray, sprite: Sprite, look: Look) -> None:
-    """Darken a picture (H, W, 3) uint8 in place where the soft shadow of a sprite falls."""
+    """Darken an image (H, W, 3) uint8 in place where the soft shadow of a sprite falls."""
     if not look.shadow:
         return
     size = len(sprite.alpha)

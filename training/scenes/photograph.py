@@ -29,9 +29,9 @@ def _vignette(height: int, width: int, strength: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Camera:
-    """Hold how one picture or video is degraded."""
+    """Hold how one image or video is degraded."""
 
-    blur: float  # standard deviation in pixels of a 128 pixel high picture
+    blur: float  # standard deviation in pixels of a 128 pixel high image
     noise: float  # standard deviation in grey levels
     contrast: float
     brightness: float  # grey levels
@@ -52,7 +52,7 @@ class Camera:
         )
 
     def take(self, image: np.ndarray, frame: int) -> np.ndarray:
-        """Degrade a picture (H, W, 3) uint8; frame chooses the noise. Returns a new picture."""
+        """Degrade an image (H, W, 3) uint8; frame chooses the noise. Returns a new image."""
         height, width = image.shape[:2]
         if self.blur:
             image = cv2.GaussianBlur(image, (0, 0), self.blur * min(1.6, min(height, width) / 128))

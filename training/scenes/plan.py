@@ -84,7 +84,7 @@ def draw_pose(rng: np.random.Generator, noun: str, count: int, shrink: float, ho
 
 
 def draw_sprite(look: Look, pose: Pose, size: tuple[int, int]) -> Sprite:
-    """Draw an object at its pose in a picture of (height, width)."""
+    """Draw an object at its pose in an image of (height, width)."""
     height, width = size
     return draw_object(look, pose.x * width, pose.y * height, pose.side * min(size), pose.angle)
 

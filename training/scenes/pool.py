@@ -1,6 +1,6 @@
 """Scenes rendered once into files, so that several epochs of training cost one rendering.
 
-A pool is a folder of chunks, `00000.npz` and so on. Chunk and picture are functions of the pool's settings alone, so
+A pool is a folder of chunks, `00000.npz` and so on. Chunk and image are functions of the pool's settings alone, so
 a broken rendering goes on where it stopped and two machines make the same pool.
 """
 
@@ -30,11 +30,11 @@ CHUNK = 500  # scenes in a file
 class PoolConfig:
     """Say which scenes a pool holds.
 
-    sizes: (height, width) of the pictures; chunk i has size i modulo their number.
+    sizes: (height, width) of the images; chunk i has size i modulo their number.
     objects: least and most things in a scene. captions: phrasings kept for each.
     plain_captions: further captions that name the things alone ("a key and a ball"), as most captions of the web do.
         Colours and stuff tell most scenes of a batch apart; these make CLIP learn shapes too.
-    closeup: crop each picture around one of its things and name that thing alone, as a product photo does.
+    closeup: crop each image around one of its things and name that thing alone, as a product photo does.
     supersample: scenes are rendered larger by a factor drawn from these and then shrunk, as a camera's frames are.
     """
 
@@ -55,7 +55,7 @@ class PoolConfig:
 
 @dataclass(frozen=True)
 class Chunk:
-    """Hold pictures of one size.
+    """Hold images of one size.
 
     images: (N,H,W,3) uint8. index_maps: (N,H,W) uint8. segments[i][index] is (noun, color).
     """
@@ -70,7 +70,7 @@ class Chunk:
 
 
 def render(seed: int, size: tuple[int, int], split: str, objects: tuple[int, int], scale: int) -> Scene:
-    """Render a scene `scale` times larger and shrink it to `size`, as a camera picture reaches the network."""
+    """Render a scene `scale` times larger and shrink it to `size`, as a camera image reaches the network."""
     height, width = size
     scene = make_scene(seed, size=(height * scale, width * scale), split=split, objects=objects)
     if scale == 1:

@@ -1,7 +1,7 @@
-"""Generate captioned pictures with exact masks, deterministic by seed: things in colours in front of stuff.
+"""Generate captioned images with exact masks, deterministic by seed: things in colours in front of stuff.
 
-`make_scene` draws one picture, `SceneVideo` the same kind of things in motion. Only numpy and OpenCV are
-needed. The same seed gives the same scene in every process; other sizes of the picture hold the same things.
+`make_scene` draws one image, `SceneVideo` the same kind of things in motion. Only numpy and OpenCV are
+needed. The same seed gives the same scene in every process; other sizes of the image hold the same things.
 """
 
 from __future__ import annotations

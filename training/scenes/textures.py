@@ -1,7 +1,7 @@
 """Paint stuff: grey textures that repeat without a seam, and the colour ramps that make them grass or water.
 
-A texture tile stands for an area of two short sides of the picture; level 0 is 256 pixels wide, each further
-level twice as wide, so that small and large pictures are sampled at about their own resolution.
+A texture tile stands for an area of two short sides of the image; level 0 is 256 pixels wide, each further
+level twice as wide, so that small and large images are sampled at about their own resolution.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Hold a finished scene: the picture, the exact masks and the words for it."""
+"""Hold a finished scene: the image, the exact masks and the words for it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Segment:
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """Hold one picture and its truth.
+    """Hold one image and its truth.
 
     image is (H, W, 3) uint8 RGB; index_map is (H, W) uint8 and holds for each pixel the index of its segment in
     segments, of which stuff comes first and things follow from back to front.

@@ -183,7 +183,7 @@ def test_labels_cannot_leave_the_folder_or_collide(engine, photos, tmp_path):
     assert written == HOSTILE
 
 
-def test_pictures_of_equal_stems_keep_separate_results(engine, tmp_path, gradient_image):
+def test_images_of_equal_stems_keep_separate_results(engine, tmp_path, gradient_image):
     for name in ("a.png", "a.bmp", "A.png.bmp", "b.png"):
         save(tmp_path / name, gradient_image)
     assert segment(tmp_path, tmp_path / "out", "--write", "overlay") == 0
@@ -194,7 +194,7 @@ def test_pictures_of_equal_stems_keep_separate_results(engine, tmp_path, gradien
 
 def test_names_beyond_what_file_systems_take_are_shortened():
     paths = [Path("folder") / ("é" * 120 + end + ".png") for end in ("a", "b")]
-    names = result_files.picture_names(paths)
+    names = result_files.image_names(paths)
     assert len(set(names)) == 2
     assert all(len(name.encode()) <= 250 for name in names)
 
@@ -232,7 +232,7 @@ def test_a_finished_run_is_not_repeated(engine, photos, clip, tmp_path, monkeypa
     assert summary(output / "clip")["complete"] is True
 
 
-def test_changed_new_and_lost_pictures_are_segmented_when_a_run_is_repeated(
+def test_changed_new_and_lost_images_are_segmented_when_a_run_is_repeated(
     engine, photos, tmp_path, gradient_image, capsys
 ):
     output = tmp_path / "out"
@@ -271,8 +271,8 @@ def test_a_damaged_summary_is_not_overwritten_unasked(engine, photos, tmp_path, 
     assert (output / "summary.json").read_text() == text
 
 
-def test_an_unreadable_picture_is_named_counted_and_not_the_end(engine, photos, tmp_path, capsys):
-    (photos / "broken.png").write_bytes(b"no picture")
+def test_an_unreadable_image_is_named_counted_and_not_the_end(engine, photos, tmp_path, capsys):
+    (photos / "broken.png").write_bytes(b"no image")
     assert segment(photos, tmp_path / "out") == 1
     captured = capsys.readouterr()
     assert "3 images segmented, 1 could not be read" in captured.out
@@ -473,11 +473,11 @@ def test_the_shipped_model_segments_through_the_installed_command(tmp_path, grad
     assert summary(tmp_path / "out")["settings"]["model"] == "synseg-tiny"
 
 
-@pytest.mark.skipif(not (SHIPPED.is_dir() and STREETS.is_dir()), reason="no shipped model or no street pictures")
+@pytest.mark.skipif(not (SHIPPED.is_dir() and STREETS.is_dir()), reason="no shipped model or no street images")
 def test_street_photographs_pass_through_the_shipped_model(tmp_path):
-    pictures = [str(path) for path in sorted(STREETS.iterdir())[:3]]
+    images = [str(path) for path in sorted(STREETS.iterdir())[:3]]
     options = ["--labels", "road, car, tree, building, sky", "--output", str(tmp_path / "out")]
-    assert cli.main(["segment", *pictures, *options]) == 0
+    assert cli.main(["segment", *images, *options]) == 0
     assert len(summary(tmp_path / "out")["images"]) == 3
 
 

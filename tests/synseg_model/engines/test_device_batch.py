@@ -11,7 +11,7 @@ from synseg_model.engines.exported_batch import ExportedBatch
 from synseg_model.engines.load import load_engine
 from synseg_model.engines.onnxruntime import OnnxEngine
 from synseg_model.engines.torch_batch import TorchBatch
-from synseg_model.export.parity import draw_picture
+from synseg_model.export.parity import draw_image
 from synseg_model.weights.exported_folder import LABEL_MAP
 
 # How far resampled activations may differ: float32 places a sample among 352 within 3e-5 of their distance.
@@ -150,7 +150,7 @@ def test_many_labels_are_taken_in_parts_that_keep_to_the_memory(keep, onnx, monk
 def test_an_engine_leaves_the_activations_that_it_else_brings(engine, small_model, exported_small):
     engine = load_engine(small_model if engine == "torch" else exported_small, engine, "cpu")
     text = engine.encode_text([f"label {i}" for i in range(7)])
-    frames = [draw_picture(seed, *size) for seed, size in enumerate([(64, 64), (90, 120), (64, 64), (33, 200)])]
+    frames = [draw_image(seed, *size) for seed, size in enumerate([(64, 64), (90, 120), (64, 64), (33, 200)])]
     kept = engine.device_maps(frames, text)
     engine.device_maps(frames[::-1], text)  # those of one call stay what they are through the next
     for maps, expected in zip(kept, engine.activations(frames, text), strict=True):
@@ -159,7 +159,7 @@ def test_an_engine_leaves_the_activations_that_it_else_brings(engine, small_mode
 
 
 def test_what_the_device_has_no_memory_for_comes_to_the_host(exported_small):
-    engine, frame = OnnxEngine(exported_small, "cpu", decoder_memory=4 * 64 * 64 * 8), draw_picture(0, 64, 64)
+    engine, frame = OnnxEngine(exported_small, "cpu", decoder_memory=4 * 64 * 64 * 8), draw_image(0, 64, 64)
     text = np.random.default_rng(0).normal(size=(9, 48)).astype(np.float32)
     assert not isinstance(engine.device_maps([frame], text[:8])[0], np.ndarray)
     (maps,) = engine.device_maps([frame], text)
@@ -168,9 +168,9 @@ def test_what_the_device_has_no_memory_for_comes_to_the_host(exported_small):
 
 def test_a_segmenter_on_a_gpu_brings_down_only_what_is_asked_for(small_model, tmp_path, monkeypatch):
     segmenter = Segmenter(load_engine(small_model, "torch", "cpu"), cache_dir=tmp_path)
-    picture = draw_picture(0, 90, 120)
+    image = draw_image(0, 90, 120)
     segmenter.set_vocabulary(["ball", "grass", "sky"], [0.4, 0.5, 0.6])
-    here = segmenter.segment(picture)
+    here = segmenter.segment(image)
     segmenter.engine.device = "cuda:0"  # what the Segmenter goes by; the network stays where it is
     downloads = []
     for name in ("download", "activations"):
@@ -182,7 +182,7 @@ def test_a_segmenter_on_a_gpu_brings_down_only_what_is_asked_for(small_model, tm
             return found
 
         monkeypatch.setattr(TorchBatch, name, noting)
-    there, _ = segmenter.segment_batch([picture, picture])
+    there, _ = segmenter.segment_batch([image, image])
     assert downloads == []
     assert there.label_map.shape == (90, 120) and downloads == [(90, 120)]
     assert there.confidence.shape == (90, 120) and downloads == [(90, 120)] * 2
@@ -202,5 +202,5 @@ def test_refinement_has_its_activations_on_the_host(small_model, tmp_path):
         engine.device = device
         segmenter = Segmenter(engine, cache_dir=tmp_path, refine="superpixels")
         segmenter.set_vocabulary(["ball", "grass"])
-        results.append(segmenter.segment(draw_picture(0, 64, 64)).maps)
+        results.append(segmenter.segment(draw_image(0, 64, 64)).maps)
     np.testing.assert_array_equal(*results)

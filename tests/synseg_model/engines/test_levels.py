@@ -19,7 +19,7 @@ from synseg_model.engines.onnxruntime import OnnxEngine
 from synseg_model.engines.tensorrt.build import Profile
 from synseg_model.export.feature_levels import pad_evenly
 from synseg_model.export.folder import export_model, make_graphs
-from synseg_model.export.parity import draw_picture
+from synseg_model.export.parity import draw_image
 from synseg_model.network.conv_encoder import build_backbone
 from synseg_model.network.synseg import SynSeg
 from synseg_model.weights.exported_folder import DECODER, GPU_GRAPHS, IMAGE_ENCODER, Export
@@ -49,7 +49,7 @@ def network(levels_model):
 
 @pytest.fixture
 def frames():
-    return [draw_picture(seed, *size) for seed, size in enumerate(SIZES)]
+    return [draw_image(seed, *size) for seed, size in enumerate(SIZES)]
 
 
 def embed(engine, labels=LABELS):
@@ -120,7 +120,7 @@ def test_all_engines_keep_the_labels_that_are_most_active_at_half_the_strides(lo
 def test_many_labels_are_decoded_in_passes_within_the_memory_budget(exported_levels, network):
     text = np.random.default_rng(0).normal(size=(301, 24)).astype(np.float32)
     text /= np.linalg.norm(text, axis=1, keepdims=True)
-    frames = [draw_picture(0, 96, 160)] * 2
+    frames = [draw_image(0, 96, 160)] * 2
     whole = OnnxEngine(exported_levels, "cpu", decoder_memory=2**40).activations(frames, text)
     engine, chunks = OnnxEngine(exported_levels, "cpu", decoder_memory=2**23), []
     run = engine.run
@@ -134,7 +134,7 @@ def test_many_labels_are_decoded_in_passes_within_the_memory_budget(exported_lev
 
 def test_label_maps_are_those_of_torch_also_refined(load, tmp_path):
     pytest.importorskip("skimage", reason="needs scikit-image: pip install 'synseg[refine]'")
-    image = draw_picture(0, 131, 177)
+    image = draw_image(0, 131, 177)
     for refine in ("none", "superpixels"):
         label_maps = []
         for name in ENGINES:
@@ -160,7 +160,7 @@ def test_maps_on_a_device_are_decided_as_on_the_host(load, frames):
 
 def test_logits_of_images_of_an_input_size_have_that_size(load, network):
     engine, text = load("torch"), np.float32(np.eye(24)[:3])
-    images = np.stack([draw_picture(seed, 64, 96) for seed in range(2)])
+    images = np.stack([draw_image(seed, 64, 96) for seed in range(2)])
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (engine.config.image.mean, engine.config.image.std))
     with torch.no_grad():
         expected = network((torch.from_numpy(images).permute(0, 3, 1, 2) / 255 - mean) / std, torch.from_numpy(text))
@@ -182,7 +182,7 @@ def test_half_precision_is_near(load, frames, name):
 
 def test_no_attention_means_no_refinement_by_it(load):
     with pytest.raises(ValueError, match="'tf_mobilenetv3_small_minimal_100' has no attention"):
-        load("torch").attention(draw_picture(0, 64, 64), -1)
+        load("torch").attention(draw_image(0, 64, 64), -1)
     for name in ENGINES:
         with pytest.raises(ValueError, match=r"refine 'sgc' needs CLIP's attention.*choose superpixels"):
             Segmenter(load(name), refine="sgc")
@@ -251,7 +251,7 @@ def test_a_decoder_without_embeddings_of_tokens_and_presence_is_exported(tmp_pat
     assert [value.name for value in graph.input] == ["tokens", "skip8", "skip4", "text"]
     engines = [load_engine(tmp_path / "model", "torch", keep_labels=3)]
     engines += [load_engine(tmp_path / "exported", name, "cpu", keep_labels=3) for name in ENGINES[1:]]
-    assert_close(engines, [draw_picture(0, 90, 120)], embed(engines[0]), atol=1e-4)
+    assert_close(engines, [draw_image(0, 90, 120)], embed(engines[0]), atol=1e-4)
 
 
 def test_a_text_tower_unlike_clips_is_refused(network):

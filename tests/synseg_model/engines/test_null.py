@@ -9,7 +9,7 @@ from synseg_model import Segmenter
 
 
 @pytest.mark.parametrize("count", [1, 3, 100])
-def test_label_i_of_k_is_in_the_ith_stripe_of_every_picture(count):
+def test_label_i_of_k_is_in_the_ith_stripe_of_every_image(count):
     segmenter = Segmenter.load(engine="null")
     segmenter.set_vocabulary([f"thing {index}" for index in range(count)])
     shapes = ((40, 200, 3), (30, 400, 3))

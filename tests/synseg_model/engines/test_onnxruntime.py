@@ -13,7 +13,7 @@ from synseg_model import ModelError, Segmenter
 from synseg_model.cli.main import main
 from synseg_model.engines.load import load_engine
 from synseg_model.engines.onnxruntime import OnnxEngine, choose_device
-from synseg_model.export.parity import draw_picture
+from synseg_model.export.parity import draw_image
 from synseg_model.weights.exported_folder import FILES, IMAGE_ENCODER
 from synseg_model.weights.find import check_model
 from synseg_model.weights.inspect import describe
@@ -31,7 +31,7 @@ def damaged(tmp_path, exported_small):
 
 
 @pytest.mark.parametrize(("engine", "others"), [("onnxruntime", {"openvino"}), ("openvino", {"onnxruntime"})])
-def test_a_picture_is_segmented_without_torch(exported_small, engine, others):
+def test_a_image_is_segmented_without_torch(exported_small, engine, others):
     code = f"""
 import sys
 import numpy as np
@@ -48,18 +48,18 @@ print(*sys.modules)
 
 
 def test_a_segmenter_gives_the_label_map_that_torch_gives(tmp_path, exported_small, small_model):
-    picture, label_maps = draw_picture(0, 131, 77), []
+    image, label_maps = draw_image(0, 131, 77), []
     for model, name in ((small_model, "torch"), (exported_small, "onnxruntime"), (exported_small, "openvino")):
         segmenter = Segmenter.load(model, name, "cpu", cache_dir=tmp_path / "cache")
         segmenter.set_vocabulary(["red ball", "grass"], [0.0, 0.0])
-        label_maps.append(segmenter.segment(picture).label_map)
+        label_maps.append(segmenter.segment(image).label_map)
     assert all((label_maps[0] == other).mean() > 0.999 for other in label_maps[1:])
     assert len(list((tmp_path / "cache" / "text").iterdir())) == 2, "engines share their text embeddings"
 
 
 def test_batch_of_mixed_sizes_equals_single_calls_in_order(engine):
     text = engine.encode_text(["ball", "grass"])
-    frames = [draw_picture(seed, *size) for seed, size in enumerate([(64, 64), (90, 120), (64, 64), (33, 200)])]
+    frames = [draw_image(seed, *size) for seed, size in enumerate([(64, 64), (90, 120), (64, 64), (33, 200)])]
     for frame, activation in zip(frames, engine.activations(frames, text), strict=True):
         np.testing.assert_allclose(activation, engine.activations([frame], text)[0], atol=1e-5)
 
@@ -73,7 +73,7 @@ def test_text_of_many_prompts_equals_single_ones(engine):
 
 def test_1203_labels_are_decoded_in_chunks_within_the_memory_budget(exported_small):
     text = np.random.default_rng(0).normal(size=(1203, 48)).astype(np.float32)
-    frames = [draw_picture(0, 64, 64)] * 2
+    frames = [draw_image(0, 64, 64)] * 2
     whole = OnnxEngine(exported_small, "cpu", decoder_memory=2**40).activations(frames, text)
     engine, chunks = OnnxEngine(exported_small, "cpu", decoder_memory=2**22), []
     run = engine.run

@@ -12,7 +12,7 @@ import openvino
 
 from synseg_model.engines.load import load_engine
 from synseg_model.engines.openvino import choose_precision
-from synseg_model.export.parity import draw_picture
+from synseg_model.export.parity import draw_image
 from training.scenes.scenes import NOUNS, STUFF, make_scene
 
 
@@ -23,7 +23,7 @@ def engine(exported_small):
 
 @pytest.fixture
 def frames():
-    return [draw_picture(seed, *size) for seed, size in enumerate([(131, 77), (48, 64), (131, 77), (21, 300)])]
+    return [draw_image(seed, *size) for seed, size in enumerate([(131, 77), (48, 64), (131, 77), (21, 300)])]
 
 
 @pytest.mark.parametrize("labels", [1, 7])

@@ -42,7 +42,7 @@ def test_activations_equal_the_network_on_a_normalised_image(engine, frames, sma
     np.testing.assert_allclose(engine.activations(frames[:1], text)[0], expected, atol=1e-5)
 
 
-def test_logits_of_pictures_of_input_size_are_what_activations_are_made_of(engine, frames):
+def test_logits_of_images_of_input_size_are_what_activations_are_made_of(engine, frames):
     text = engine.encode_text(["ball", "grass"])
     logits = engine.logits(np.stack([frames[0], frames[2]]), text)
     assert logits.shape == (2, 2, 64, 64)
@@ -137,7 +137,7 @@ def test_a_coarse_look_at_tokens_that_are_alike_is_the_full_one(small_network):
     )
 
 
-def test_most_labels_that_are_in_a_picture_are_kept():
+def test_most_labels_that_are_in_a_image_are_kept():
     labels = [*BASE_NOUNS, *STUFF]
     engine = load_engine("synseg-tiny", "torch", "cpu", keep_labels=12)
     text = engine.encode_text([f"a {label}" for label in labels])

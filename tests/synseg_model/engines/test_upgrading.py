@@ -15,7 +15,7 @@ from synseg_model.engines.tensorrt.build import Plans, Profile
 from synseg_model.engines.tensorrt.cache import EngineCache
 from synseg_model.engines.tensorrt.flavour import load_flavour
 from synseg_model.engines.upgrading import UpgradingEngine
-from synseg_model.export.parity import draw_picture
+from synseg_model.export.parity import draw_image
 from synseg_model.weights.exported_folder import DECODER, IMAGE_ENCODER
 
 PATIENCE = 180.0  # seconds; only ever used up by a failure
@@ -66,16 +66,16 @@ def test_frames_run_on_the_first_engine_until_the_better_one_is_ready(upgrade, p
     engine = upgrade(python("open(sys.argv[1]).read()", pipe))
     segmenter = Segmenter(engine)
     vocabulary = segmenter.set_vocabulary(["ball", "grass"])
-    picture = draw_picture(0, 70, 90)
+    image = draw_image(0, 70, 90)
     assert engine.progress == ""
     engine.start()
-    before = segmenter.segment(picture)
+    before = segmenter.segment(image)
     assert engine.name == "onnxruntime" and engine.upgrading
     assert re.fullmatch(r"building the better engine, \d+ s; running on onnxruntime meanwhile", engine.progress)
     pipe.write_text("")
     wait_for(engine)
     assert (engine.name, engine.device, engine.progress, engine.failure) == ("better", "cpu", "", "")
-    after = segmenter.segment(picture)
+    after = segmenter.segment(image)
     assert segmenter.vocabulary is vocabulary
     np.testing.assert_array_equal(after.activations, before.activations)
     np.testing.assert_array_equal(segmenter.prepare_vocabulary(["ball", "grass"]).embeddings, vocabulary.embeddings)
@@ -97,7 +97,7 @@ def test_a_build_that_fails_is_told_and_the_first_engine_stays(upgrade, command,
     assert engine.name == "onnxruntime" and reason in engine.failure and "first line" not in engine.failure
     assert engine.progress == f"no better engine ({engine.failure}): running on onnxruntime"
     assert reason in caplog.text
-    assert engine.activations([draw_picture(0, 64, 64)], engine.encode_text(["ball"]))[0].shape[0] == 1
+    assert engine.activations([draw_image(0, 64, 64)], engine.encode_text(["ball"]))[0].shape[0] == 1
 
 
 def test_an_engine_that_cannot_be_loaded_or_is_of_another_model_is_not_taken(upgrade):
@@ -114,7 +114,7 @@ def test_an_engine_that_cannot_be_loaded_or_is_of_another_model_is_not_taken(upg
 def test_an_engine_that_fails_at_the_last_frame_is_not_taken(upgrade, pipe, exported_small):
     engine = upgrade(python("open(sys.argv[1]).read()", pipe), lambda: BrokenEngine(exported_small, "cpu"))
     engine.start()
-    frame, text = draw_picture(0, 64, 64), engine.encode_text(["ball"])
+    frame, text = draw_image(0, 64, 64), engine.encode_text(["ball"])
     engine.activations([frame], text)
     pipe.write_text("")
     wait_for(engine)

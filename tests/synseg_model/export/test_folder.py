@@ -16,7 +16,7 @@ from synseg_model.export import folder as export
 from synseg_model.export.compact import restore
 from synseg_model.export.float16 import to_half
 from synseg_model.export.folder import export_model
-from synseg_model.export.parity import LARGEST_DIFFERENCE, check_parity, draw_picture
+from synseg_model.export.parity import LARGEST_DIFFERENCE, check_parity, draw_image
 from synseg_model.network import postprocess as on_device
 from synseg_model.network.clip_encoder import interpolate_position_embedding
 from synseg_model.network.synseg import SynSeg
@@ -60,7 +60,7 @@ def load_both(model, folder):
 
 
 def assert_parity(engines, frames, labels, largest=LARGEST_DIFFERENCE["fp32"]):
-    """Compare engines from pictures and prompts to activations and masks; largest: difference that fp32 may have."""
+    """Compare engines from images and prompts to activations and masks; largest: difference that fp32 may have."""
     template = engines[0].config.templates[0]
     prompts = [prompt(template, label) for label in labels]
     maps, *others = (np.stack(each.activations(frames, each.encode_text(prompts))) for each in engines)
@@ -93,14 +93,14 @@ def test_synseg_tiny_agrees_with_torch(tiny, size, batch, labels):
 @pytest.mark.slow
 @pytest.mark.parametrize(("size", "batch", "labels"), [((481, 639), 1, 50), ((200, 99), 3, 7), ((224, 224), 3, 1)])
 def test_vit_b16_agrees_with_torch(vit_b16, size, batch, labels):
-    assert_parity(vit_b16, [draw_picture(seed, *size) for seed in range(batch)], FIFTY[:labels])
+    assert_parity(vit_b16, [draw_image(seed, *size) for seed in range(batch)], FIFTY[:labels])
 
 
 @pytest.mark.parametrize("labels", [1, 7])
 @pytest.mark.parametrize("size", [(64, 64), (131, 77), (21, 300)])
 def test_a_plain_head_and_a_block_before_film_agree_with_torch(exported_small, small_model, size, labels):
     engines = load_engine(small_model, "torch", "cpu"), load_engine(exported_small, device="cpu")
-    frames = [draw_picture(seed, *size) for seed in range(2)]
+    frames = [draw_image(seed, *size) for seed in range(2)]
     ours, theirs = (np.stack(e.activations(frames, e.encode_text(FIFTY[:labels]))) for e in engines)
     np.testing.assert_allclose(theirs, ours, atol=1e-4)
 

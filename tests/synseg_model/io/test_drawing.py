@@ -82,7 +82,7 @@ def test_contours_have_the_full_colour_of_their_label():
     np.testing.assert_array_equal(drawn[60, last], palette(2)[1])
 
 
-def test_the_picture_itself_is_not_drawn_on():
+def test_the_image_itself_is_not_drawn_on():
     image = noise()
     before = image.copy()
     overlay(image, blocks(["car"]))
@@ -109,7 +109,7 @@ def test_names_do_not_cover_each_other():
         assert cv2.connectedComponentsWithStats(near.astype(np.uint8))[2][1:, cv2.CC_STAT_AREA].max() > 500
 
 
-def test_an_overlay_without_regions_is_the_picture():
+def test_an_overlay_without_regions_is_the_image():
     image = noise()
     result = blocks(["car"])
     empty = Result(result.vocabulary, np.zeros_like(result.maps), result.shape)
@@ -120,7 +120,7 @@ def test_an_overlay_without_regions_is_the_picture():
     "label", ["Ümläut", "красный мяч", CHINESE, "كرة حمراء", "👩‍🚀", "हिन्दी", "x" * 300, "é" * 300, "\U000f0000", " . "]
 )
 @pytest.mark.parametrize("shape", [(120, 160), (9, 300), (3, 2), (4, 1), (1, 4), (1, 1)])
-def test_names_in_any_script_and_pictures_of_any_size_are_drawn(label, shape):
+def test_names_in_any_script_and_images_of_any_size_are_drawn(label, shape):
     image = noise(shape)
     assert overlay(image, blocks([label, "car"], shape)).shape == image.shape
 
@@ -171,7 +171,7 @@ def test_more_labels_than_an_8_bit_map_holds_are_drawn():
 
 
 @pytest.mark.parametrize("image", [noise((119, 160)), noise()[..., 0], noise().astype(float)])
-def test_pictures_that_do_not_fit_the_result_are_refused(image):
+def test_images_that_do_not_fit_the_result_are_refused(image):
     with pytest.raises(ValueError, match=r"expected \(120, 160, 3\) of uint8"):
         overlay(image, blocks(["car"]))
 
@@ -187,7 +187,7 @@ def test_an_overlay_is_cheap_enough_for_video():
     assert min(times) < 0.1  # far above what it takes, far below what a mistake would cost
 
 
-def test_a_contact_sheet_shows_each_picture_in_its_cell():
+def test_a_contact_sheet_shows_each_image_in_its_cell():
     images = [np.full((60, 80, 3), color, np.uint8) for color in palette(5)]
     sheet = contact_sheet(images, columns=3, tile=80)
     gap = 4
@@ -197,7 +197,7 @@ def test_a_contact_sheet_shows_each_picture_in_its_cell():
         np.testing.assert_array_equal(sheet[y : y + 60, x : x + 80], np.broadcast_to(color, (60, 80, 3)))
 
 
-def test_captions_stand_below_their_pictures_and_take_room_only_in_their_row():
+def test_captions_stand_below_their_images_and_take_room_only_in_their_row():
     images = [np.zeros((60, 80, 3), np.uint8)] * 2
     plain = contact_sheet(images, columns=1, tile=80)
     with_captions = contact_sheet(images, columns=1, captions=["first\nsecond line", ""], tile=80)
@@ -206,7 +206,7 @@ def test_captions_stand_below_their_pictures_and_take_room_only_in_their_row():
     assert (below.min(axis=2) < 120).any()
 
 
-def test_pictures_of_other_shapes_are_fitted_into_their_cells():
+def test_images_of_other_shapes_are_fitted_into_their_cells():
     tall = np.zeros((300, 30, 3), np.uint8)
     sheet = contact_sheet([np.zeros((60, 80, 3), np.uint8), tall], columns=2, tile=80)
     cell = sheet[4:64, 88:168]

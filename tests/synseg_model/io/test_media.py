@@ -1,4 +1,4 @@
-"""Pictures from files, folders and videos: decoded alike, in order, and never lost in silence."""
+"""Images from files, folders and videos: decoded alike, in order, and never lost in silence."""
 
 import io
 import logging
@@ -38,7 +38,7 @@ def test_common_formats_are_read_as_rgb(tmp_path, extension):
 
 
 @pytest.mark.parametrize(
-    ("picture", "expected"),
+    ("source", "expected"),
     [
         (Image.new("L", (4, 3), 77), (77, 77, 77)),
         (Image.new("RGBA", (4, 3), (*RED, 10)), RED),
@@ -49,12 +49,12 @@ def test_common_formats_are_read_as_rgb(tmp_path, extension):
     ],
     ids=["gray", "alpha", "gray-alpha", "bilevel", "palette", "16-bit"],
 )
-def test_every_kind_of_pixel_becomes_rgb_of_8_bits(tmp_path, picture, expected):
-    path = tmp_path / "picture.png"
-    picture.save(path)
+def test_every_kind_of_pixel_becomes_rgb_of_8_bits(tmp_path, source, expected):
+    path = tmp_path / "image.png"
+    source.save(path)
     image = read_image(path)
     assert (image.shape[2], image.dtype) == (3, np.uint8)
-    np.testing.assert_allclose(image[1, 1], expected, atol=2 if picture.mode != "P" else 30)
+    np.testing.assert_allclose(image[1, 1], expected, atol=2 if source.mode != "P" else 30)
 
 
 def test_sixteen_bit_colour_becomes_rgb_of_8_bits(tmp_path):
@@ -71,12 +71,12 @@ def test_cmyk_photographs_are_read(tmp_path):
 
 
 def test_photographs_stand_upright_as_their_exif_says(tmp_path):
-    picture = solid(size=(12, 8))
-    picture.paste((0, 0, 255), (0, 0, 6, 8))  # the left half is blue
+    image = solid(size=(12, 8))
+    image.paste((0, 0, 255), (0, 0, 6, 8))  # the left half is blue
     exif = Image.Exif()
     exif[0x0112] = 6  # turn by 90 degrees clockwise to view
     path = tmp_path / "turned.jpg"
-    picture.save(path, exif=exif, quality=95)
+    image.save(path, exif=exif, quality=95)
     image = read_image(path)
     assert image.shape == (12, 8, 3)
     assert image[2, 4, 2] > 200  # blue is at the top now
@@ -86,7 +86,7 @@ def test_photographs_stand_upright_as_their_exif_says(tmp_path):
 def test_a_folder_gives_images_only_in_natural_order(tmp_path):
     for name in ("b10.png", "b2.png", "B1.png", "a.png", ".hidden.png"):
         solid().save(tmp_path / name)
-    (tmp_path / "notes.txt").write_text("no picture")
+    (tmp_path / "notes.txt").write_text("no image")
     (tmp_path / "sub.png").mkdir()
     source = open_source(tmp_path)
     assert [name for name, _ in source] == ["a.png", "B1.png", "b2.png", "b10.png"]
@@ -95,7 +95,7 @@ def test_a_folder_gives_images_only_in_natural_order(tmp_path):
 
 def test_unreadable_images_of_a_folder_are_logged_and_counted(tmp_path, caplog):
     solid().save(tmp_path / "a.png")
-    (tmp_path / "broken.png").write_bytes(b"no picture")
+    (tmp_path / "broken.png").write_bytes(b"no image")
     (tmp_path / "empty.jpg").write_bytes(b"")
     (tmp_path / "gone.jpg").symlink_to(tmp_path / "nowhere")
     solid().save(tmp_path / "z.png")
@@ -109,7 +109,7 @@ def test_unreadable_images_of_a_folder_are_logged_and_counted(tmp_path, caplog):
 
 def test_a_source_can_be_read_again(tmp_path):
     solid().save(tmp_path / "a.png")
-    (tmp_path / "b.png").write_bytes(b"no picture")
+    (tmp_path / "b.png").write_bytes(b"no image")
     source = open_source(tmp_path)
     assert len(list(source)) == len(list(source)) == 1
     assert len(source.skipped) == 1
@@ -123,13 +123,13 @@ def test_several_files_keep_their_order(tmp_path):
 
 
 def test_an_image_is_known_by_its_content_if_its_name_says_nothing(tmp_path):
-    solid().save(tmp_path / "picture", "PNG")
-    assert [name for name, _ in open_source(tmp_path / "picture")] == ["picture"]
+    solid().save(tmp_path / "image", "PNG")
+    assert [name for name, _ in open_source(tmp_path / "image")] == ["image"]
 
 
 @pytest.mark.parametrize("name", ["broken.png", "empty.jpg"])
 def test_an_only_image_that_cannot_be_decoded_is_an_error(tmp_path, name):
-    (tmp_path / name).write_bytes(b"" if name == "empty.jpg" else b"no picture")
+    (tmp_path / name).write_bytes(b"" if name == "empty.jpg" else b"no image")
     with pytest.raises(MediaError, match=name):
         list(open_source(tmp_path / name))
 
@@ -164,14 +164,14 @@ def test_sources_that_are_not_there_are_refused_in_one_line(source, words):
 
 
 def test_an_empty_folder_is_refused_with_what_it_looked_for(tmp_path):
-    (tmp_path / "notes.txt").write_text("no picture")
+    (tmp_path / "notes.txt").write_text("no image")
     with pytest.raises(MediaError, match=r"no images in folder .*\.png"):
         open_source(tmp_path)
 
 
 def test_a_file_that_is_neither_image_nor_video_is_refused(tmp_path):
     path = tmp_path / "notes.txt"
-    path.write_text("no picture")
+    path.write_text("no image")
     with pytest.raises(MediaError, match=r"notes\.txt is neither an image nor a video"):
         open_source(path)
 

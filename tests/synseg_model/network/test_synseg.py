@@ -78,7 +78,7 @@ def test_1203_labels_work_within_the_memory_budget(small_network):
 
 @torch.no_grad()
 def test_non_square_image_equals_its_transpose_decoded_on_a_transposed_grid(small_network, text):
-    # A network whose position embedding and kernels are symmetric must treat a picture and its transpose alike.
+    # A network whose position embedding and kernels are symmetric must treat an image and its transpose alike.
     visual = small_network.encoder.clip.visual
     grid = visual.positional_embedding[1:].view(4, 4, -1)
     visual.positional_embedding[1:] = ((grid + grid.transpose(0, 1)) / 2).reshape(16, -1)

@@ -418,7 +418,7 @@ def test_cameras_are_named_as_the_node_names_them_and_apart(topics, names):
 @pytest.mark.parametrize(
     ("wanted", "reason"),
     [
-        (["/nowhere"], "no pictures on /nowhere; its pictures are on /front/image_raw"),
+        (["/nowhere"], "no images on /nowhere; its images are on /front/image_raw"),
         (["9=/front/image_raw"], "'9' is no name"),
         (["a=/front/image_raw", "a=/rear/image_raw"], "2 cameras would be called 'a'"),
     ],
@@ -527,7 +527,7 @@ def test_corrupt_frames_are_named_once_per_topic_and_counted(tmp_path, capsys):
     assert "7 frames segmented, 5 could not be read" in captured.out
 
 
-def test_a_picture_cut_short_in_flight_is_no_picture():
+def test_a_image_cut_short_in_flight_is_no_image():
     jpeg = cv2.imencode(".jpg", SCENES[0])[1].reshape(-1)
     assert decode_image(jpeg).shape == (*SIZE, 3)
     with pytest.raises(ValueError, match="damaged"):
@@ -589,7 +589,7 @@ def test_impossible_options_are_refused_before_a_model_is_loaded(tmp_path, capsy
     monkeypatch.setattr("synseg_model.segmenter.load_engine", lambda *_: pytest.fail("a model was loaded"))
     source = record(tmp_path / "in")
     assert "--every 0" in refused(capsys, source, tmp_path / "out", "--every", "0")
-    assert "no pictures on /x" in refused(capsys, source, tmp_path / "out", "--topics", "/x")
+    assert "no images on /x" in refused(capsys, source, tmp_path / "out", "--topics", "/x")
     assert "replace the recording itself" in refused(capsys, source, source, "--overwrite")
     assert "replace the recording itself" in refused(capsys, storage_file(source), source, "--overwrite")
 

@@ -17,7 +17,7 @@ import synseg_model
 from synseg_model.config import DEFAULT_MODEL
 from synseg_ros.demo import flow
 from synseg_ros.demo.__main__ import main
-from synseg_ros.demo.listener import Picture
+from synseg_ros.demo.listener import KeptOverlay
 from synseg_ros.demo.plan import SCENE_SEED, STREET, Plan, camera_arguments, make_plan, node_arguments
 from synseg_ros.demo.processes import private_domain
 from synseg_ros.demo.report import choose, per_label, table
@@ -115,36 +115,36 @@ def test_a_scene_is_asked_for_nouns_first_and_for_colours_then(segments):
     assert second == ("red ball", "blue ball", "grass")
 
 
-def pictures_with(*labels):
-    return [Picture(np.full((1, 1, 3), index, np.uint8), frozenset(shown)) for index, shown in enumerate(labels)]
+def images_with(*labels):
+    return [KeptOverlay(np.full((1, 1, 3), index, np.uint8), frozenset(shown)) for index, shown in enumerate(labels)]
 
 
-def chosen(pictures, count):
-    return [int(picture.image[0, 0, 0]) for picture in choose(pictures, count)]
+def chosen(images, count):
+    return [int(image.image[0, 0, 0]) for image in choose(images, count)]
 
 
 def test_the_contact_sheet_shows_as_many_labels_as_it_can():
-    pictures = pictures_with({"cat"}, {"cat"}, set(), {"sky", "road"}, {"sky"}, {"road"}, {"cup"}, set())
-    assert chosen(pictures, 1) == [3]
-    assert set().union(*(pictures[index].labels for index in chosen(pictures, 3))) == {"cat", "sky", "road", "cup"}
+    images = images_with({"cat"}, {"cat"}, set(), {"sky", "road"}, {"sky"}, {"road"}, {"cup"}, set())
+    assert chosen(images, 1) == [3]
+    assert set().union(*(images[index].labels for index in chosen(images, 3))) == {"cat", "sky", "road", "cup"}
 
 
-def test_the_contact_sheet_spreads_pictures_that_show_the_same():
-    assert chosen(pictures_with(*[{"sky"}] * 9), 3) == [0, 4, 8]
+def test_the_contact_sheet_spreads_images_that_show_the_same():
+    assert chosen(images_with(*[{"sky"}] * 9), 3) == [0, 4, 8]
 
 
-def test_the_contact_sheet_is_full_with_few_pictures_and_empty_with_none():
-    assert chosen(pictures_with({"sky"}, set()), 4) == [0, 0, 1, 1]
+def test_the_contact_sheet_is_full_with_few_images_and_empty_with_none():
+    assert chosen(images_with({"sky"}, set()), 4) == [0, 0, 1, 1]
     assert choose([], 4) == []
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """Twenty pictures of different widths."""
+    """Twenty images of different widths."""
     (tmp_path / "frames").mkdir()
     for index in range(20):
-        picture = np.full((48, 64 + index, 3), 10 * index, np.uint8)
-        assert cv2.imwrite(str(tmp_path / "frames" / f"{index}.png"), picture)
+        image = np.full((48, 64 + index, 3), 10 * index, np.uint8)
+        assert cv2.imwrite(str(tmp_path / "frames" / f"{index}.png"), image)
     return tmp_path / "frames"
 
 
@@ -155,7 +155,7 @@ def test_given_labels_are_asked_for_by_half_and_then_all(folder):
     assert make_plan(str(folder), "").vocabularies(None)[1] == STREET
 
 
-def test_a_few_pictures_are_shown_again_and_again_and_none_is_dropped(folder):
+def test_a_few_images_are_shown_again_and_again_and_none_is_dropped(folder):
     for path in sorted(folder.iterdir())[3:]:
         path.unlink()
     plan = make_plan(str(folder), "")
@@ -300,6 +300,6 @@ def test_the_shipped_model_finds_most_of_a_scene_before_and_after_the_change(tmp
     assert before >= 55 and after >= 55
 
 
-def test_a_contact_sheet_that_is_no_picture_is_refused_before_anything_starts(tmp_path, capsys):
+def test_a_contact_sheet_that_is_no_image_is_refused_before_anything_starts(tmp_path, capsys):
     assert main(["--output", str(tmp_path / "sheet")]) == 2
     assert "sheet: expected a name that ends in .png" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Every encoding gives the right picture, and every impossible message a reason."""
+"""Every encoding gives the right image, and every impossible message a reason."""
 
 import array
 from types import SimpleNamespace
@@ -123,7 +123,7 @@ def test_every_accepted_encoding_is_tested():
 
 
 @pytest.mark.parametrize("encoding", CASES)
-def test_an_encoding_gives_its_picture(encoding):
+def test_an_encoding_gives_its_image(encoding):
     samples, expected = CASES[encoding]
     assert_shows(message_of(samples, encoding), expected)
 
@@ -201,10 +201,10 @@ def test_an_unreadable_message_is_refused_with_value_and_remedy(message, reason)
         check_image(message)
 
 
-def test_random_messages_give_a_picture_or_a_reason_and_nothing_else():
+def test_random_messages_give_a_image_or_a_reason_and_nothing_else():
     rng = np.random.default_rng(5)
     names = [*FORMATS, "32FC1", "jpeg"]
-    outcomes = {"picture": 0, "reason": 0}
+    outcomes = {"image": 0, "reason": 0}
     for _ in range(4000):
         width, height = (int(side) for side in rng.integers(0, 9, 2))
         step = int(width * rng.choice([1, 2, 3, 4, 6, 8]) + rng.choice([0, 0, 1, 2]))
@@ -218,7 +218,7 @@ def test_random_messages_give_a_picture_or_a_reason_and_nothing_else():
             outcomes["reason"] += 1
         else:
             assert (image.shape, image.dtype) == ((height, width, 3), np.uint8)
-            outcomes["picture"] += 1
+            outcomes["image"] += 1
     assert min(outcomes.values()) > 200
 
 
@@ -239,7 +239,7 @@ def png(samples):
         (GRAY16, gray((GRAY16 >> 8).astype(np.uint8))),
     ],
 )
-def test_a_compressed_picture_is_decoded(samples, expected):
+def test_a_compressed_image_is_decoded(samples, expected):
     np.testing.assert_array_equal(compressed_to_rgb(compressed(png(samples), "png")), expected)
 
 
@@ -247,12 +247,12 @@ def test_a_compressed_picture_is_decoded(samples, expected):
     ("message", "reason"),
     [
         (compressed(b""), "format 'jpeg', 0 bytes: there are no bytes"),
-        (compressed(b"no picture"), "format 'jpeg', 10 bytes: no image"),
+        (compressed(b"no image"), "format 'jpeg', 10 bytes: no image"),
         (compressed(png(RGB8)[:60]), "format 'jpeg', 60 bytes: no image, or a damaged one"),
-        (compressed(bytes(12) + png(GRAY16), "16UC1; compressedDepth png"), "is depth, no picture; accepted: "),
+        (compressed(bytes(12) + png(GRAY16), "16UC1; compressedDepth png"), "is depth, no image; accepted: "),
     ],
 )
-def test_what_is_no_compressed_picture_is_refused_with_the_reason(message, reason):
+def test_what_is_no_compressed_image_is_refused_with_the_reason(message, reason):
     with pytest.raises(FrameError, match=reason):
         compressed_to_rgb(message)
 

@@ -21,7 +21,7 @@ from synseg_ros.interfaces.image_encodings import image_to_array, image_to_rgb
 from synseg_ros.player import player as camera
 from synseg_ros.player.photographs.tour import Tour
 from synseg_ros.player.player import CameraPlayer
-from synseg_ros.player.sources import SCENE_SECONDS, PictureSource, SceneSource, open_camera_source
+from synseg_ros.player.sources import SCENE_SECONDS, ImageSource, SceneSource, open_camera_source
 from synseg_ros.qos import EVERY_MESSAGE, EVERY_MESSAGE_SO_FAR, LATCHED
 from training.scenes.scenes import SceneVideo
 
@@ -48,10 +48,10 @@ def play(bench):
 
 @pytest.fixture
 def folder(tmp_path):
-    """Three pictures of different widths."""
+    """Three images of different widths."""
     for index in range(3):
-        picture = np.full((48, 64 + index, 3), (10, 20, 30 + index), np.uint8)
-        assert cv2.imwrite(str(tmp_path / f"{index}.png"), picture)
+        image = np.full((48, 64 + index, 3), (10, 20, 30 + index), np.uint8)
+        assert cv2.imwrite(str(tmp_path / f"{index}.png"), image)
     return tmp_path
 
 
@@ -88,8 +88,8 @@ def test_photographs_are_shown_with_the_truth_of_their_labels():
             np.testing.assert_array_equal(truth.mask(label, shot.index_map), (index_map == number) & (number > 1))
 
 
-def test_pictures_are_shown_in_order_every_time(folder):
-    source = PictureSource(str(folder), fps=0.0)
+def test_images_are_shown_in_order_every_time(folder):
+    source = ImageSource(str(folder), fps=0.0)
     for _ in range(2):
         assert [shot.image.shape[1] for shot in source] == [64, 65, 66]
 
@@ -100,8 +100,8 @@ def test_a_video_has_its_own_rate_unless_another_is_given(tmp_path):
     for _ in range(5):
         writer.write(np.zeros((48, 64, 3), np.uint8))
     writer.release()
-    assert PictureSource(path, fps=0.0).fps == pytest.approx(24.0)
-    assert PictureSource(path, fps=7.0).fps == 7.0
+    assert ImageSource(path, fps=0.0).fps == pytest.approx(24.0)
+    assert ImageSource(path, fps=7.0).fps == 7.0
 
 
 def test_frames_camera_info_and_truth_share_their_stamp(bench, play):

@@ -100,7 +100,7 @@ def test_names_numbers_and_letters_are_no_labels(tagged, expected):
 @pytest.mark.parametrize(
     ("tagged", "expected"),
     [
-        ("a/DT picture/NN of/IN a/DT dog/NN", ["dog"]),
+        ("a/DT image/NN of/IN a/DT dog/NN", ["dog"]),
         ("a/DT close/JJ up/NN of/IN a/DT dog/NN", ["dog"]),
         ("dogs/NNS in/IN front/NN of/IN a/DT bench/NN", ["dog", "bench"]),
         ("a/DT dog/NN at/IN the/DT camera/NN", ["dog"]),
@@ -111,7 +111,7 @@ def test_names_numbers_and_letters_are_no_labels(tagged, expected):
         ("the/DT left/JJ hand/NN", ["hand"]),
     ],
 )
-def test_stop_list_takes_directions_units_pictures_times_and_phrases(tagged, expected):
+def test_stop_list_takes_directions_units_images_times_and_phrases(tagged, expected):
     assert labels(tagged) == expected
 
 

@@ -4,14 +4,14 @@ import json
 
 import pytest
 
-from training.captions.samples import FEW_LABELS, NO_PICTURE
+from training.captions.samples import FEW_LABELS, NO_IMAGE
 from training.captions.sidecars import NAMED_DAMAGES, Record, read_header, read_sidecar, write_sidecar
 
 RECORDS = [
     Record("000000001", ("brown dog", "größeres sofa")),
     Record("000000000", (), FEW_LABELS),
     Record("000000002", ("dog", "cat"), caption_id=77),
-    Record("000000003", (), NO_PICTURE),
+    Record("000000003", (), NO_IMAGE),
 ]
 SOURCE, SETTINGS = {"file": "00000.tar", "bytes": 7}, {"stop_list": 1}
 
@@ -26,8 +26,8 @@ def test_records_are_read_as_they_were_written_in_their_order(tmp_path):
 def test_header_counts_what_was_kept_dropped_and_damaged(tmp_path):
     header = write_sidecar(tmp_path / "0.labels.jsonl", RECORDS, SOURCE, SETTINGS, damage="the tar ends early")
     assert (header.samples, header.kept) == (4, 2)
-    assert header.dropped == {FEW_LABELS: 1, NO_PICTURE: 1}
-    assert (header.damaged, header.unread) == ([f"000000003: {NO_PICTURE}"], "the tar ends early")
+    assert header.dropped == {FEW_LABELS: 1, NO_IMAGE: 1}
+    assert (header.damaged, header.unread) == ([f"000000003: {NO_IMAGE}"], "the tar ends early")
     assert header.damages == 1
 
 
@@ -41,7 +41,7 @@ def test_documented_format_is_what_is_written(tmp_path):
 
 
 def test_many_damages_are_counted_and_some_of_them_named(tmp_path):
-    records = [Record(f"{i}", (), NO_PICTURE) for i in range(3 * NAMED_DAMAGES)]
+    records = [Record(f"{i}", (), NO_IMAGE) for i in range(3 * NAMED_DAMAGES)]
     header = write_sidecar(tmp_path / "0.labels.jsonl", records, SOURCE, SETTINGS, damage="the tar ends early")
     assert (header.damages, header.unread) == (3 * NAMED_DAMAGES, "the tar ends early")
     assert len(header.damaged) == NAMED_DAMAGES

@@ -11,7 +11,7 @@ from training.captions.samples import (
     BAD_LINE,
     MAX_CAPTION,
     NO_CAPTION,
-    NO_PICTURE,
+    NO_IMAGE,
     NOT_TEXT,
     REPEATED_KEY,
     TOO_LONG,
@@ -40,7 +40,7 @@ def read_tar(path):
 
 def sample_members(key, caption):
     return [
-        (f"{key}.jpg", b"picture" * 300),
+        (f"{key}.jpg", b"image" * 300),
         (f"{key}.txt", caption),
         (f"{key}.json", json.dumps({"caption": caption})),
     ]
@@ -73,8 +73,8 @@ def test_keys_are_those_that_webdataset_reads(tmp_path):
 @pytest.mark.parametrize(
     ("members", "problem"),
     [
-        ([("0.txt", "a dog")], NO_PICTURE),
-        ([("0.jpg", b""), ("0.txt", "a dog")], NO_PICTURE),
+        ([("0.txt", "a dog")], NO_IMAGE),
+        ([("0.jpg", b""), ("0.txt", "a dog")], NO_IMAGE),
         ([("0.jpg", b"x")], NO_CAPTION),
         ([("0.jpg", b"x"), ("0.txt", " \n")], NO_CAPTION),
         ([("0.jpg", b"x"), ("0.json", '{"caption": null}')], NO_CAPTION),
@@ -85,7 +85,7 @@ def test_keys_are_those_that_webdataset_reads(tmp_path):
         ([("0.jpg", b"x"), ("0.txt", "dog " * MAX_CAPTION)], TOO_LONG),
     ],
 )
-def test_sample_without_picture_or_caption_says_why(tmp_path, members, problem):
+def test_sample_without_image_or_caption_says_why(tmp_path, members, problem):
     assert read_tar(write_tar(tmp_path / "0.tar", members)) == [Sample("0", problem=problem)]
 
 
@@ -99,9 +99,9 @@ def test_repeated_key_is_named_once_more(tmp_path):
 
 
 def damage(path, how):
-    """Damage a tar of three samples, each of 10 blocks of 512 bytes: 6 for the picture, 2 each for the texts."""
+    """Damage a tar of three samples, each of 10 blocks of 512 bytes: 6 for the image, 2 each for the texts."""
     content = bytearray(path.read_bytes())
-    if how == "ends in a picture":
+    if how == "ends in an image":
         content = content[: 512 * 22]
     elif how == "ends in a caption":
         content = content[: 512 * 27 + 3]
@@ -114,7 +114,7 @@ def damage(path, how):
 
 
 @pytest.mark.parametrize(
-    "how", ["ends in a picture", "ends in a caption", "ends after a sample", "garbage for a header"]
+    "how", ["ends in an image", "ends in a caption", "ends after a sample", "garbage for a header"]
 )
 def test_damaged_tar_gives_what_came_before_and_then_says_so(tmp_path, how):
     members = [member for key in "012" for member in sample_members(key, f"dog {key}")]
@@ -138,7 +138,7 @@ def write_coco(path, annotations):
     return path
 
 
-def test_coco_captions_of_a_picture_come_together_and_in_one_shard(tmp_path):
+def test_coco_captions_of_a_image_come_together_and_in_one_shard(tmp_path):
     annotations = [
         {"id": 10 * n + image, "image_id": image, "caption": f"{image} {n}"} for n in range(3) for image in (3, 1, 2)
     ]

@@ -31,7 +31,7 @@ def steps(batches, count, start=0, parts=1, batch=4):
     return [next(stream) for _ in range(count)]
 
 
-def test_an_epoch_shows_every_picture_once_and_the_next_another_order():
+def test_an_epoch_shows_every_image_once_and_the_next_another_order():
     shown = [numbers(parts) for parts in steps(source(), 12)]
     first, second = (list(chain.from_iterable(half)) for half in (shown[:6], shown[6:]))
     assert sorted(first) == sorted(second) == list(range(24))
@@ -54,7 +54,7 @@ def test_a_run_that_starts_later_sees_what_an_unbroken_one_sees(start, unbroken)
         assert torch.equal(one[0].text, other[0].text)
 
 
-def test_accumulated_parts_hold_the_same_pictures_as_one():
+def test_accumulated_parts_hold_the_same_images_as_one():
     assert [numbers(x) for x in steps(source(), 3)] == [numbers(x) for x in steps(source(), 3, parts=2)]
 
 
@@ -65,11 +65,11 @@ def test_damage_is_made_up_for_within_the_epoch():
 
 
 def test_less_data_than_a_batch_is_an_error_that_says_so():
-    with pytest.raises(ValueError, match="24 labelled pictures"):
+    with pytest.raises(ValueError, match="24 labelled images"):
         steps(source(), 1, batch=32)
 
 
-def test_pictures_of_several_sizes_need_a_common_one():
+def test_images_of_several_sizes_need_a_common_one():
     class Mixed(Numbered):
         def read(self, damages):
             for i, pair in enumerate(super().read(damages)):
@@ -87,20 +87,20 @@ def test_long_captions_lose_random_labels_and_padding_is_marked():
     assert part.text.shape == (4, 3, 1)
 
 
-def test_absent_labels_share_no_word_with_the_pictures_own():
+def test_absent_labels_share_no_word_with_the_images_own():
     labels = [["red ball", "grass"], ["blue ball", "sky"], ["tall grass", "car"]]
     drawn = add_absent(labels, 5, random.Random(0))
     assert sorted(drawn[0]) == ["car", "sky"]
     assert sorted(drawn[1]) == ["car", "grass", "tall grass"]
 
 
-def test_one_label_per_picture_is_refused():
+def test_one_label_per_image_is_refused():
     with pytest.raises(ValueError, match="MCCL"):
         BatchConfig(labels=1)
 
 
 class Captioned(Pairs):
-    """Pictures whose captions name the same four things, two of them first; and one with another thing."""
+    """Images whose captions name the same four things, two of them first; and one with another thing."""
 
     def __init__(self):
         super().__init__(seed=0)

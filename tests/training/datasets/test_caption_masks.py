@@ -57,8 +57,8 @@ def test_a_named_label_has_the_advantage(logits, winner):
 
 
 def test_frequent_nouns_are_those_of_phrases_and_of_nouns_alone():
-    picture = np.zeros((8, 8, 3), np.uint8)
-    pairs = Listed([Pair(picture, ["red cup", "sky"]), Pair(picture, ["cup", "blue ball"]), Pair(picture, ["sky"])])
+    image = np.zeros((8, 8, 3), np.uint8)
+    pairs = Listed([Pair(image, ["red cup", "sky"]), Pair(image, ["cup", "blue ball"]), Pair(image, ["sky"])])
     assert frequent_nouns(pairs, 2) == ["cup", "sky"]
 
 
@@ -174,11 +174,11 @@ def test_windows_lie_inside_and_most_hold_part_of_a_region():
 def test_absent_labels_are_other_nouns_mostly_alone_and_small_regions_get_windows():
     near, far = np.zeros((64, 64), np.uint8), np.ones((64, 64), np.uint8)
     near[4:12, 4:12], far[50:60, 50:60] = 1, 0
-    picture = np.zeros((64, 64, 3), np.uint8)
+    image = np.zeros((64, 64, 3), np.uint8)
     pairs = Listed([
-        Pair(picture, ["a", "b"], Regions(near, ["grass", "red cup"])),
-        Pair(picture, ["a", "b"], Regions(far, ["blue cup", "sky"])),
-        Pair(picture, ["a", "b"], Regions(near, ["sand", "green key"])),
+        Pair(image, ["a", "b"], Regions(near, ["grass", "red cup"])),
+        Pair(image, ["a", "b"], Regions(far, ["blue cup", "sky"])),
+        Pair(image, ["a", "b"], Regions(near, ["sand", "green key"])),
     ])  # fmt: skip
     config = BatchConfig(image_size=0, labels=2, absent=6, window=32, flip=False)
     source = BatchSource(pairs, config, ImageConfig(), lambda labels: torch.zeros(len(labels), 4))

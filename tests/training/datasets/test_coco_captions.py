@@ -1,4 +1,4 @@
-"""Pairs of a COCO folder: every picture once an epoch, with the labels of one of its captions."""
+"""Pairs of a COCO folder: every image once an epoch, with the labels of one of its captions."""
 
 import json
 from pathlib import Path
@@ -11,14 +11,14 @@ from training.captions.coco import coco_shards
 from training.captions.sidecars import Record, write_sidecar
 from training.captions.sources import labels_folder
 from training.datasets.coco_captions import CocoCaptions
-from training.datasets.pairs import decode_picture
+from training.datasets.pairs import decode_image
 
 COCO_MINI = Path(__file__).resolve().parents[4] / "shared" / "data" / "coco-mini"
-PICTURES = 12
+IMAGES = 12
 
 
 def write_labels(path, shard_size):
-    """Write the sidecars that training.prepare would: a label per caption id; captions 0 of a picture have none."""
+    """Write the sidecars that training.prepare would: a label per caption id; captions 0 of an image have none."""
     for shard in coco_shards(path, labels_folder(path), shard_size):
         records = [
             Record(sample.key, (f"thing{sample.caption_id}", "sky"), caption_id=sample.caption_id)
@@ -31,17 +31,17 @@ def write_labels(path, shard_size):
 
 @pytest.fixture
 def coco(tmp_path):
-    """Twelve pictures with captions 10 * picture + 0, 1 and 2; gives the folder of pictures and the captions file."""
+    """Twelve images with captions 10 * image + 0, 1 and 2; gives the folder of images and the captions file."""
     images, path = tmp_path / "train2017", tmp_path / "annotations" / "captions_train2017.json"
     images.mkdir()
     path.parent.mkdir()
     content = {"images": [], "annotations": []}
-    for picture in range(PICTURES):
-        name = f"{picture:012d}.jpg"
-        Image.new("RGB", (20, 10), (20 * picture, 0, 0)).save(images / name, quality=95)
-        content["images"].append({"id": picture, "file_name": name})
+    for image in range(IMAGES):
+        name = f"{image:012d}.jpg"
+        Image.new("RGB", (20, 10), (20 * image, 0, 0)).save(images / name, quality=95)
+        content["images"].append({"id": image, "file_name": name})
         for caption in range(3):
-            content["annotations"].append({"id": 10 * picture + caption, "image_id": picture, "caption": "x"})
+            content["annotations"].append({"id": 10 * image + caption, "image_id": image, "caption": "x"})
     path.write_text(json.dumps(content))
     write_labels(path, shard_size=5)
     return images, path
@@ -52,11 +52,11 @@ def numbers(pairs):
     return [int(pair.labels[0].removeprefix("thing")) for pair in pairs]
 
 
-def test_every_picture_comes_once_with_the_labels_of_one_of_its_captions(coco):
+def test_every_image_comes_once_with_the_labels_of_one_of_its_captions(coco):
     pairs = CocoCaptions(*coco)
     found = list(pairs)
-    assert len(found) == pairs.size == PICTURES
-    assert sorted(number // 10 for number in numbers(found)) == list(range(PICTURES))
+    assert len(found) == pairs.size == IMAGES
+    assert sorted(number // 10 for number in numbers(found)) == list(range(IMAGES))
     assert {number % 10 for number in numbers(found)} <= {1, 2}
     for pair, number in zip(found, numbers(found), strict=True):
         assert (pair.image.shape, pair.image.dtype) == ((10, 20, 3), np.uint8)
@@ -86,7 +86,7 @@ def test_nodes_and_workers_share_an_epoch_without_overlap_or_gap(coco, monkeypat
     assert sorted(number for part in seen for number in part) == sorted(whole)
 
 
-@pytest.mark.parametrize("skip", [1, 5, PICTURES, 100])
+@pytest.mark.parametrize("skip", [1, 5, IMAGES, 100])
 def test_skipped_pairs_leave_the_rest_in_its_order(coco, skip):
     pairs = CocoCaptions(*coco)
     whole = numbers(pairs)
@@ -105,15 +105,15 @@ def test_workers_skip_together_as_many_as_their_node_has_seen(coco, monkeypatch)
     assert sorted(seen) == sorted(whole[5:])
 
 
-def test_damaged_and_missing_pictures_are_left_out_and_counted(coco, caplog):
+def test_damaged_and_missing_images_are_left_out_and_counted(coco, caplog):
     images, _ = coco
     (images / f"{3:012d}.jpg").unlink()
     path = images / f"{4:012d}.jpg"
     path.write_bytes(path.read_bytes()[:-30])
     found = numbers(CocoCaptions(*coco))
-    assert sorted(number // 10 for number in found) == [i for i in range(PICTURES) if i not in (3, 4)]
-    assert "1 x labelled picture missing from its folder (000000000003)" in caplog.text
-    assert "1 x damaged picture (000000000004.jpg)" in caplog.text
+    assert sorted(number // 10 for number in found) == [i for i in range(IMAGES) if i not in (3, 4)]
+    assert "1 x labelled image missing from its folder (000000000003)" in caplog.text
+    assert "1 x damaged image (000000000004.jpg)" in caplog.text
 
 
 def test_labels_that_are_not_there_are_refused_with_the_command_that_makes_them(coco):
@@ -134,7 +134,7 @@ def test_labels_of_another_file_are_refused(coco):
 def test_left_overs_of_smaller_parts_are_no_labels(coco):
     _, path = coco
     write_labels(path, shard_size=100)
-    assert CocoCaptions(*coco).size == len(numbers(CocoCaptions(*coco))) == PICTURES
+    assert CocoCaptions(*coco).size == len(numbers(CocoCaptions(*coco))) == IMAGES
 
 
 def test_parts_of_two_sizes_beside_each_other_are_refused(coco):
@@ -147,9 +147,9 @@ def test_parts_of_two_sizes_beside_each_other_are_refused(coco):
         CocoCaptions(*coco)
 
 
-def test_folder_without_the_pictures_is_refused(coco, tmp_path):
+def test_folder_without_the_images_is_refused(coco, tmp_path):
     _, path = coco
-    with pytest.raises(ValueError, match="holds none of the 12 pictures"):
+    with pytest.raises(ValueError, match="holds none of the 12 images"):
         CocoCaptions(tmp_path / "val2017", path)
 
 
@@ -172,7 +172,7 @@ def test_coco_mini_gives_the_labels_of_its_captions(tmp_path):
     labels = {}
     for record in read_sidecar(tmp_path / "00000.labels.jsonl"):
         labels.setdefault(record.key, []).append(list(record.labels))
-    images = {path.stem: decode_picture(path) for path in (COCO_MINI / "train2017").iterdir()}
+    images = {path.stem: decode_image(path) for path in (COCO_MINI / "train2017").iterdir()}
     found = list(pairs)
     assert (len(found), totals.damages) == (80, 0)
     for pair in found:

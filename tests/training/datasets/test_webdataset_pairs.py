@@ -1,4 +1,4 @@
-"""Pairs from shards: every labelled picture once, shared without overlap, in one order, whatever is damaged."""
+"""Pairs from shards: every labelled image once, shared without overlap, in one order, whatever is damaged."""
 
 import io
 import json
@@ -20,7 +20,7 @@ EVERYTHING = {f"thing{number}" for number in range(SHARDS * SAMPLES) if number %
 
 
 def jpeg(number):
-    """Encode a picture of one grey, so that it can be told from the others."""
+    """Encode an image of one grey, so that it can be told from the others."""
     data = io.BytesIO()
     Image.fromarray(np.full((24, 40, 3), 5 * number, np.uint8)).save(data, "JPEG", quality=95)
     return data.getvalue()
@@ -68,7 +68,7 @@ def as_node(monkeypatch, rank, nodes, worker=0, workers=1):
         monkeypatch.setenv(name, str(value))
 
 
-def test_every_labelled_picture_comes_once_with_its_own_labels(folder):
+def test_every_labelled_image_comes_once_with_its_own_labels(folder):
     pairs = WebdatasetPairs(folder)
     found = list(pairs)
     assert len(found) == pairs.size == len(EVERYTHING)
@@ -163,9 +163,9 @@ def test_skipped_pairs_leave_the_rest_in_its_order(folder, skip):
     assert names(pairs) == whole[skip:]
 
 
-def test_truncated_picture_is_left_out_and_counted_at_the_end_of_the_epoch(tmp_path, caplog):
-    pictures = [jpeg(1), jpeg(2)[:-200], b"<html>404</html>", jpeg(4)]
-    write_shard(tmp_path / "00000.tar", [(f"{number}.jpg", data) for number, data in enumerate(pictures, 1)])
+def test_truncated_image_is_left_out_and_counted_at_the_end_of_the_epoch(tmp_path, caplog):
+    images = [jpeg(1), jpeg(2)[:-200], b"<html>404</html>", jpeg(4)]
+    write_shard(tmp_path / "00000.tar", [(f"{number}.jpg", data) for number, data in enumerate(images, 1)])
     write_labels(tmp_path)
     iterator = iter(WebdatasetPairs(tmp_path, buffer=1))
     assert names([next(iterator), next(iterator)]) == ["thing1", "thing4"]
@@ -173,7 +173,7 @@ def test_truncated_picture_is_left_out_and_counted_at_the_end_of_the_epoch(tmp_p
     assert list(iterator) == []
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
-    assert "2 x damaged picture (00000.tar: 2, 00000.tar: 3)" in record.getMessage()
+    assert "2 x damaged image (00000.tar: 2, 00000.tar: 3)" in record.getMessage()
 
 
 def overwrite(path, start, data):
@@ -190,7 +190,7 @@ def test_corrupt_member_costs_the_rest_of_its_shard_and_is_counted(folder, caplo
     overwrite(path, header, b"\xff" * 512)
     lost = {f"thing{number}" for number in range(15, 20)}
     assert set(names(WebdatasetPairs(folder))) == EVERYTHING - lost
-    assert "5 x labelled picture missing from its shard (00001.tar: 000000015)" in caplog.text
+    assert "5 x labelled image missing from its shard (00001.tar: 000000015)" in caplog.text
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>404</html>"])
@@ -200,7 +200,7 @@ def test_shard_that_is_no_tar_any_more_is_left_out_and_named(folder, caplog, con
     path.write_bytes(content * 100)
     assert set(names(pairs)) == EVERYTHING - {f"thing{number}" for number in range(10, 20)}
     assert "1 x damaged shard (00001.tar: " in caplog.text
-    assert "9 x labelled picture missing" in caplog.text
+    assert "9 x labelled image missing" in caplog.text
 
 
 def test_repeated_key_gives_one_pair(tmp_path):

@@ -42,13 +42,13 @@ def test_masks_without_an_outline():
     assert boundary_f_score(dot, empty, 2) == boundary_f_score(empty, dot, 2) == boundary_f_score(dot, full, 2) == 0
 
 
-def test_frame_of_the_picture_is_no_outline():
+def test_frame_of_the_image_is_no_outline():
     mask = np.zeros((10, 10), bool)
     mask[:, :4] = True
     assert set(np.argwhere(outline(mask))[:, 1]) == {3}
 
 
-def test_tolerance_follows_the_size_of_the_picture():
+def test_tolerance_follows_the_size_of_the_image():
     assert tolerance((240, 320)) == 3
     assert tolerance((1080, 1920)) == 17
     assert tolerance((32, 32)) == 1

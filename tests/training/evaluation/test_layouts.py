@@ -11,7 +11,7 @@ from training.evaluation.protocols import DATASETS, protocol
 SHARED = Path(__file__).parents[4] / "shared" / "data"
 
 
-def picture(path: Path) -> None:
+def image(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.zeros((2, 4, 3), np.uint8)).save(path)
 
@@ -28,7 +28,7 @@ def text(path: Path, content: str) -> None:
 
 def voc(root: Path, folder: str, sets: str, values: list[int]) -> None:
     for name in ("2007_1", "2007_2"):
-        picture(root / "JPEGImages" / f"{name}.jpg")
+        image(root / "JPEGImages" / f"{name}.jpg")
         labels(root / folder / f"{name}.png", values)
     text(root / "ImageSets" / sets / "val.txt", "2007_2\n")
     text(root / "ImageSets" / sets / "train.txt", "2007_1\n")
@@ -56,20 +56,20 @@ def test_context_reads_the_list_of_the_split_in_both_protocols(tmp_path):
 
 
 def test_coco_object_from_converted_maps(tmp_path):
-    picture(tmp_path / "images/val2017/000000000139.jpg")
+    image(tmp_path / "images/val2017/000000000139.jpg")
     labels(tmp_path / "annotations/val2017/000000000139_instanceTrainIds.png", [0, 1, 80, 255])
     labels(tmp_path / "annotations/val2017/000000000139.png", [0, 0, 0, 0])
     assert truth_of("coco-object", tmp_path) == {"000000000139": [0, 1, 80, 255]}
 
 
 def test_coco_object_from_stuff_maps_makes_all_stuff_background(tmp_path):
-    picture(tmp_path / "val2017/000000000139.jpg")
+    image(tmp_path / "val2017/000000000139.jpg")
     labels(tmp_path / "stuffthingmaps/val2017/000000000139.png", [0, 89, 91, 255])
     assert truth_of("coco-object", tmp_path) == {"000000000139": [1, 80, 0, 255]}
 
 
 def test_coco_object_from_instances(tmp_path):
-    picture(tmp_path / "val2017/000000000139.jpg")
+    image(tmp_path / "val2017/000000000139.jpg")
     content = {
         "images": [{"id": 139, "file_name": "000000000139.jpg", "height": 2, "width": 4}],
         "categories": [{"id": 90, "name": "toothbrush"}],
@@ -83,13 +83,13 @@ def test_coco_object_from_instances(tmp_path):
 
 
 def test_coco_stuff_from_converted_maps(tmp_path):
-    picture(tmp_path / "images/val2017/000000000139.jpg")
+    image(tmp_path / "images/val2017/000000000139.jpg")
     labels(tmp_path / "annotations/val2017/000000000139_labelTrainIds.png", [0, 79, 170, 255])
     assert truth_of("coco-stuff", tmp_path) == {"000000000139": [0, 79, 170, 255]}
 
 
 def test_coco_stuff_from_its_own_maps_closes_the_gaps(tmp_path):
-    picture(tmp_path / "images/val2017/000000000139.jpg")
+    image(tmp_path / "images/val2017/000000000139.jpg")
     labels(tmp_path / "annotations/val2017/000000000139.png", [12, 89, 91, 181])
     assert truth_of("coco-stuff", tmp_path) == {"000000000139": [11, 79, 80, 170]}
 
@@ -97,7 +97,7 @@ def test_coco_stuff_from_its_own_maps_closes_the_gaps(tmp_path):
 def test_cityscapes_is_read_city_by_city(tmp_path):
     for city in ("munster", "lindau"):
         stem = f"{city}/{city}_000000_000019"
-        picture(tmp_path / f"leftImg8bit/val/{stem}_leftImg8bit.png")
+        image(tmp_path / f"leftImg8bit/val/{stem}_leftImg8bit.png")
         labels(tmp_path / f"gtFine/val/{stem}_gtFine_labelTrainIds.png", [0, 18, 255, 255])
         labels(tmp_path / f"gtFine/val/{stem}_gtFine_labelIds.png", [7, 33, 0, 0])
     assert truth_of("cityscapes", tmp_path) == {
@@ -107,25 +107,25 @@ def test_cityscapes_is_read_city_by_city(tmp_path):
 
 
 def test_ade20k_counts_from_one_and_ignores_zero(tmp_path):
-    picture(tmp_path / "ADEChallengeData2016/images/validation/ADE_val_00000001.jpg")
+    image(tmp_path / "ADEChallengeData2016/images/validation/ADE_val_00000001.jpg")
     labels(tmp_path / "ADEChallengeData2016/annotations/validation/ADE_val_00000001.png", [0, 1, 150, 150])
     assert truth_of("ade20k", tmp_path) == {"ADE_val_00000001": [255, 0, 149, 149]}
 
 
 def test_camvid_ignores_void(tmp_path):
-    picture(tmp_path / "test/0016E5_00001.png")
+    image(tmp_path / "test/0016E5_00001.png")
     labels(tmp_path / "testannot/0016E5_00001.png", [0, 10, 11, 11])
     assert truth_of("camvid", tmp_path, "test") == {"0016E5_00001": [0, 10, 255, 255]}
 
 
 def test_camvid_reads_jpeg_images(tmp_path):
-    picture(tmp_path / "train/0001TP_1.jpg")
+    image(tmp_path / "train/0001TP_1.jpg")
     labels(tmp_path / "trainannot/0001TP_1.png", [0, 10, 11, 11])
     assert truth_of("camvid", tmp_path, "train") == {"0001TP_1": [0, 10, 255, 255]}
 
 
 def test_voc_with_the_masks_of_sbd(tmp_path):
-    picture(tmp_path / "JPEGImages/2007_1.jpg")
+    image(tmp_path / "JPEGImages/2007_1.jpg")
     labels(tmp_path / "SegmentationClassAug/2007_1.png", [0, 1, 20, 255])
     text(tmp_path / "ImageSets/Segmentation/train_aug.txt", "2007_1\n")
     assert truth_of("voc21", tmp_path, "train") == {"2007_1": [0, 1, 20, 255]}
@@ -134,7 +134,7 @@ def test_voc_with_the_masks_of_sbd(tmp_path):
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
 def test_nyu_ignores_the_rest_classes_of_the_40_and_counts_them_among_the_13(tmp_path, suffix):
     for name, values in (("0001", [0, 1, 37, 38]), ("0002", [24, 39, 40, 5])):
-        picture(tmp_path / f"images/{name}{suffix}")
+        image(tmp_path / f"images/{name}{suffix}")
         labels(tmp_path / f"labels40/{name}.png", values)
     assert truth_of("nyu40", tmp_path) == {"0001": [255, 0, 36, 255], "0002": [23, 255, 255, 4]}
     names = (*protocol("nyu13").labels(), *["ignored"] * 243)
@@ -147,7 +147,7 @@ def test_nyu_ignores_the_rest_classes_of_the_40_and_counts_them_among_the_13(tmp
 
 
 def test_every_class_of_the_13_is_made_of_classes_of_the_40_that_say_the_same(tmp_path):
-    picture(tmp_path / "images/1.jpg")
+    image(tmp_path / "images/1.jpg")
     fine, coarse = protocol("nyu40").labels(), protocol("nyu13").labels()
     for value, name in enumerate(fine, 1):
         labels(tmp_path / "labels40/1.png", [value] * 4)
@@ -157,7 +157,7 @@ def test_every_class_of_the_13_is_made_of_classes_of_the_40_that_say_the_same(tm
 
 
 def test_sample_without_lists_is_read_whole_and_said_to_be_so(tmp_path):
-    picture(tmp_path / "JPEGImages/2011_3.jpg")
+    image(tmp_path / "JPEGImages/2011_3.jpg")
     labels(tmp_path / "SegmentationClass/2011_3.png", [0, 0, 0, 0])
     samples, bare = protocol("voc21").tree.samples(tmp_path, "val")
     assert [sample.name for sample in samples] == ["2011_3"] and bare
@@ -220,7 +220,7 @@ def test_real_samples_are_found_and_read(name, folder, count):
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="needs ../shared/data")
-def test_parts_of_coco_mini_share_no_picture():
+def test_parts_of_coco_mini_share_no_image():
     tree = protocol("coco-mini").tree
     names = {split: {sample.name for sample in tree.samples(SHARED / "coco-mini", split)[0]} for split in tree.splits}
     assert not names["tune"] & names["report"]

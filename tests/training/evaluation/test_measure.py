@@ -12,7 +12,7 @@ from training.evaluation.sweep import best_threshold, check_disjoint, sweep
 
 
 class Oracle:
-    """Predict what a picture's colours say: red is the class, green / 255 the largest score."""
+    """Predict what an image's colours say: red is the class, green / 255 the largest score."""
 
     def __init__(self, stop_at=None):
         self.calls, self.stop_at, self.given = 0, stop_at, []
@@ -33,7 +33,7 @@ class Oracle:
 
 
 def sample(folder, name, classes, scores, truth):
-    """A picture of one row, and its truth."""
+    """An image of one row, and its truth."""
     image = np.zeros((1, len(classes), 3), np.uint8)
     image[0, :, 0], image[0, :, 1] = classes, np.round(np.multiply(scores, 255))
     folder.mkdir(exist_ok=True)
@@ -49,7 +49,7 @@ def samples(tmp_path):
     ]
 
 
-def test_counts_are_over_the_whole_data_set_and_each_pictures_own_score_is_over_its_classes(samples):
+def test_counts_are_over_the_whole_data_set_and_each_images_own_score_is_over_its_classes(samples):
     measured = measure(Oracle(), samples, 2, None)
     assert measured.complete
     np.testing.assert_allclose(measured.matrix.iou(), [3 / 6, 1 / 4])
@@ -105,10 +105,10 @@ def test_of_equally_good_thresholds_the_lowest_is_taken():
     assert best_threshold({0.6: 10.0, 0.2: 10.0, 0.9: 3.0}) == 0.2
 
 
-def test_picture_that_is_reported_cannot_be_tuned_on(tmp_path, samples):
+def test_image_that_is_reported_cannot_be_tuned_on(tmp_path, samples):
     other = sample(tmp_path, "c", [0], [1], [0])
     check_disjoint([other], samples)
-    with pytest.raises(ValueError, match="1 pictures would be both tuned on and reported \\(b for instance\\)"):
+    with pytest.raises(ValueError, match="1 images would be both tuned on and reported \\(b for instance\\)"):
         check_disjoint([other, samples[1]], samples)
     renamed = Sample("another name", samples[0].path, samples[0].truth)
     with pytest.raises(ValueError, match="both tuned on and reported"):
@@ -122,7 +122,7 @@ def test_some_samples_are_spread_over_all():
         spread([1], -1)
 
 
-def test_shown_pictures_are_the_best_middle_and_worst_each_once():
+def test_shown_images_are_the_best_middle_and_worst_each_once():
     singles = [(place, float(score), 1) for place, score in enumerate([50, 10, 90, 30, 70, np.nan])]
     assert chosen_places(singles, 1) == [("best", 2, 90.0), ("middle", 0, 50.0), ("worst", 1, 10.0)]
     assert [place for _, place, _ in chosen_places(singles[:2])] == [0, 1]

@@ -14,7 +14,7 @@ def test_iou_equals_sets_counted_by_hand_with_ignored_pixels():
     assert matrix.mean_iou([2]) == 100
 
 
-def test_counts_are_summed_over_pictures_before_dividing():
+def test_counts_are_summed_over_images_before_dividing():
     matrix = ConfusionMatrix(2)
     matrix.update(np.array([[0]]), np.array([[0]]))
     matrix.update(np.array([[0, 0, 0]]), np.array([[1, 1, 1]]))

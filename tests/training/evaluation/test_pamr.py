@@ -55,7 +55,7 @@ def test_weights_of_a_pixels_neighbours_sum_to_one():
     torch.testing.assert_close(weights.sum(dim=0), torch.ones(9, 5))
 
 
-def test_maps_follow_an_edge_of_the_picture():
+def test_maps_follow_an_edge_of_the_image():
     image = torch.zeros(3, 16, 16)
     image[:, :, 8:] = 255
     maps = torch.zeros(1, 16, 16)
@@ -70,7 +70,7 @@ def test_constant_map_stays_so_that_background_needs_no_refinement():
     torch.testing.assert_close(refine(torch.full((1, 8, 8), 0.4), image), torch.full((1, 8, 8), 0.4))
 
 
-def test_flat_picture_gives_finite_maps():
+def test_flat_image_gives_finite_maps():
     assert refine(torch.rand(1, 8, 8), torch.zeros(3, 8, 8)).isfinite().all()
 
 

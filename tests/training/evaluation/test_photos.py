@@ -11,7 +11,7 @@ from tests.training import photo_models
 from tests.training.photo_models import masked, named, words
 from training.datasets.photos import UNLABELLED
 from training.evaluation.metrics import IGNORE
-from training.evaluation.photo_images import LABELS, photo_pictures
+from training.evaluation.photo_images import LABELS, photo_images
 from training.evaluation.photos import detailed_results, measure_photos, photo_logits, photo_truth, validator
 
 CLASSES = ["ball", "grass", "sky"]
@@ -92,7 +92,7 @@ def test_validation_measures_the_sets_that_are_there_and_scores_their_mean(model
 def test_where_nothing_is_held_out_nothing_is_measured_and_drawn(model):
     network, _ = model
     assert validator(network, [masked("clothing", "1", "sky", "sky")], EXHAUSTIVE, words(), most=1) is None
-    assert photo_pictures(network, [], words()) is None
+    assert photo_images(network, [], words()) is None
 
 
 def test_results_tell_every_set_with_masks_class_by_class(model):
@@ -105,9 +105,9 @@ def test_results_tell_every_set_with_masks_class_by_class(model):
     assert math.isfinite(json.loads(json.dumps(results))["voc"]["miou"])
 
 
-def test_pictures_show_each_photograph_with_the_maps_of_its_names(model):
+def test_images_show_each_photograph_with_the_maps_of_its_names(model):
     network, averaged = model
     photos = [*PHOTOS, named("flickr8k", "1", (), ("Nothing to name.",))]
-    sheet = photo_pictures(network, photos, words())(averaged)["activations"]
+    sheet = photo_images(network, photos, words())(averaged)["activations"]
     assert sheet.dtype == np.uint8 and sheet.ndim == 3
     assert sheet.shape[0] > 3 * 120 and sheet.shape[1] > (1 + LABELS) * 160

@@ -30,7 +30,7 @@ RED, GREEN, BLUE = np.eye(3, dtype=np.float32) * 4
 
 @pytest.fixture
 def halves():
-    """A picture (24,40,3), its left half red and its right half green."""
+    """An image (24,40,3), its left half red and its right half green."""
     image = np.zeros((24, 40, 3), np.uint8)
     image[:, :20, 0], image[:, 20:, 1] = 255, 255
     return image
@@ -42,7 +42,7 @@ def predictor(text, owners=None, **settings):
 
 
 @pytest.mark.parametrize("mode", ["whole", "slide"])
-def test_every_pixel_gets_its_most_active_class_at_the_pictures_own_size(halves, mode):
+def test_every_pixel_gets_its_most_active_class_at_the_images_own_size(halves, mode):
     classes = predictor([GREEN, RED], mode=mode, short_side=24, window=16, stride=8).classify(halves)
     assert classes.shape == (24, 40) and classes.dtype == np.uint8
     assert (classes[:, :17] == 1).all() and (classes[:, 23:] == 0).all()
@@ -54,7 +54,7 @@ def test_whole_mode_asks_for_the_models_own_size_once(halves):
     assert asked.engine.shapes == [(1, 16, 16, 3)]
 
 
-def test_slide_mode_asks_for_windows_of_the_resized_picture(halves):
+def test_slide_mode_asks_for_windows_of_the_resized_image(halves):
     asked = predictor([RED], short_side=48, window=32, stride=16, batch=100)
     assert asked.scores(halves).shape == (1, 48, 80)
     assert asked.engine.shapes == [(8, 32, 32, 3)]

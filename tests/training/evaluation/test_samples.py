@@ -6,7 +6,7 @@ from PIL import Image
 
 from training.datasets.coco_masks import instance_mask
 from training.evaluation.coco_json import instance_samples
-from training.evaluation.samples import LabelCodes, Sample, read_picture
+from training.evaluation.samples import LabelCodes, Sample, read_image
 
 
 def test_codes_shift_and_ignore(tmp_path):
@@ -17,9 +17,9 @@ def test_codes_shift_and_ignore(tmp_path):
 
 
 def test_palette_files_are_read_by_index(tmp_path):
-    picture = Image.fromarray(np.array([[3, 5]], np.uint8), mode="P")
-    picture.putpalette([9, 9, 9] * 256)
-    picture.save(tmp_path / "a.png")
+    image = Image.fromarray(np.array([[3, 5]], np.uint8), mode="P")
+    image.putpalette([9, 9, 9] * 256)
+    image.save(tmp_path / "a.png")
     assert LabelCodes.of(21).read(tmp_path / "a.png").tolist() == [[3, 5]]
 
 
@@ -31,33 +31,33 @@ def test_value_of_another_data_set_is_named(tmp_path):
 
 def test_labels_in_colours_are_refused(tmp_path):
     Image.fromarray(np.zeros((2, 2, 3), np.uint8)).save(tmp_path / "a.png")
-    with pytest.raises(ValueError, match="RGB picture: expected one channel"):
+    with pytest.raises(ValueError, match="RGB image: expected one channel"):
         LabelCodes.of(21).read(tmp_path / "a.png")
 
 
 def test_damaged_labels_are_named(tmp_path):
-    (tmp_path / "a.png").write_bytes(b"no picture")
+    (tmp_path / "a.png").write_bytes(b"no image")
     with pytest.raises(ValueError, match=r"cannot read the labels .*a\.png"):
         LabelCodes.of(21).read(tmp_path / "a.png")
 
 
-def test_picture_and_truth_of_different_sizes_are_refused(tmp_path):
+def test_image_and_truth_of_different_sizes_are_refused(tmp_path):
     Image.fromarray(np.zeros((4, 6, 3), np.uint8)).save(tmp_path / "a.png")
     sample = Sample("a", tmp_path / "a.png", lambda: np.zeros((6, 4), np.uint8))
     with pytest.raises(ValueError, match="is 6x4 pixels and its labels are 4x6"):
         sample.read()
 
 
-def test_missing_picture_is_named(tmp_path):
-    with pytest.raises(ValueError, match=r"no picture .*gone\.jpg"):
-        read_picture(tmp_path / "gone.jpg")
+def test_missing_image_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"no image .*gone\.jpg"):
+        read_image(tmp_path / "gone.jpg")
 
 
-def test_picture_is_not_turned_by_exif_because_labels_are_not(tmp_path):
+def test_image_is_not_turned_by_exif_because_labels_are_not(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # turned by a quarter
     Image.fromarray(np.zeros((4, 6, 3), np.uint8)).save(tmp_path / "a.jpg", exif=exif)
-    assert read_picture(tmp_path / "a.jpg").shape == (4, 6, 3)
+    assert read_image(tmp_path / "a.jpg").shape == (4, 6, 3)
 
 
 def test_run_lengths_go_down_the_columns():
@@ -94,7 +94,7 @@ def write_instances(path, category="cat"):
     path.write_text(json.dumps(content))
 
 
-def test_small_instances_lie_on_large_ones_and_pictures_without_any_count(tmp_path):
+def test_small_instances_lie_on_large_ones_and_images_without_any_count(tmp_path):
     write_instances(tmp_path / "instances.json")
     first, second = instance_samples(tmp_path / "instances.json", tmp_path, ("dog", "cat"))
     assert (first.name, second.name) == ("a", "b")

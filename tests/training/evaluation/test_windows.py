@@ -18,7 +18,7 @@ def test_working_size_keeps_proportions_within_both_limits(size, expected):
     assert working_size(*size) == expected
 
 
-def test_picture_of_the_right_size_is_not_resampled():
+def test_image_of_the_right_size_is_not_resampled():
     image = np.random.default_rng(0).integers(0, 256, (448, 500, 3), dtype=np.uint8)
     assert resize_keeping_ratio(image) is image
 
@@ -61,7 +61,7 @@ def test_number_of_windows_in_a_pass_changes_nothing():
     torch.testing.assert_close(one, many)
 
 
-def test_picture_smaller_than_a_window_is_brought_to_whole_patches_and_back():
+def test_image_smaller_than_a_window_is_brought_to_whole_patches_and_back():
     shapes = []
 
     def logits(images):

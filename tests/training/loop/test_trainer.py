@@ -102,7 +102,7 @@ def test_a_run_that_stops_and_goes_on_ends_with_the_very_weights_of_an_unbroken_
 
 
 class Remembering(Line):
-    """Weigh the loss by a memory of the pictures seen so far, which is a buffer."""
+    """Weigh the loss by a memory of the images seen so far, which is a buffer."""
 
     def __init__(self, **values):
         super().__init__(**values)
@@ -283,12 +283,12 @@ def test_validation_is_off_at_zero_and_otherwise_measures_the_end(tmp_path, ever
     assert averaged is not None
 
 
-def test_pictures_are_drawn_from_the_averaged_module_every_so_many_steps(tmp_path):
+def test_images_are_drawn_from_the_averaged_module_every_so_many_steps(tmp_path):
     drawn = []
 
-    def pictures(averaged):
+    def images(averaged):
         drawn.append(averaged)
         return {"maps": np.zeros((8, 8, 3), np.uint8)}
 
-    averaged = Trainer(config(tmp_path, steps=7, picture_every=3)).fit(Line(), batches, pictures)
+    averaged = Trainer(config(tmp_path, steps=7, image_every=3)).fit(Line(), batches, images)
     assert drawn == [averaged, averaged]

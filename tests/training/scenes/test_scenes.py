@@ -76,7 +76,7 @@ def test_generator_needs_no_torch():
 
 
 @pytest.mark.parametrize("size", [(128, 128), (96, 200), (200, 96), (32, 33), (240, 320)])
-def test_picture_and_index_map_have_the_asked_size(size):
+def test_image_and_index_map_have_the_asked_size(size):
     scene = make_scene(4, size)
     assert scene.image.shape == (*size, 3)
     assert scene.image.dtype == np.uint8
@@ -84,7 +84,7 @@ def test_picture_and_index_map_have_the_asked_size(size):
     assert scene.index_map.dtype == np.uint8
 
 
-def test_masks_of_segment_names_partition_the_picture():
+def test_masks_of_segment_names_partition_the_image():
     for seed in range(60):
         scene = make_scene(seed)
         names = {f"{s.color} {s.noun}" if s.color else s.noun for s in scene.segments}
@@ -167,7 +167,7 @@ def test_number_of_things_covers_the_asked_range():
     assert counts == {2, 3, 4}
 
 
-def test_a_dozen_things_fit_into_the_smallest_picture():
+def test_a_dozen_things_fit_into_the_smallest_image():
     assert len(_things(make_scene(3, (32, 32), objects=(12, 12)))) == 12
 
 
@@ -222,8 +222,8 @@ def test_captions_name_nearly_all_things_with_their_colors():
 
 
 def test_captions_count_equal_things():
-    pictures = (make_scene(seed, (64, 64), objects=(2, 2)) for seed in range(300))
-    scene = next(s for s in pictures if len(set(_things(s))) == 1)
+    images = (make_scene(seed, (64, 64), objects=(2, 2)) for seed in range(300))
+    scene = next(s for s in images if len(set(_things(s))) == 1)
     color, noun = _things(scene)[0]
     assert any(f"two {color} {NOUNS_PLURAL[noun]}" in caption for caption in scene.captions(6))
 

@@ -10,7 +10,7 @@ from synseg_model.engines.load import load_engine
 from synseg_model.engines.tensorrt.build import Profile
 from synseg_model.engines.tensorrt.cache import EngineCache
 from synseg_model.engines.tensorrt.flavour import missing
-from synseg_model.export.parity import draw_picture
+from synseg_model.export.parity import draw_image
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(missing() is not None, reason=missing() or "")]
 
@@ -29,7 +29,7 @@ def test_activations_are_onnxruntimes_whatever_passes_they_take(engine, exported
     reference = load_engine(exported_small, "onnxruntime", "cpu")
     text = reference.encode_text([f"label {i}" for i in range(labels)])
     sizes = [(64, 64), (131, 77), (64, 64), (480, 640), (64, 64)]
-    frames = [draw_picture(seed, *size) for seed, size in enumerate(sizes[:cameras])]
+    frames = [draw_image(seed, *size) for seed, size in enumerate(sizes[:cameras])]
     for ours, theirs in zip(engine.activations(frames, text), reference.activations(frames, text), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-3)
 
@@ -37,7 +37,7 @@ def test_activations_are_onnxruntimes_whatever_passes_they_take(engine, exported
 @pytest.mark.parametrize("labels", [1, 4, 11])
 def test_label_maps_and_masks_made_on_the_gpu_are_the_hosts(engine, labels):
     text = engine.encode_text([f"label {i}" for i in range(labels)])
-    frames = [draw_picture(seed, *size) for seed, size in enumerate([(64, 64), (131, 77), (64, 64), (480, 640)])]
+    frames = [draw_image(seed, *size) for seed, size in enumerate([(64, 64), (131, 77), (64, 64), (480, 640)])]
     kept = engine.device_maps(frames, text)
     engine.device_maps(frames[::-1], text)  # those of one call stay what they are through the next
     thresholds = [np.median(maps.numpy(), axis=(1, 2)) for maps in kept]
@@ -63,7 +63,7 @@ def test_a_frame_larger_than_the_profile_is_refused_with_the_limit(engine):
 def test_what_the_cache_lacks_is_built_beside_and_then_taken(exported_small):
     engine = load_engine(exported_small, "tensorrt", build_beside=True)
     assert engine.name == "onnxruntime"
-    frame, text = draw_picture(0, 480, 640), engine.encode_text(["ball", "grass"])
+    frame, text = draw_image(0, 480, 640), engine.encode_text(["ball", "grass"])
     before = engine.activations([frame], text)[0]
     engine.start()
     engine._thread.join()
@@ -79,7 +79,7 @@ def test_an_engine_of_another_thread_gives_its_memory_back(exported_small, tmp_p
 
     def run(cache, profile):
         engine = TensorRtEngine(exported_small, cache=cache, profile=profile)
-        engine.activations([draw_picture(0, 640, 640)], engine.encode_text(["ball"]))
+        engine.activations([draw_image(0, 640, 640)], engine.encode_text(["ball"]))
         with engine._gpu:
             free.append(cuda.mem_get_info()[0])
         return engine
