@@ -45,10 +45,10 @@ OUTPUTS = ["info", "masks", "label_map", "confidence", "overlay"]
 
 
 @pytest.fixture(autouse=True)
-def engine(null_engine, monkeypatch):
-    """Let the command line load the null engine, whatever model is asked for."""
-    monkeypatch.setattr("synseg_model.segmenter.load_engine", lambda *_: null_engine)
-    return null_engine
+def engine(color_engine, monkeypatch):
+    """Let the command line load the engine that finds colours, whatever model is asked for."""
+    monkeypatch.setattr("synseg_model.segmenter.load_engine", lambda *_: color_engine)
+    return color_engine
 
 
 def message(name, **fields):
@@ -183,7 +183,7 @@ def test_the_vocabulary_comes_first_and_is_latched(tmp_path):
 def test_the_bag_says_what_made_it(tmp_path):
     run(record(tmp_path / "in"), tmp_path / "out")
     text = (tmp_path / "out" / "metadata.yaml").read_text()
-    assert "null" in text and "00ff" in text and str(tmp_path / "in") in text
+    assert "color" in text and "00ff" in text and str(tmp_path / "in") in text
 
 
 def test_only_what_is_asked_for_is_written(tmp_path):
@@ -631,7 +631,7 @@ def test_what_sqlite_had_not_merged_yet_is_told(tmp_path, capsys):
 
 
 def test_the_command_loads_no_torch():
-    code = "import synseg_ros.bags.command, sys; print(*sys.modules)"
+    code = "import synseg_ros.bags.segmenting, sys; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "torch" not in done.stdout.split() and "rclpy" not in done.stdout.split()
 
@@ -675,10 +675,11 @@ def test_what_goes_wrong_on_the_way_leaves_nothing_that_looks_finished(engine, t
 
 KILLED = """
 import os, signal, sys
-from synseg_model import cli, segmenter
+from synseg_model import segmenter
+from synseg_model.cli import main as cli
 from synseg_ros.bags import writing
-from tests.conftest import NullEngine
-class Mortal(NullEngine):
+from tests.conftest import ColorEngine
+class Mortal(ColorEngine):
     left = 5
     def activations(self, *arguments):
         self.left -= 1
