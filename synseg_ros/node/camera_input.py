@@ -13,8 +13,9 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from synseg_ros.interfaces.image_encodings import FrameError
 from synseg_ros.node.camera_log import CameraLog
-from synseg_ros.node.diagnostics import MANY_LOST, RateLimit
+from synseg_ros.node.camera_statistics import MANY_LOST
 from synseg_ros.node.frames import Frame, FrameMessage
+from synseg_ros.node.rate_limit import RateLimit
 from synseg_ros.parameters.tables import NodeSettings
 from synseg_ros.qos import NEWEST_FRAME, OVERRIDABLE, remedy_for_losses, subscriber_events
 

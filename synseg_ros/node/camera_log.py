@@ -5,8 +5,9 @@ from __future__ import annotations
 from rclpy.node import Node
 from std_msgs.msg import Header
 
-from synseg_ros.node.diagnostics import CameraStatistics, RateLimit
+from synseg_ros.node.camera_statistics import CameraStatistics
 from synseg_ros.node.frames import SegmentedFrame
+from synseg_ros.node.rate_limit import RateLimit
 
 # How old a frame may be at its publication, by its stamp; beyond these the stamp is of another clock than the node's.
 EARLIEST_SECONDS, LATEST_SECONDS = -1.0, 60.0
