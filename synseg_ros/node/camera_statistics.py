@@ -48,7 +48,7 @@ class CameraStatistics:
         self._heard = self.clock()
 
     def restart_numbering(self) -> None:
-        """Forget the newest message's number: what a new subscription has not heard before its first is not lost."""
+        """Forget the newest message's number: what came before a new subscription's first message is not lost."""
         with self._lock:
             self._newest = (None, 0)
 
@@ -141,7 +141,7 @@ class CameraStatistics:
         rows = {f"frames {kind}": str(count) for kind, count in counts.items()}
         rows["frames per second"] = f"{len(recent) / WINDOW_SECONDS:.1f}"
         if recent and not any(np.isfinite(row[1]) for row in recent):
-            rows["latency"] = "unknown: the frames' stamps are of another clock, or not set"
+            rows["latency"] = "unknown: the frames' stamps come from another clock, or are not set"
         slowest = 0.0
         for stage, times in zip(STAGES, np.array(recent).T[1:] if recent else (), strict=False):
             known = times[np.isfinite(times)]
