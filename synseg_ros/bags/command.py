@@ -78,7 +78,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Segment a recording as the command line says; returns 0, or 1 where some of it could not be read."""
+    """Segment a recording as the command line says.
+
+    Args:
+        arguments: As `add_arguments` describes them.
+
+    Returns:
+        0, or 1 if some of the recording could not be read.
+
+    Raises:
+        ValueError: An argument or the recording cannot be used.
+    """
     from synseg_ros.bags.cameras import choose_cameras
     from synseg_ros.bags.message_types import MessageTypes
     from synseg_ros.bags.reading import Recording
