@@ -17,14 +17,19 @@ GENTLE_SECONDS = 20.0  # before a process that was asked to end is made to
 
 
 class ProcessDiedError(RuntimeError):
-    """A process that should still run has ended; the text has its last lines."""
+    """A process has ended before its time; the text has its last lines."""
 
 
 class Child:
-    """A Python module running as a process of its own, with its output kept in a temporary file.
+    """A Python module that runs as a process of its own, with its output kept in a temporary file.
 
-    It gets a session of its own, so that an interrupt at the terminal reaches the parent only, which then
-    decides.
+    It has a session of its own, so that Ctrl-C in the terminal reaches the parent only, which then decides.
+
+    Args:
+        name: Name for messages.
+        module: The module, as in python -m MODULE.
+        arguments: Its command line.
+        environment: Its environment variables.
     """
 
     def __init__(self, name: str, module: str, arguments: Iterable[str], environment: Mapping[str, str]) -> None:
@@ -51,13 +56,20 @@ class Child:
         return self._process.poll()
 
     def interrupt(self) -> None:
-        """Ask the process to end, as Ctrl-C does; only once, as a second time would break into its ending."""
+        """Ask the process to end, as Ctrl-C does, but only once: a second time would break into its ending."""
         if self.returncode is None and not self._interrupted:
             self._interrupted = True
             self._process.send_signal(signal.SIGINT)
 
     def stop(self, timeout: float = GENTLE_SECONDS) -> int:
-        """End the process, gently first, and return its exit status."""
+        """End the process: by SIGINT, then by SIGTERM, then by SIGKILL.
+
+        Args:
+            timeout: Seconds to wait after each signal.
+
+        Returns:
+            The exit status.
+        """
         self.interrupt()
         for last_resort in (self._process.terminate, self._process.kill):
             try:
