@@ -48,10 +48,7 @@ class PhotographSource:
         self._tour = Tour(width, height, self.fps)
         others = (UNLABELLED, BACKGROUND)
         self.segments = json.dumps(
-            [
-                {"kind": name if name in others else "labelled", "noun": name, "color": None}
-                for name in self._tour.names
-            ]
+            [{"kind": name if name in others else "labelled", "noun": name, "color": None} for name in self._tour.names]
         )
 
     def __iter__(self) -> Iterator[Shot]:

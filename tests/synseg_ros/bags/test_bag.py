@@ -286,6 +286,7 @@ def text(value):
 
 def mcap(path, profile, schema, encoding, message):
     """Write an MCAP file with one topic and one message, as the tools of another system do."""
+
     def record(code, content):
         return struct.pack("<BQ", code, len(content)) + content
 
@@ -315,9 +316,7 @@ IMAGE_TEXT = TYPES.describe(IMAGE)[0].encode()
         ("px4", ("Image", "jsonschema", b"{}"), "json", ["json messages (Image)", "sensor_msgs/msg/CompressedImage"]),
     ],
 )
-def test_recordings_of_other_systems_are_called_by_what_they_hold(
-    tmp_path, capsys, profile, schema, encoding, words
-):
+def test_recordings_of_other_systems_are_called_by_what_they_hold(tmp_path, capsys, profile, schema, encoding, words):
     source = mcap(tmp_path / "in.mcap", profile, schema, encoding, b"message")
     said = refused(capsys, source, tmp_path / "out")
     assert str(source) in said and all(word in said for word in words)

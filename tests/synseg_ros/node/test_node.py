@@ -386,7 +386,7 @@ def test_a_models_names_are_embedded_in_pieces_and_a_newer_vocabulary_comes_befo
     rig.ask("cube")
     rig.bench.spin_until(held_up.busy.is_set, what="the first piece")
     rig.speaker.publish(Vocabulary(labels=["ball"]))
-    rig.bench.spin_until(lambda: rig.node._pipeline._encoder._waiting, what="the newer vocabulary")
+    rig.bench.spin_until(lambda: rig.node._pipeline.vocabularies._encoder._waiting, what="the newer vocabulary")
     held_up.gate.set()
     rig.bench.spin_until(lambda: "nearest" in rig.statuses[-1].pedigree[0], what="the nearest name")
     assert (rig.statuses[-1].version, list(rig.statuses[-1].labels)) == (2, ["ball"])
@@ -402,7 +402,7 @@ def test_a_refusal_meanwhile_stays_told_with_the_nearest_names_and_is_logged_onc
     rig.ask("cube")
     rig.bench.spin_until(held_up.busy.is_set, what="the first piece")
     rig.speaker.publish(Vocabulary(labels=[" "]))
-    rig.bench.spin_until(lambda: rig.node._pipeline._encoder._waiting, what="the next request")
+    rig.bench.spin_until(lambda: rig.node._pipeline.vocabularies._encoder._waiting, what="the next request")
     held_up.gate.set()
     rig.bench.spin_until(lambda: "nearest" in rig.statuses[-1].pedigree[0], what="the nearest name")
     assert [status.accepted for status in rig.statuses[-2:]] == [False, False]
@@ -419,7 +419,9 @@ def test_the_node_ends_in_the_middle_of_its_names_without_a_word(make_rig, held_
     rig.bench.spin_until(lambda: rig.node._pipeline.worker._stopping, what="the end")
     held_up.gate.set()
     ending.join(60.0)
-    rig.bench.spin_until(lambda: not rig.node._pipeline._encoder._thread.is_alive(), what="the encoder's end")
+    rig.bench.spin_until(
+        lambda: not rig.node._pipeline.vocabularies._encoder._thread.is_alive(), what="the encoder's end"
+    )
     assert "[ERROR]" not in capfd.readouterr().err
 
 

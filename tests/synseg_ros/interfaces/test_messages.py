@@ -8,7 +8,6 @@ import pytest
 pytest.importorskip("synseg_ros.msg", reason="needs ROS 2 and the built messages: use scripts/with_env")
 
 from builtin_interfaces.msg import Time
-from rclpy.validate_topic_name import validate_topic_name
 from std_msgs.msg import Header
 
 from synseg_model.io.drawing import overlay, palette
@@ -16,7 +15,6 @@ from synseg_model.result import Result
 from synseg_model.vocabulary import Vocabulary
 from synseg_ros.conversions import MAKER
 from synseg_ros.interfaces.image_encodings import image_to_array
-from synseg_ros.node.camera_outputs import class_topics
 
 pytestmark = pytest.mark.ros
 
@@ -109,23 +107,6 @@ def test_a_refusal_keeps_version_and_labels():
 def test_before_the_first_vocabulary_the_status_is_version_zero():
     status = MAKER.vocabulary_status(None, 0, Time(sec=1))
     assert (status.version, list(status.labels), status.accepted) == (0, [], True)
-
-
-@pytest.mark.parametrize(
-    ("labels", "names"),
-    [
-        (("red ball", "Café au lait", "T-shirt"), ["red_ball", "cafe_au_lait", "t_shirt"]),
-        (("мяч", "球"), ["label_1", "label_2"]),
-        (("2 wheels",), ["label_2_wheels"]),
-        (("red ball", "red-ball", "red  ball!"), ["red_ball", "red_ball_2", "red_ball_3"]),
-    ],
-)
-def test_every_label_has_a_topic_of_its_own_that_ros_accepts(labels, names):
-    topics = class_topics(labels)
-    assert list(topics.values()) == names
-    assert list(topics) == list(labels)
-    for name in names:
-        validate_topic_name(f"synseg/camera/classes/{name}")
 
 
 def test_ids_of_the_vocabulary_are_those_of_all_messages():
