@@ -46,7 +46,8 @@ from training.loop.optimizers import MuonAdamW
 from training.loop.schedule import autocast
 from training.loop.trainer import cosine_with_warmup
 from training.networks.tiny_clip import MERGES_FILE, PATCH, TINY_CLIP, tokenizer
-from training.objective.masks import TokenLoss, competition_loss, mask_loss
+from training.objective.masks import mask_terms
+from training.objective.tokens import TokenLoss
 from training.scenes.pool import Chunk, PoolConfig, build_pool, read_chunk
 from training.scenes.scenes import BASE_NOUNS, COLORS
 
@@ -159,8 +160,7 @@ def step_loss(network: SynSeg, token_loss: TokenLoss, batch: Batch, table: Tenso
         states = encoder.hidden_states(images, network.config.decoder.layers, position)
     reduced = network.decoder.reduce(states)
     logits = network.decoder([part[: len(rows)] for part in reduced], table[rows], grid)
-    of_masks = mask_loss(logits, masks, balance) + 0.5 * competition_loss(logits, masks)
-    return of_masks + token_loss(reduced[0][:, 1:], nouns, colors)
+    return mask_terms(logits, masks, balance)["total"] + token_loss(reduced[0][:, 1:], nouns, colors)
 
 
 def train(config: PretrainDecoderConfig) -> Path:
@@ -175,7 +175,7 @@ def train(config: PretrainDecoderConfig) -> Path:
     labels = base_labels()
     embed = TextBank(network.encoder, model_config.templates, model_config.normalize_text)
     table, competing, colors = map(embed, (labels, list(COMPETING), [f"{color} object" for color in COLORS]))
-    token_loss = TokenLoss(config.width, competing, colors).to(device)
+    token_loss = TokenLoss(config.width, competing, colors, len(BASE_NOUNS)).to(device)
     trained = nn.ModuleDict({"decoder": decoder, "token_loss": token_loss})
     optimizer = MuonAdamW(trained, list(decoder.blocks), config.learning_rate, config.weight_decay)
     start = load_checkpoint(output, trained, optimizer) if config.resume else 0

@@ -37,7 +37,7 @@ from training.evaluation.measured import measure_on_photographs, measure_on_scen
 from training.loop.command_line import run_training
 from training.loop.initialization import standardize
 from training.loop.trainer import Trainer, TrainerConfig, seed_step
-from training.objective.objective import Objective, ObjectiveConfig
+from training.objective.objective import CaptionObjective, ObjectiveConfig
 from training.scenes.pool import PoolConfig
 
 MASK_DECODER = "mask_decoder.safetensors"
@@ -193,7 +193,7 @@ def train(config: TrainConfig, pairs: Pairs | None = None) -> Path | None:
         reset_decoder(network, batches, config.trainer)
     seed_step(config.trainer.seed, 0, 0)  # of the projector, the same in every process
     start = {name: value.clone() for name, value in network.decoder.state_dict().items()}
-    objective = Objective(network, config.objective, fresh=config.decoder == "random")
+    objective = CaptionObjective(network, config.objective, fresh=config.decoder == "random")
     images = activation_images(network, batches.first(min(6, config.trainer.batch), fabric.device))
     averaged = trainer.fit(objective, batches, images, config.resume)
     if averaged is None:

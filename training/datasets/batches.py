@@ -22,7 +22,7 @@ from training.captions.extraction import head_noun
 from training.datasets.augmentation import Augmented, BatchConfig, Sample
 from training.datasets.pairs import UNKNOWN, Pairs, Regions
 from training.loop.trainer import Share
-from training.objective.batch import Part, Window
+from training.objective.batch import Batch, Window
 
 CACHED_LABELS = 200_000  # text embeddings kept: 400 MB at 512 floats each
 
@@ -98,7 +98,7 @@ class BatchSource:
     def __init__(self, pairs: Pairs, config: BatchConfig, image: ImageConfig, text: Callable[[list[str]], Tensor]):
         self.pairs, self.config, self.image, self.text = pairs, config, image, text
 
-    def __call__(self, share: Share) -> Iterator[list[Part]]:
+    def __call__(self, share: Share) -> Iterator[list[Batch]]:
         """Yield the parts of each step for one process; raises ValueError where an epoch holds less than a batch."""
         local = share.batch // share.world
         size = local // share.parts
@@ -115,7 +115,7 @@ class BatchSource:
                 step += 1
             epoch, within = epoch + 1, 0
 
-    def first(self, count: int, device: torch.device) -> Part:
+    def first(self, count: int, device: torch.device) -> Batch:
         """Return the first `count` images of the first epoch: the same for every process, whatever its share."""
         return next(self(Share(0, 1, 0, count, 1, device)))[0]
 
@@ -157,7 +157,7 @@ class BatchSource:
         clean = [[x for x in drawn if head_noun(x) not in own] for drawn, own in zip(phrases, taken, strict=True)]
         return [more + less for more, less in zip(nouns, clean, strict=True)]
 
-    def _part(self, samples: list[Sample], rng: random.Random, device: torch.device) -> Part:
+    def _part(self, samples: list[Sample], rng: random.Random, device: torch.device) -> Batch:
         shapes = {sample.image.shape for sample in samples}
         if len(shapes) > 1:
             raise ValueError(f"images of several sizes {sorted(shapes)[:3]} in a batch: set batches.image_size")
@@ -176,7 +176,7 @@ class BatchSource:
         flat = [label for labels in named for label in [*labels, *[""] * (width - len(labels))]]
         text = self.text(flat).unflatten(0, (len(samples), width))
         images = to_tensor(np.stack([sample.image for sample in samples]), device, self.image.mean, self.image.std)
-        part = Part(images, text, valid.to(device), present.to(device), named)
+        part = Batch(images, text, valid.to(device), present.to(device), named)
         if samples[0].regions is None:
             return part
         masks = np.zeros((len(samples), width, *images.shape[2:]), bool)
