@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from synseg_model.config import ModelConfig
-from synseg_model.engines.encoded import outputs_of
+from synseg_model.engines.encoder_outputs import outputs_of
 from synseg_model.engines.exported_batch import ExportedBatch
 from synseg_model.preprocess import by_size, remembered, resize_positions
 from synseg_model.result import DeviceMaps
@@ -113,7 +113,7 @@ class ExportedEngine(ABC, Generic[Array]):
         return ExportedBatch(self, list(self._decode(self._encode(frames), text)), frames[0].shape[:2]).frames()
 
     def _encode(self, frames: list[np.ndarray]) -> dict[str, Array]:
-        """Encode frames of one size; returns what `synseg_model.engines.encoded` describes."""
+        """Encode frames of one size; returns what `synseg_model.engines.encoder_outputs` describes."""
         rows, columns = (side // self._export.patch for side in self._input_size(frames[0]))
         return self.run(IMAGE_ENCODER, {"frames": np.stack(frames), "positions": self._positions_of(rows, columns)})
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from contextlib import AbstractContextManager
+from typing import Protocol
 
 import numpy as np
 
@@ -11,8 +12,23 @@ from synseg_model.engines.device_batch import BYTES_PER_LABEL_AND_PIXEL, Array, 
 from synseg_model.vocabulary import Vocabulary
 from synseg_model.weights.exported_folder import LABEL_MAP, MASKS
 
-if TYPE_CHECKING:
-    from synseg_model.engines.exported import ExportedEngine
+
+class GraphRunner(Protocol[Array]):
+    """What a batch asks of the engine that made it; `ExportedEngine` describes each."""
+
+    decoder_memory: int
+
+    def turn(self) -> AbstractContextManager: ...
+
+    def run(self, graph: str, inputs: dict[str, np.ndarray | Array]) -> dict[str, Array]: ...
+
+    def keep(self, array: np.ndarray) -> Array: ...
+
+    def download(self, array: Array) -> np.ndarray: ...
+
+    def part(self, array: Array, row: int, start: int, stop: int) -> Array: ...
+
+    def canvas(self, size: tuple[int, int]) -> dict[str, Array]: ...
 
 
 class ExportedBatch(DeviceBatch[Array]):
@@ -22,7 +38,7 @@ class ExportedBatch(DeviceBatch[Array]):
     `decoder_memory`.
     """
 
-    def __init__(self, engine: ExportedEngine[Array], passes: Sequence[Array], size: tuple[int, int]) -> None:
+    def __init__(self, engine: GraphRunner[Array], passes: Sequence[Array], size: tuple[int, int]) -> None:
         batch, _, *plane = passes[0].shape
         super().__init__((batch, sum(array.shape[1] for array in passes), *plane), size)
         self._engine, self._passes = engine, passes
