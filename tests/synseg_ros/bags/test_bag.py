@@ -631,7 +631,7 @@ def test_what_sqlite_had_not_merged_yet_is_told(tmp_path, capsys):
 
 
 def test_the_command_loads_no_torch():
-    code = "import synseg_ros.bags.command, sys; print(*sys.modules)"
+    code = "import synseg_ros.bags.segmenting, sys; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "torch" not in done.stdout.split() and "rclpy" not in done.stdout.split()
 
@@ -675,7 +675,8 @@ def test_what_goes_wrong_on_the_way_leaves_nothing_that_looks_finished(engine, t
 
 KILLED = """
 import os, signal, sys
-from synseg_model import cli, segmenter
+from synseg_model import segmenter
+from synseg_model.cli import main as cli
 from synseg_ros.bags import writing
 from tests.conftest import NullEngine
 class Mortal(NullEngine):
