@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("synseg_model", "synseg_ros", "training")
-ROS = re.compile(r"\b(rclpy|ament_\w+|\w+_msgs|std_srvs|cv_bridge|tf2_\w+|synseg_ros)\b")
+ROS = re.compile(r"\b(rclpy|ament_\w+|\w+_msgs|std_srvs|cv_bridge|tf2_\w+)\b")
 # The player offers generated scenes where training is installed: one import, made when it is asked for.
 SCENES_IN_PLAYER = ("synseg_ros.player.sources", "training.scenes")
 
