@@ -46,7 +46,7 @@ class MessageMaker:
             "masks": lambda: self.class_masks(result, header, version),
             "label_map": lambda: self.label_map(result, header),
             "confidence": lambda: self.confidence(result, header),
-            "overlay": lambda: self.image(overlay(image, result), "rgb8", header),
+            "overlay": lambda: self.overlay(image, result, header),
         }
 
     def image(self, pixels: np.ndarray, encoding: str, header: Any) -> Any:
@@ -89,6 +89,10 @@ class MessageMaker:
     def confidence(self, result: Result, header: Any) -> Any:
         """Make the confidence as mono8: activation 0 to 1 is 0 to 255."""
         return self.image(cv2.convertScaleAbs(result.confidence, alpha=255), "mono8", header)
+
+    def overlay(self, image: np.ndarray, result: Result, header: Any) -> Any:
+        """Make the image (H,W,3) uint8 RGB with colours and names drawn over it, as rgb8."""
+        return self.image(overlay(image, result), "rgb8", header)
 
     def frame_info(self, result: Result, header: Any, version: int, inference_ms: float) -> Any:
         """Make the message that tells which vocabulary the images with the same header were made with."""

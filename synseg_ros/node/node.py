@@ -23,22 +23,19 @@ from synseg_model import Segmenter
 from synseg_model.install_hints import missing_module
 from synseg_model.memory import keep_freed_memory
 from synseg_model.weights.find import domain_warning
-from synseg_model.weights.pedigree import NEVER_MET
-from synseg_ros.conversions import MAKER
-from synseg_ros.msg import VocabularyStatus
 from synseg_ros.node import bond
-from synseg_ros.node.camera_input import Camera
+from synseg_ros.node.camera import Camera
 from synseg_ros.node.diagnostics import RateLimit, memory, pairs, worst
-from synseg_ros.node.pipeline import ActiveVocabulary, Pipeline
-from synseg_ros.node.vocabulary_input import Request, VocabularySubscription
+from synseg_ros.node.pipeline import Pipeline
+from synseg_ros.node.vocabulary_input import VocabularyRequest, VocabularySubscription
+from synseg_ros.node.vocabulary_output import VocabularyOutput
+from synseg_ros.node.vocabulary_switch import ActiveVocabulary
 from synseg_ros.parameters.given import warn_of_other_nodes_files, warn_of_unknown
 from synseg_ros.parameters.server import LiveSettings
 from synseg_ros.parameters.tables import NodeSettings
 from synseg_ros.process.shutdown import POLL_SECONDS, ending_with_ros
 from synseg_ros.process.start import WRONG_START, begin
-from synseg_ros.qos import LATCHED
 
-LABELS_SHOWN = 20
 CLEANUP_SECONDS = 10.0  # to wait for the frame and the vocabulary at hand
 DONE, REFUSED = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
@@ -102,7 +99,7 @@ class SynSegNode(LifecycleNode):
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Listen to the cameras, and publish."""
         for camera in self._cameras.values():
-            camera.listen()
+            camera.input.listen()
         self._pipeline.worker.resume()
         if not self._activated:  # now every topic is there that parameters could be meant for
             warn_of_unknown(self, qos=True)
@@ -114,10 +111,10 @@ class SynSegNode(LifecycleNode):
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Listen no more; what is in the engine just now is not published."""
         self._break_bond()
-        for name in self._pipeline.worker.pause():
-            self.dropped(name)
+        for frame in self._pipeline.worker.pause():
+            self._cameras[frame.camera].statistics.count("dropped")
         for camera in self._cameras.values():
-            camera.ignore()
+            camera.input.ignore()
         self._state = "inactive"
         return DONE
 
@@ -151,19 +148,19 @@ class SynSegNode(LifecycleNode):
         self._domain_warning = domain_warning(segmenter.engine.config, settings.expect_domain)
         if self._domain_warning:
             self.get_logger().warning(self._domain_warning)
+        self._vocabulary_output = VocabularyOutput(self, self._last)
+        self._release.append(self._vocabulary_output.destroy)
         self._pipeline = pipeline = Pipeline(
-            segmenter, self, lambda: self.settings, on_error=self.report, version=self._last.version
+            segmenter, self._cameras, lambda: self.settings, self._announce, self.report, self._last.version
         )
-        self._status = self.create_publisher(VocabularyStatus, "synseg/active_vocab", LATCHED)
-        self._release.append(lambda: self.destroy_publisher(self._status))
         for name, topic in settings.cameras(self._resolved).items():
             self._cameras[name] = camera = Camera(
-                self, name, topic, lambda: self.settings, pipeline.worker.offer, lambda: bool(pipeline.active.version)
+                self, name, topic, lambda: self.settings, lambda: bool(pipeline.active.version), pipeline.offer
             )
             self._release.append(camera.destroy)
-        self._publish_status(pipeline.active, "")
         pipeline.start()
-        first: Request | None = self._last.request or ((settings.labels, ()) if settings.labels else None)
+        given = VocabularyRequest(settings.labels) if settings.labels else None
+        first = self._last.request or given
         if first:
             pipeline.request(first)
         self._release.append(VocabularySubscription(self, "synseg/vocab", pipeline.request).close)
@@ -191,7 +188,7 @@ class SynSegNode(LifecycleNode):
         self._state = state
         pipeline, self._pipeline = self._pipeline, None
         if pipeline is not None:
-            self._last = pipeline.active
+            self._last = pipeline.active if pipeline.active.version else self._last
             pipeline.worker.pause()
             pipeline.stop(CLEANUP_SECONDS)
         for undo in reversed(self._release):
@@ -208,12 +205,12 @@ class SynSegNode(LifecycleNode):
 
     def _settings_changed(self, settings: NodeSettings) -> None:
         if self._pipeline is not None:
-            self._pipeline.refresh()  # thresholds and class topics may be others
+            self._pipeline.vocabularies.refresh()  # thresholds and class topics may be others
 
     def _every_second(self) -> None:
         if self._state == "active":
             for camera in self._cameras.values():
-                camera.follow()
+                camera.input.follow()
         settings, active, own = self.settings, self._active(), self._diagnosed_as()
         statuses = [
             camera.statistics.status(
@@ -227,7 +224,7 @@ class SynSegNode(LifecycleNode):
         ]
         if self._state == "active":
             for camera in self._cameras.values():
-                camera.watch()
+                camera.input.watch()
         message = DiagnosticArray()
         message.header.stamp = self.get_clock().now().to_msg()
         message.status = [*statuses, self._own_status(statuses, active)]
@@ -237,7 +234,7 @@ class SynSegNode(LifecycleNode):
         stale = [
             f"{name} ({camera.topic})"
             for name, camera in self._cameras.items()
-            if self._state == "active" and camera.silent
+            if self._state == "active" and camera.input.silent
         ]
         upgrade = self._pipeline.upgrade if self._pipeline else None
         building, failed = (upgrade.progress, upgrade.failure) if upgrade else ("", "")
@@ -272,45 +269,12 @@ class SynSegNode(LifecycleNode):
 
     # On the worker's thread
 
-    def publish(self, camera: str, *result: Any) -> None:
-        """Publish a frame's result, as the pipeline has it."""
-        self._cameras[camera].publish(*result)
-
-    def failed(self, camera: str, kind: str, reason: str) -> None:
-        """Note that a frame came to nothing."""
-        if self.context.ok():
-            self._cameras[camera].failed(kind, reason)
-
-    def dropped(self, camera: str) -> None:
-        """Note that a frame is no longer wanted."""
-        self._cameras[camera].statistics.count("dropped")
-
-    def announce(self, active: ActiveVocabulary, refusal: str) -> None:
+    def _announce(self, active: ActiveVocabulary, refusal: str) -> None:
         """Tell which vocabulary is in use, or why one was refused: what ids mean comes before the status."""
+        stamp = self.get_clock().now().to_msg()
         for camera in tuple(self._cameras.values()):
-            camera.outputs.announce(active.vocabulary, self.get_clock().now().to_msg())
-        if active.version == self._last.version and active.pedigree != self._last.pedigree:
-            self._log_strange(active)  # all else is told already
-        elif refusal:
-            self.get_logger().warning(f"refused a vocabulary, version {active.version} stays: {refusal}")
-        elif active.version != self._last.version:
-            shown = ", ".join(active.vocabulary.labels[:LABELS_SHOWN])
-            more = f" and {len(active.vocabulary) - LABELS_SHOWN} more" if len(active.vocabulary) > LABELS_SHOWN else ""
-            self.get_logger().info(f"vocabulary {active.version}: {shown}{more}")
-        self._last = active
-        self._publish_status(active, refusal)
-
-    def _log_strange(self, active: ActiveVocabulary) -> None:
-        """Name the labels that the model never met, with the nearest names that it knows."""
-        every = zip(active.vocabulary.labels, active.pedigree, strict=True)
-        strange = [f"{label!r} {met}" for label, met in every if met.startswith(NEVER_MET)]
-        more = f", and {len(strange) - LABELS_SHOWN} more" if len(strange) > LABELS_SHOWN else ""
-        self.get_logger().info(f"labels that the model does not know: {', '.join(strange[:LABELS_SHOWN])}{more}")
-
-    def _publish_status(self, active: ActiveVocabulary, refusal: str) -> None:
-        now = self.get_clock().now().to_msg()
-        status = MAKER.vocabulary_status(active.vocabulary, active.version, now, refusal, active.pedigree)
-        self._status.publish(status)
+            camera.outputs.announce(active.vocabulary, stamp)
+        self._vocabulary_output.announce(active, refusal)
 
     def report(self, error: Exception) -> None:
         """Log an error that belongs to no camera, not too often."""

@@ -1,14 +1,13 @@
-"""Vocabulary requests: received from every kind of publisher exactly once, prepared while the running one serves."""
+"""Vocabulary requests, received from every kind of publisher exactly once."""
 
 from __future__ import annotations
 
 import struct
-import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
@@ -26,7 +25,12 @@ LOOK_SECONDS = 0.2  # from one look for latched publishers to the next
 HISTORY_SECONDS = 2.0  # to wait for what a latched publisher said before
 _MAY_BE_LATCHED = (DurabilityPolicy.TRANSIENT_LOCAL, DurabilityPolicy.UNKNOWN, DurabilityPolicy.SYSTEM_DEFAULT)
 
-Request = tuple[tuple[str, ...], tuple[float, ...]]  # labels, thresholds
+
+class VocabularyRequest(NamedTuple):
+    """Labels that somebody asks for, not checked yet; thresholds: none, or one per label."""
+
+    labels: tuple[str, ...]
+    thresholds: tuple[float, ...] = ()
 
 
 class EchoFilter:
@@ -41,7 +45,7 @@ class EchoFilter:
         self._clock = clock
         self._seen: OrderedDict[tuple, float] = OrderedDict()
 
-    def is_new(self, request: Request, info: Mapping[str, Any]) -> bool:
+    def is_new(self, request: VocabularyRequest, info: Mapping[str, Any]) -> bool:
         """Return True the first time that a publication is seen, given rclpy's message info."""
         publisher = (info.get("publisher_gid") or {}).get("data")
         number, stamp = info.get("publication_sequence_number"), info.get("source_timestamp")
@@ -63,7 +67,7 @@ class VocabularySubscription:
     comes through both, and what is older than what its publisher said last is dropped. close() ends all.
     """
 
-    def __init__(self, node: Node, topic: str, on_request: Callable[[Request], None]) -> None:
+    def __init__(self, node: Node, topic: str, on_request: Callable[[VocabularyRequest], None]) -> None:
         self._on_request = on_request
         self._filter = EchoFilter()
         self._node, self._topic = node, topic
@@ -118,7 +122,7 @@ class VocabularySubscription:
     def _receive(self, passing: bool, message: Vocabulary, info: Mapping[str, Any]) -> None:
         if passing:
             self._history_ends = time.monotonic() + HISTORY_SECONDS
-        request = (tuple(message.labels), tuple(message.thresholds))
+        request = VocabularyRequest(tuple(message.labels), tuple(message.thresholds))
         if self._filter.is_new(request, info) and self._is_newest(info):
             self._on_request(request)
 
@@ -150,79 +154,3 @@ def restore_nul(message: Vocabulary, data: bytes) -> None:
             if b"\0" in sent:
                 message.labels[index] = sent.decode("utf-8", "replace")
         position += 4 + size
-
-
-class VocabularyEncoder:
-    """Prepare requested vocabularies on a thread of their own; of several that wait, only the newest.
-
-    prepare runs on the thread and may take as long as it needs; its result goes to on_ready, its exception to
-    on_refused, both called on the thread too. again() prepares once more what was ready last, unless something newer
-    waits. start() begins; stop() ends it.
-
-    afterwards is called on the thread when on_ready or on_refused is done, for what is not urgent; it gets what tells
-    whether to give that up, as there is other work.
-    """
-
-    def __init__(
-        self,
-        prepare: Callable[[Request], Any],
-        on_ready: Callable[[Any], None],
-        on_refused: Callable[[Exception], None],
-        afterwards: Callable[[Callable[[], bool]], None] = lambda busy: None,
-    ) -> None:
-        self._prepare, self._on_ready, self._on_refused = prepare, on_ready, on_refused
-        self._afterwards = afterwards
-        self._waiting: Request | None = None
-        self._ready: Request | None = None  # what was prepared last
-        self._again = self._stopping = False
-        self._changed = threading.Condition()
-        self._thread = threading.Thread(target=self._run, name="synseg-vocabulary", daemon=True)
-
-    def start(self) -> None:
-        """Start the thread."""
-        self._thread.start()
-
-    def request(self, request: Request) -> None:
-        """Ask for a vocabulary, in place of one that still waits."""
-        with self._changed:
-            self._waiting = request
-            self._changed.notify()
-
-    def again(self) -> None:
-        """Ask for what was ready last once more."""
-        with self._changed:
-            self._again = True
-            self._changed.notify()
-
-    def stop(self, timeout: float = 10.0) -> bool:
-        """Forget what waits; return True when the thread has ended, within timeout seconds."""
-        with self._changed:
-            self._stopping = True
-            self._changed.notify()
-        if self._thread.is_alive():
-            self._thread.join(timeout)
-        return not self._thread.is_alive()
-
-    def _run(self) -> None:
-        while True:
-            with self._changed:
-                self._changed.wait_for(self._has_work)
-                if self._stopping:
-                    return
-                request, self._waiting, self._again = self._waiting or self._ready, None, False
-            try:
-                vocabulary = self._prepare(request)
-            except Exception as error:  # a refused vocabulary must not end the node, whatever the reason
-                self._on_refused(error)
-            else:
-                self._ready = request
-                self._on_ready(vocabulary)
-            self._afterwards(self._is_busy)
-            del request  # which may be large, and the next one may be long in coming
-
-    def _is_busy(self) -> bool:
-        with self._changed:
-            return self._has_work()
-
-    def _has_work(self) -> bool:
-        return self._stopping or self._waiting is not None or (self._again and self._ready is not None)

@@ -171,6 +171,6 @@ def test_a_camera_most_of_whose_frames_are_lost_is_named_with_what_helps(make_ri
     for number in (1, 10, 20):
         camera.statistics.received({"publisher_gid": {"data": b"p"}, "publication_sequence_number": number})
     camera.statistics.status("n", {}, ready=True)
-    camera.watch()
+    camera.input.watch()
     said = f"of the frames of {TOPICS[0]} are lost on the way; ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST makes"
     assert said in capfd.readouterr().err
