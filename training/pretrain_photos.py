@@ -29,8 +29,8 @@ from synseg_model.config import DecoderConfig, EncoderConfig, ImageConfig, Model
 from synseg_model.files import write_json
 from synseg_model.network.conv_encoder import STRIDES, build_backbone, level_strides, load_packaged_weights
 from synseg_model.network.synseg import SynSeg
+from synseg_model.weights.domain import PHOTOGRAPHS
 from synseg_model.weights.exported_folder import NAMES_FILE
-from synseg_model.weights.find import PHOTOGRAPHS
 from synseg_model.weights.model_folder import load_model, save_model
 from training.datasets.photo_batches import Mixture, MixtureConfig, PhotoBatches, Words
 from training.datasets.photos.packed import Packed, read_packed

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from synseg_model.config import DEFAULT_MODEL
-from synseg_model.io.media import open_source
-from synseg_model.weights.find import GENERATED_SCENES
+from synseg_model.io.sources import open_source
+from synseg_model.weights.domain import GENERATED_SCENES
 from synseg_ros.demo.truth import TruthSegments
 from synseg_ros.parameters.tables import ros_arguments
 from synseg_ros.player.photographs.tour import Tour
