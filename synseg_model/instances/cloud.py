@@ -13,9 +13,7 @@ from synseg_model.instances.positions import depth_problem
 
 # As PointCloud2 reads it with point_step = itemsize: x, y, z in metres, rgb as 0x00RRGGBB (RViz and PCL read its bytes
 # as a float32), the label's id (0: background) and the instance's id (0: none).
-POINT = np.dtype(
-    [(name, np.float32) for name in "xyz"] + [(name, np.uint32) for name in ("rgb", "label", "instance")]
-)
+POINT = np.dtype([(name, np.float32) for name in "xyz"] + [(name, np.uint32) for name in ("rgb", "label", "instance")])
 
 
 class NoCloudError(ValueError):
@@ -79,7 +77,8 @@ def _points(
     at: np.ndarray, depth: np.ndarray, camera: Intrinsics, image: np.ndarray, label_map: np.ndarray, owner: np.ndarray
 ) -> np.ndarray:
     columns, rows = camera.rays()
-    packed = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2BGRA).view("<u4")  # B, G, R, A from the lowest byte
+    bgra = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2BGRA)
+    packed = bgra.view("<u4")[..., 0]  # blue is the lowest byte
     planes = (
         columns * depth,
         rows[:, None] * depth,

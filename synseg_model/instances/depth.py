@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-_MILLIMETRE = np.float32(0.001)
+_MILLIMETRES = np.float32(1000)
 FURTHEST = 1e4  # metres; more is a device's way to say that it measured nothing
 _ASPECT = 0.02  # relative difference of aspect ratios from which two images do not show the same view
 _SPLAT = 8  # pixels, the largest footprint of one depth pixel in the other camera's image
@@ -62,9 +62,7 @@ class Intrinsics:
     def scaled(self, width: int, height: int) -> Intrinsics:
         """Return the same camera with another resolution of the whole view."""
         x, y = width / self.width, height / self.height
-        return Intrinsics(
-            self.fx * x, self.fy * y, (self.cx + 0.5) * x - 0.5, (self.cy + 0.5) * y - 0.5, width, height
-        )
+        return Intrinsics(self.fx * x, self.fy * y, (self.cx + 0.5) * x - 0.5, (self.cy + 0.5) * y - 0.5, width, height)
 
     def rays(self) -> tuple[np.ndarray, np.ndarray]:
         """Return x/z of every column (width,) and y/z of every row (height,), float32."""
@@ -91,7 +89,7 @@ def depth_in_metres(pixels: np.ndarray) -> np.ndarray:
             "or float32 in metres (32FC1)"
         )
     if pixels.dtype.kind == "u":
-        metres = pixels * _MILLIMETRE
+        metres = pixels / _MILLIMETRES
         metres[pixels == 0] = np.nan
         return metres
     return np.where((pixels > 0) & (pixels < FURTHEST), pixels, np.float32(np.nan))

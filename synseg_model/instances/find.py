@@ -180,9 +180,7 @@ def _instances(runs, layers, plane_of, labels, ids, settings) -> tuple[Instance,
         pieces = list(_bridge(pieces, settings.bridge))
     label = np.array([piece.label for piece in pieces], np.int64)
     area = np.array([piece.area for piece in pieces], np.int64)
-    return tuple(
-        _instance(pieces[i], labels, ids) for i in _largest(label, area, settings)
-    )
+    return tuple(_instance(pieces[i], labels, ids) for i in _largest(label, area, settings))
 
 
 def _largest(label: np.ndarray, area: np.ndarray, settings: FindSettings, factor: int = 1) -> list[int]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 import cv2
 import numpy as np
@@ -12,13 +14,14 @@ from synseg_model.instances.depth import FURTHEST, Intrinsics, view_problem
 from synseg_model.instances.find import Instance
 from synseg_model.instances.transforms import move_box, move_points
 
-_SAMPLES = 600  # pixels of an instance that are looked at: a median of more differs by less than depth's noise
+_SAMPLES = 600  # pixels of an instance that are looked at, and up to twice as many
 _RIM = 0.06  # part of an instance's side that is left out at its rim, where depth mixes with what is behind
 _WIDEST_RIM = 8  # pixels
 _LEAST = 5  # pixels with depth, of an instance that has as many
 _TAIL = 0.02  # share of the points that lie outside the 3-D box at either end of each axis
 _BODY = 3.0  # spreads from the median beyond which a point belongs to something else
 _FLAT = 0.01  # share of the distance that counts as flat, as depth is not finer than that
+
 
 @dataclass(frozen=True)
 class Position:
@@ -182,11 +185,25 @@ def _without_rim(mask: np.ndarray) -> tuple[np.ndarray, int]:
 
 
 def _spread_out(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Choose rows and columns of about _SAMPLES pixels in a mask, on a grid."""
-    step = max(1, int((np.count_nonzero(mask) / _SAMPLES) ** 0.5))
-    row, column = mask[step // 2 :: step, step // 2 :: step].nonzero()
-    if step > 1 and len(row) < _SAMPLES / 4:  # thinner than the grid
-        row, column = mask.nonzero()
-        thinner = slice(None, None, max(1, len(row) // _SAMPLES))
-        return row[thinner], column[thinner]
-    return row * step + step // 2, column * step + step // 2
+    """Choose rows and columns of about _SAMPLES pixels in a mask, on a lattice: even, but never a few columns only."""
+    step = np.count_nonzero(mask) // _SAMPLES
+    if step <= 1:
+        return mask.nonzero()
+    height, width = mask.shape
+    padded = width + (_shift(step) - width) % step
+    row, column = np.divmod(np.arange(0, height * padded, step), padded)
+    inside = column < width
+    row, column = row[inside], column[inside]
+    hit = mask[row, column]
+    if np.count_nonzero(hit) < _SAMPLES / 2:  # so thin that the lattice misses it
+        return np.divmod(np.flatnonzero(mask)[::step], width)
+    return row[hit], column[hit]
+
+
+@cache
+def _shift(step: int) -> int:
+    """Return by how much a row of the lattice is shifted: about the golden section of the step, coprime to it."""
+    shift = max(1, round(0.382 * step))
+    while math.gcd(shift, step) > 1:
+        shift += 1
+    return shift

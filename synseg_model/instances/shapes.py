@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 # Shapes are judged at this size: a neck of a third of a body is still several pixels wide.
-_SIDE = 56
+_SIDE = 80
 # A part whose half-width is below this share of the largest part's is a limb or a handle, not a second object.
 _LIMB = 0.5
 
@@ -89,7 +89,7 @@ def facing_length(
     if rows.start >= rows.stop or columns.start >= columns.stop:
         return 0.0
     other[rows, columns] = ~larger[rows.start - dy : rows.stop - dy, columns.start - dx : columns.stop - dx]
-    step = max(1, max(window) // (2 * _SIDE))
+    step = max(1, max(window) // _SIDE)
     near, other = np.ascontiguousarray(near[::step, ::step]), np.ascontiguousarray(other[::step, ::step])
     distance = cv2.distanceTransform(other, cv2.DIST_L2, 3)
     rim = near - cv2.erode(near, np.ones((3, 3), np.uint8), borderValue=0)

@@ -48,9 +48,7 @@ def move_points(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
     return np.asarray(points, np.float64) @ matrix[:3, :3].T + matrix[:3, 3]
 
 
-def move_box(
-    matrix: np.ndarray, center: Sequence[float], size: Sequence[float]
-) -> tuple[np.ndarray, np.ndarray]:
+def move_box(matrix: np.ndarray, center: Sequence[float], size: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
     """Move a box to another frame: the smallest box along that frame's axes around it.
 
     Args:
