@@ -17,6 +17,7 @@ from synseg_model.instances.transforms import move_box, move_points
 _SAMPLES = 600  # pixels of an instance that are looked at, and up to twice as many
 _RIM = 0.06  # part of an instance's side that is left out at its rim, where depth mixes with what is behind
 _WIDEST_RIM = 8  # pixels
+_KERNELS = [np.ones((2 * rim + 1, 2 * rim + 1), np.uint8) for rim in range(_WIDEST_RIM + 1)]
 _LEAST = 5  # pixels with depth, of an instance that has as many
 _TAIL = 0.02  # share of the points that lie outside the 3-D box at either end of each axis
 _BODY = 3.0  # spreads from the median beyond which a point belongs to something else
@@ -177,8 +178,7 @@ def _without_rim(mask: np.ndarray) -> tuple[np.ndarray, int]:
     area = np.count_nonzero(mask)
     rim = min(_WIDEST_RIM, max(1, round(_RIM * area**0.5)))
     if mask.size:
-        kernel = np.ones((2 * rim + 1, 2 * rim + 1), np.uint8)
-        inner = cv2.erode(mask.view(np.uint8), kernel, borderType=cv2.BORDER_CONSTANT, borderValue=0).view(bool)
+        inner = cv2.erode(mask.view(np.uint8), _KERNELS[rim], borderType=cv2.BORDER_CONSTANT, borderValue=0).view(bool)
         if np.count_nonzero(inner) >= area / 4:
             return inner, rim
     return mask, 0
@@ -191,10 +191,10 @@ def _spread_out(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return mask.nonzero()
     height, width = mask.shape
     padded = width + (_shift(step) - width) % step
-    row, column = np.divmod(np.arange(0, height * padded, step), padded)
-    inside = column < width
-    row, column = row[inside], column[inside]
-    hit = mask[row, column]
+    at = np.arange(0, height * padded, step)
+    row = at // padded
+    column = at - row * padded
+    hit = mask[row, np.minimum(column, width - 1)] & (column < width)
     if np.count_nonzero(hit) < _SAMPLES / 2:  # so thin that the lattice misses it
         return np.divmod(np.flatnonzero(mask)[::step], width)
     return row[hit], column[hit]
