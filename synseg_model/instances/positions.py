@@ -19,7 +19,8 @@ _RIM = 0.06  # part of an instance's side that is left out at its rim, where dep
 _WIDEST_RIM = 8  # pixels
 _KERNELS = [np.ones((2 * rim + 1, 2 * rim + 1), np.uint8) for rim in range(_WIDEST_RIM + 1)]
 _LEAST = 5  # pixels with depth, of an instance that has as many
-_TAIL = 0.02  # share of the points that lie outside the 3-D box at either end of each axis
+_TAIL = 0.02  # share of the points that lie outside the 3-D box at its near and its far end
+_EDGE = 0.005  # the same for the other sides: they follow the mask, which is less noisy than depth
 _BODY = 3.0  # spreads from the median beyond which a point belongs to something else
 _FLAT = 0.01  # share of the distance that counts as flat, as depth is not finer than that
 
@@ -124,37 +125,46 @@ def _locate(
     least_valid: float,
 ) -> Position | str:
     mask, left, top = _at_depth(instance, depth.shape, size)
-    inner, rim = _without_rim(mask)
-    row, column = _spread_out(inner)
-    asked = len(row)
-    if not asked:
+    row, column = _spread_out(mask)
+    if not len(row):
         return "no depth here: the object is smaller than a depth pixel"
+    inner = _without_rim(mask)[row, column]
     row, column = row + top, column + left
     z = depth[row, column]
-    known = (z > 0) & (z < FURTHEST)  # NaN is not
-    surface = z[known]
+    surface = z[inner & (z > 0) & (z < FURTHEST)]  # NaN is not
     surface.sort()
-    count, share = len(surface), len(surface) / asked
+    count, asked = len(surface), max(1, int(np.count_nonzero(inner)))
+    share = count / asked
     if count < min(_LEAST, asked) or share < least_valid:
         return f"no depth here: {100 * share:.0f} % of the object's pixels have one"
     low, middle, high = surface[[int(0.16 * count), count // 2, int(0.84 * count)]].tolist()
     spread = (high - low) / 2
     slack = _BODY * spread + _FLAT * middle
     nearest, furthest = np.float32(middle - slack), np.float32(middle + slack)
+    # The rim belongs to the object, too, where it does not see what is behind.
     body = (z >= nearest) & (z <= furthest)
     z = z[body]
-    points = np.empty((3, len(z)), np.float32)
-    np.multiply(rays[0][column[body]], z, out=points[0])
-    np.multiply(rays[1][row[body]], z, out=points[1])
-    points[2] = surface[surface.searchsorted(nearest) : surface.searchsorted(furthest, side="right")]
-    points[:2].sort(axis=1)
-    last, tail = len(z) - 1, int(_TAIL * len(z))
-    first, point, end = points[:, [tail, last // 2, last - tail]].T.astype(np.float64)
-    center, sides = (first + end) / 2, (end - first) / (1 - 2 * _TAIL)
-    # The rim is part of the object: rim pixels on either side, and half a pixel beyond the outer centers.
-    sides[0] += (2 * rim + 1) * middle / camera.fx
-    sides[1] += (2 * rim + 1) * middle / camera.fy
-    return Position(tuple(point.tolist()), spread, share, tuple(center.tolist()), tuple(sides.tolist()))
+    across = np.empty((2, len(z)), np.float32)
+    np.multiply(rays[0][column[body]], z, out=across[0])
+    np.multiply(rays[1][row[body]], z, out=across[1])
+    across.sort(axis=1)
+    along = surface[surface.searchsorted(nearest) : surface.searchsorted(furthest, side="right")]
+    (left_end, x, right_end), (top_end, y, bottom_end) = (_ends(axis, _EDGE) for axis in across)
+    near_end, _, far_end = _ends(along, _TAIL)
+    # Points are the centers of pixels, which reach half a pixel further.
+    box_size = (
+        (right_end - left_end) / (1 - 2 * _EDGE) + middle / camera.fx,
+        (bottom_end - top_end) / (1 - 2 * _EDGE) + middle / camera.fy,
+        (far_end - near_end) / (1 - 2 * _TAIL),
+    )
+    box_center = ((left_end + right_end) / 2, (top_end + bottom_end) / 2, (near_end + far_end) / 2)
+    return Position((x, y, middle), spread, share, box_center, box_size)
+
+
+def _ends(ordered: np.ndarray, tail: float) -> list[float]:
+    """Return a lower percentile, the median and an upper percentile of values in ascending order."""
+    last, cut = len(ordered) - 1, int(tail * len(ordered))
+    return ordered[[cut, last // 2, last - cut]].tolist()
 
 
 def _at_depth(instance: Instance, shape: tuple[int, int], size: tuple[int, int]) -> tuple[np.ndarray, int, int]:
@@ -173,15 +183,12 @@ def _at_depth(instance: Instance, shape: tuple[int, int], size: tuple[int, int])
     return instance.mask[np.ix_(*picked)], starts[1], starts[0]
 
 
-def _without_rim(mask: np.ndarray) -> tuple[np.ndarray, int]:
-    """Return a mask without the pixels at its rim, and the rim's width in pixels; thin masks stay as they are."""
+def _without_rim(mask: np.ndarray) -> np.ndarray:
+    """Return a mask without the pixels at its rim; thin masks stay as they are."""
     area = np.count_nonzero(mask)
-    rim = min(_WIDEST_RIM, max(1, round(_RIM * area**0.5)))
-    if mask.size:
-        inner = cv2.erode(mask.view(np.uint8), _KERNELS[rim], borderType=cv2.BORDER_CONSTANT, borderValue=0).view(bool)
-        if np.count_nonzero(inner) >= area / 4:
-            return inner, rim
-    return mask, 0
+    kernel = _KERNELS[min(_WIDEST_RIM, max(1, round(_RIM * area**0.5)))]
+    inner = cv2.erode(mask.view(np.uint8), kernel, borderType=cv2.BORDER_CONSTANT, borderValue=0).view(bool)
+    return inner if np.count_nonzero(inner) >= area / 4 else mask
 
 
 def _spread_out(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
