@@ -15,6 +15,7 @@ from synseg_model.vocabulary import LARGEST_LIMIT
 # Pieces looked at for each instance that may be given out: bridging joins several.
 _PIECES = 2
 _PAIRS = 100  # of pieces that are compared in one frame
+_RUNS = 50_000  # in one frame; a label map with more is noise, of which the longest runs are looked at
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,6 +173,9 @@ class _Piece:
 def _instances(runs, layers, plane_of, labels, ids, settings) -> tuple[Instance, ...]:
     if not len(runs.row):
         return ()
+    if len(runs.row) > _RUNS:
+        longest = np.sort(np.argpartition(runs.start - runs.stop, _RUNS)[:_RUNS])
+        runs, layers = runs.take(longest), None if layers is None else layers[longest]
     components = connect(runs, layers)
     pieces: list[_Piece] = []
     for component in _largest(components.label, components.area, settings, _PIECES):
@@ -211,11 +215,18 @@ def _split(components: Components, component: int, plane_of, settings: FindSetti
         x, y, width, height = cv2.boundingRect(part.view(np.uint8))
         left, top = box[0] + x, box[1] + y
         cut = part[y : y + height, x : x + width].copy()
-        weight = plane_of(label)[top : top + height, left : left + width][cut].sum(dtype=np.float64)
-        rows, columns = np.nonzero(cut)
-        center = (left + float(columns.mean()), top + float(rows.mean()))
         own = (left, top, left + width, top + height)
-        yield _Piece(label, component, own, len(rows), center, float(weight), cut)
+        area, center = _measure(cut, left, top)
+        confident = cv2.copyTo(plane_of(label)[top : top + height, left : left + width], cut.view(np.uint8))
+        yield _Piece(label, component, own, area, center, cv2.sumElems(confident)[0], cut)
+
+
+def _measure(mask: np.ndarray, left: int, top: int) -> tuple[int, tuple[float, float]]:
+    """Return area and centroid of a mask whose first pixel is (left, top)."""
+    columns, rows = (cv2.reduce(mask.view(np.uint8), axis, cv2.REDUCE_SUM, dtype=cv2.CV_32S).ravel() for axis in (0, 1))
+    area = int(rows.sum())
+    x, y = (float(np.arange(len(sums)) @ sums) / area for sums in (columns, rows))
+    return area, (left + x, top + y)
 
 
 def _bridge(pieces: list[_Piece], bridge: float) -> Iterable[_Piece]:

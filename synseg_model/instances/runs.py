@@ -27,6 +27,10 @@ class Runs:
     stop: np.ndarray
     weight: np.ndarray
 
+    def take(self, chosen: np.ndarray) -> Runs:
+        """Choose runs by their indices, in ascending order."""
+        return Runs(*(array[chosen] for array in (self.label, self.row, self.start, self.stop, self.weight)))
+
 
 @dataclass(frozen=True, eq=False)
 class Components:

@@ -39,7 +39,7 @@ def split_mask(mask: np.ndarray, neck: float) -> list[np.ndarray]:
         seeds[cores == core] = 0
     _, nearest = cv2.distanceTransformWithLabels(seeds, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_CCOMP)
     height, width = mask.shape
-    nearest = nearest[1:-1, 1:-1].astype(np.float32)
+    nearest = nearest[1:-1, 1:-1].astype(np.uint8)
     if step > 1:
         nearest = nearest.repeat(step, 0).repeat(step, 1)[:height, :width]
     parts = (mask & (nearest == number) for number in range(1, len(bodies) + 1))

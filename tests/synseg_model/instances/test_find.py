@@ -212,6 +212,15 @@ def test_ten_thousand_specks_are_noise_and_cost_bounded_time():
     assert len(find(label_map, FindSettings(min_area=1))) == 60  # at most 20 of each label
 
 
+def test_an_object_in_noise_of_every_pixel_is_found_in_bounded_time():
+    label_map = np.random.default_rng(0).integers(0, 4, (960, 1280)).astype(np.uint16)
+    label_map[400:600, 300:700] = 2
+    began = time.thread_time()
+    found = find(label_map)
+    assert time.thread_time() - began < 1.5  # 0.06 s on an idle core
+    assert found[0].label == "ball" and found[0].area == pytest.approx(80_000, rel=0.1)
+
+
 @pytest.mark.parametrize("step", [2, 3])
 def test_a_label_in_stripes_costs_bounded_time(step):
     label_map = np.zeros(SIZE, np.uint16)
