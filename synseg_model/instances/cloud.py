@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from synseg_model.instances.depth import FURTHEST, Intrinsics
-from synseg_model.instances.find import Instance
+from synseg_model.instances.find import Instance, check_inside
 from synseg_model.instances.positions import depth_problem
 
 # As PointCloud2 reads it with point_step = itemsize: x, y, z in metres, rgb as 0x00RRGGBB (RViz and PCL read its bytes
@@ -45,16 +45,18 @@ def make_cloud(
 
     Raises:
         NoCloudError: without depth or a usable camera, or where they do not fit the image.
-        ValueError: for a label map of another size than the image, and for another number of ids than instances.
+        ValueError: for a label map or instances of another size than the image, and for another number of ids than
+            instances.
     """
     if label_map.shape != image.shape[:2]:
         raise ValueError(f"label map of shape {label_map.shape} for an image of {image.shape[:2]}")
-    numbers = ids or range(1, len(instances) + 1)
+    numbers = ids if len(ids) else range(1, len(instances) + 1)
     if len(numbers) != len(instances):
         raise ValueError(f"{len(ids)} ids for {len(instances)} instances: expected one each, or none")
     problem = depth_problem(depth, intrinsics, label_map.shape)
     if problem:
         raise NoCloudError(problem)
+    check_inside(instances, label_map.shape)
     owner = np.zeros(label_map.shape, np.int32)
     for instance, number in sorted(zip(instances, numbers, strict=True), key=lambda pair: -pair[0].area):
         owner[instance.window][instance.mask] = number
