@@ -91,8 +91,8 @@ def locate(
         return (problem,) * len(instances)
     check_inside(instances, size)
     camera = intrinsics.scaled(depth.shape[1], depth.shape[0])
-    rays = camera.rays()
-    return tuple(_locate(instance, depth, camera, rays, size, least_valid) for instance in instances)
+    rays, pixels = camera.rays(), _image_pixels(depth.shape, size)
+    return tuple(_locate(instance, depth, camera, rays, pixels, least_valid) for instance in instances)
 
 
 def depth_problem(depth: np.ndarray | None, intrinsics: Intrinsics | None, size: tuple[int, int]) -> str:
@@ -120,10 +120,10 @@ def _locate(
     depth: np.ndarray,
     camera: Intrinsics,
     rays: tuple[np.ndarray, np.ndarray],
-    size: tuple[int, int],
+    pixels: tuple[np.ndarray, np.ndarray] | None,
     least_valid: float,
 ) -> Position | str:
-    mask, left, top = _at_depth(instance, depth.shape, size)
+    mask, left, top = _at_depth(instance, pixels)
     mask, step = _thinned_out(mask)
     if not mask.size:
         return "no depth here: the object is smaller than a depth pixel"
@@ -175,20 +175,21 @@ def _ends(ordered: np.ndarray, tail: float) -> tuple[float, float]:
     return low - wider, high + wider
 
 
-def _at_depth(instance: Instance, shape: tuple[int, int], size: tuple[int, int]) -> tuple[np.ndarray, int, int]:
+def _image_pixels(shape: tuple[int, int], size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return the image's row of each row of depth, and the column of each column; None where they are the same."""
+    if shape == tuple(size):
+        return None
+    return tuple(((np.arange(n) + 0.5) * (pixels / n)).astype(np.intp) for n, pixels in zip(shape, size, strict=True))
+
+
+def _at_depth(instance: Instance, pixels: tuple[np.ndarray, np.ndarray] | None) -> tuple[np.ndarray, int, int]:
     """Return the mask at the depth image's resolution, and the column and row of its upper left pixel."""
     x, y, width, height = instance.box
-    if shape == tuple(size):
+    if pixels is None:
         return instance.mask, x, y
-    picked, starts = [], []
-    for low, length, pixels, other in ((y, height, size[0], shape[0]), (x, width, size[1], shape[1])):
-        scale = pixels / other
-        first = max(0, int(low / scale) - 1)
-        center = ((np.arange(first, min(other, int((low + length) / scale) + 2)) + 0.5) * scale).astype(int) - low
-        inside = (center >= 0) & (center < length)
-        picked.append(center[inside])
-        starts.append(first + int(inside.argmax()) if len(inside) else first)
-    return instance.mask[np.ix_(*picked)], starts[1], starts[0]
+    (top, bottom), (left, right) = pixels[0].searchsorted((y, y + height)), pixels[1].searchsorted((x, x + width))
+    mask = instance.mask.take(pixels[0][top:bottom] - y, 0).take(pixels[1][left:right] - x, 1)
+    return mask, int(left), int(top)
 
 
 def _thinned_out(mask: np.ndarray) -> tuple[np.ndarray, int]:
