@@ -94,7 +94,7 @@ class ExportedEngine(ABC, Generic[Array]):
             return self._segment_likely(frames, text)
         maps = np.empty((len(frames), len(text), *self._map_size(frames[0])), np.float32)
         start = 0
-        for part in self._decode(self._encode(frames), text):
+        for part in self._decode(self.encode(frames), text):
             found = self.download(part)[:, : len(text) - start]
             maps[:, start : start + found.shape[1]] = found
             start += found.shape[1]
@@ -103,7 +103,7 @@ class ExportedEngine(ABC, Generic[Array]):
     def _segment_likely(self, frames: list[np.ndarray], text: np.ndarray) -> np.ndarray:
         """Decode for each frame only the labels that a coarse pass finds most active; those of the others are 0."""
         maps = np.zeros((len(frames), len(text), *self._map_size(frames[0])), np.float32)
-        encoded = {name: self.download(array).copy() for name, array in self._encode(frames).items()}
+        encoded = {name: self.download(array).copy() for name, array in self.encode(frames).items()}
         for row, own in enumerate(maps):
             one = self._outputs.row(encoded, row)
             coarse = self._outputs.halve(one)
@@ -119,11 +119,11 @@ class ExportedEngine(ABC, Generic[Array]):
         too_many = 4 * len(frames) * len(text) * height * width > self.decoder_memory
         if too_many or 0 < self.keep_labels < len(text):
             return self._segment(frames, text)
-        passes = list(self._decode(self._encode(frames), text))
+        passes = list(self._decode(self.encode(frames), text))
         return ExportedBatch(self, passes, frames[0].shape[:2], len(text)).frames()
 
-    def _encode(self, frames: list[np.ndarray]) -> dict[str, Array]:
-        """Encode frames of one size; returns what `synseg_model.engines.encoder_outputs` describes."""
+    def encode(self, frames: list[np.ndarray]) -> dict[str, Array]:
+        """Encode frames (H,W,3) uint8 of one size; returns what `synseg_model.engines.encoder_outputs` describes."""
         rows, columns = (side // self._export.patch for side in self._input_size(frames[0]))
         return self.run(IMAGE_ENCODER, {"frames": np.stack(frames), "positions": self._positions_of(rows, columns)})
 
