@@ -13,6 +13,7 @@ import time
 
 import numpy as np
 import rclpy
+from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 
 from synseg_ros.client import Frame, MaskClient
@@ -65,7 +66,7 @@ def main() -> int:
     try:
         while finder.result is None and time.monotonic() < deadline:
             rclpy.spin_once(finder, timeout_sec=0.1)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, ExternalShutdownException):
         pass
     finally:
         rclpy.try_shutdown()

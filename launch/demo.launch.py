@@ -39,7 +39,7 @@ def generate_launch_description() -> LaunchDescription:
     ]
     camera = Node(
         package="synseg_ros",
-        executable="camera",
+        executable="player",
         name="camera",
         parameters=[
             {
