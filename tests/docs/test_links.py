@@ -21,14 +21,14 @@ PAGES = sorted(
     ]
 )
 FOLDERS = r"(?:benchmarks|config|docs|examples|launch|msg|scripts|synseg_model|synseg_ros|tests|training)"
-FENCE = re.compile(r"^(```+)([^\n]*)\n(.*?)^\1[ ]*$", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r"^ *(```+)([^\n]*)\n(.*?)^ *\1 *$", re.MULTILINE | re.DOTALL)
 INLINE_CODE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 LINK = re.compile(r"!?\[(?:[^\[\]]|\[[^\[\]]*\])*\]\(([^()\s]+)\)")
 HEADING = re.compile(r"^#{1,6} +(.+?) *#*$", re.MULTILINE)
 MODULE = re.compile(r"\bpython3? -m ([\w.]+)")
-COMMAND = re.compile(r"^(?:\$ )?(?:scripts/with_env )?synseg ([a-z][\w-]*)(.*)$", re.MULTILINE)
+COMMAND = re.compile(r"^ *(?:\$ )?(?:scripts/with_env )?synseg ([a-z][\w-]*)(.*)$", re.MULTILINE)
 LAUNCH = re.compile(r"\bros2 launch synseg_ros (\S+)")
-TARGET = re.compile(r"^(?:\w+=\S+ )*make ([a-z]+)\b", re.MULTILINE)
+TARGET = re.compile(r"^ *(?:\w+=\S+ )*make ([a-z]+)\b", re.MULTILINE)
 PATH = re.compile(rf"^{FOLDERS}/[\w./-]*[\w/]$")
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
