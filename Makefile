@@ -28,9 +28,9 @@ demo: env  ## Camera, node and masks; INPUT=video.mp4|folder|/dev/video0|scenes 
 	  $${SYNSEG_DEMO_INPUT:+--input "$$SYNSEG_DEMO_INPUT"} \
 	  $${SYNSEG_DEMO_LABELS:+--labels "$$SYNSEG_DEMO_LABELS"}
 
-test: env  ## Lint and run all tests; TESTS="tests/synseg_ros -k faults" for some
+test: env  ## Lint and run all tests, side by side; TESTS="tests/synseg_ros -k faults" for some, "-n 0" one by one
 	@$(WITH_ENV) ruff check .
-	@$(WITH_ENV) python -m pytest $(TESTS)
+	@$(WITH_ENV) python -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal $(TESTS)
 
 clean:  ## Remove what was built, keep the environment
 	rm -rf build install log dist *.egg-info .pytest_cache .ruff_cache

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
 import signal
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # each of several test processes has a core, which more threads would share
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import cv2
 import numpy as np
