@@ -21,14 +21,15 @@ def small_graphs(exported_small):
 
 
 @pytest.fixture(scope="session")
-def exported_tiny(tmp_path_factory):
+def exported_tiny(make_once):
     """A folder with synseg-tiny exported as fp32 and as fp16."""
     from synseg_model.export.folder import export_model
 
-    folder = tmp_path_factory.mktemp("tiny")
-    export_model("synseg-tiny", folder / "fp32")
-    export_model("synseg-tiny", folder / "fp16", "fp16", graphs_in(folder / "fp32"))
-    return folder
+    def fill(folder):
+        export_model("synseg-tiny", folder / "fp32")
+        export_model("synseg-tiny", folder / "fp16", "fp16", graphs_in(folder / "fp32"))
+
+    return make_once("exported_tiny", fill)
 
 
 def graphs_in(folder):
