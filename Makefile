@@ -4,6 +4,8 @@
 PYTHON ?= python3
 BOOTSTRAP := $(PYTHON) scripts/bootstrap
 WITH_ENV := scripts/with_env
+# Of the tests: one more than cores, as many of them wait for nodes, and 4 at most, as each takes up to 2 GB.
+PROCESSES := $(shell n=$$(nproc 2> /dev/null || echo 2); echo $$((n < 4 ? n + 1 : 4)))
 
 # Paths and labels may hold spaces, quotes, commas or dollar signs: they travel as they are, in the environment. Neither
 # make (hence `value`, and no export of the originals) nor the shell (hence the quotes below) looks into them.
@@ -30,7 +32,7 @@ demo: env  ## Camera, node and masks; INPUT=video.mp4|folder|/dev/video0|scenes 
 
 test: env  ## Lint and run all tests, side by side; TESTS="tests/synseg_ros -k faults" for some, "-n 0" one by one
 	@$(WITH_ENV) ruff check .
-	@$(WITH_ENV) python -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal $(TESTS)
+	@$(WITH_ENV) python -m pytest --numprocesses $(PROCESSES) --dist worksteal $(TESTS)
 
 clean:  ## Remove what was built, keep the environment
 	rm -rf build install log dist *.egg-info .pytest_cache .ruff_cache

@@ -20,6 +20,14 @@ def small_graphs(exported_small):
     return graphs_in(exported_small)
 
 
+@pytest.fixture
+def small_graphs_at_hand(small_graphs, monkeypatch):
+    """Let exports of `small_model` take its graphs instead of making them again, which takes longest."""
+    from synseg_model.export import folder
+
+    monkeypatch.setattr(folder, "make_graphs", lambda network: small_graphs)
+
+
 @pytest.fixture(scope="session")
 def exported_tiny(make_once):
     """A folder with synseg-tiny exported as fp32 and as fp16."""

@@ -29,6 +29,7 @@ def test_segment_says_which_engine_it_took_of_an_exported_folder(exported_small,
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("small_graphs_at_hand")
 def test_export_shows_its_steps(small_model, tmp_path, capsys):
     pytest.importorskip("onnxscript", reason="needs the extra export")
     assert cli.main(["export", str(small_model), "--output", str(tmp_path / "out")]) == 0
