@@ -29,14 +29,14 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     started = time.monotonic()
     try:
-        if is_complete():  # also while another environment of this project is being made
+        ros = machine.find_ros()
+        if all(step.is_done() for step in plan(ros)):  # also while another environment of this project is being made
             return 0
+        machine.check(ros)
         with only_one_at_a_time(ROOT):
-            if is_complete():
-                return 0
-            ros = machine.find_ros()
             steps = plan(ros)
-            machine.check(ros)
+            if all(step.is_done() for step in steps):
+                return 0
             python = platform.python_version()
             print(f"Preparing {VENV}: Python {python}, ROS 2 {ros['distro']} ({ros['from']}).", flush=True)
             for number, step in enumerate(steps, 1):
@@ -51,11 +51,6 @@ def main() -> int:
     except KeyboardInterrupt:
         print("\nmake env: interrupted; the next run goes on from here.", file=sys.stderr)
         return 130
-
-
-def is_complete() -> bool:
-    """Tell whether every step was done for what is here now; a step that is under way is not."""
-    return all(step.is_done() for step in plan(machine.find_ros()))
 
 
 @contextlib.contextmanager
