@@ -4,6 +4,8 @@
 PYTHON ?= python3
 BOOTSTRAP := $(PYTHON) scripts/bootstrap
 WITH_ENV := scripts/with_env
+# Of the tests: one more than cores, as many of them wait for nodes, and 4 at most, as each takes up to 2 GB.
+PROCESSES := $(shell n=$$(nproc 2> /dev/null || echo 2); echo $$((n < 4 ? n + 1 : 4)))
 
 # Paths and labels may hold spaces, quotes, commas or dollar signs. So they are passed in the environment as they are:
 # make does not expand them (`value`, and no export of the originals), and the shell does not (the quotes below).
@@ -30,9 +32,9 @@ demo: env  ## Show the node at work; INPUT=video.mp4|folder|/dev/video0|scenes L
 	  $${SYNSEG_DEMO_INPUT:+--input "$$SYNSEG_DEMO_INPUT"} \
 	  $${SYNSEG_DEMO_LABELS:+--labels "$$SYNSEG_DEMO_LABELS"}
 
-test: env  ## Run lint and all tests; TESTS="tests/synseg_ros -k faults" runs some
+test: env  ## Run lint and all tests in parallel; TESTS="tests/synseg_ros -k faults" runs some, TESTS="-n 0" one at a time
 	@$(WITH_ENV) ruff check .
-	@$(WITH_ENV) python -m pytest $(TESTS)
+	@$(WITH_ENV) python -m pytest --numprocesses $(PROCESSES) --dist worksteal $(TESTS)
 
 clean:  ## Remove build results, keep the environment
 	rm -rf build install log dist *.egg-info .pytest_cache .ruff_cache
