@@ -22,8 +22,9 @@ from synseg_model.config import CLIP_MEAN, CLIP_STD, DecoderConfig, EncoderConfi
 from synseg_model.network.synseg import SynSeg
 from training.datasets.batches import BatchConfig, BatchSource, TextBank
 from training.datasets.coco_captions import CocoCaptions
+from training.loop.config import TrainerConfig
 from training.loop.log import LOG_FILE
-from training.loop.trainer import Trainer, TrainerConfig
+from training.loop.trainer import Trainer
 from training.objective.objective import CaptionObjective, ObjectiveConfig
 from training.prepare import PrepareConfig, prepare
 

@@ -31,8 +31,9 @@ from training.datasets.augmentation import BatchConfig
 from training.datasets.batches import BatchSource, TextBank
 from training.datasets.pairs import Pairs
 from training.evaluation.scenes import HeldOut, held_out, measure_scenes
+from training.loop.collapse import CollapseError
 from training.loop.command_line import INTERRUPTED
-from training.loop.trainer import CollapseError, TrainerConfig
+from training.loop.config import TrainerConfig
 from training.objective.objective import CaptionObjective, ObjectiveConfig
 from training.train import (
     DataConfig,

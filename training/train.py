@@ -36,8 +36,9 @@ from training.datasets.pairs import Pairs
 from training.evaluation.activation_images import activation_images
 from training.evaluation.measured import measure_on_photographs, measure_on_scenes, report
 from training.loop.command_line import run_training
+from training.loop.config import TrainerConfig
 from training.loop.initialization import standardize
-from training.loop.trainer import Trainer, TrainerConfig, seed_step
+from training.loop.trainer import Trainer, seed_step
 from training.objective.objective import CaptionObjective, ObjectiveConfig
 from training.scenes.pool import PoolConfig
 
@@ -184,11 +185,7 @@ def train(config: TrainConfig, pairs: Pairs | None = None) -> Path | None:
         found = pairs or open_pairs(config.data, config.trainer.seed)
         return open_masks(found, network, text, config) if config.objective.masks else found
 
-    if fabric.is_global_zero:
-        pairs = opened()
-    fabric.barrier()  # the first process renders scenes and makes masks, the others find them
-    if not fabric.is_global_zero:
-        pairs = opened()
+    pairs = trainer.first_alone(opened)  # the first process renders scenes and makes masks
     batches = BatchSource(pairs, shown_labels(config), network.config.image, text)
     if config.decoder == "random":
         reset_decoder(network, batches, config.trainer)

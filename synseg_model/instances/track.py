@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from synseg_model.folding import case_key
 from synseg_model.instances.find import Instance
-from synseg_model.text.folding import case_key
 
 _FADE = 0.5  # seconds after which an unseen object is expected to stand still: a velocity is not known for longer
 _SMOOTHING = 0.5  # share of a new measurement in the velocity

@@ -19,8 +19,9 @@ from tests.training.photo_models import masked, named
 from training.datasets.packed_captions import PackedCaptions, distinct_labels, related_words
 from training.datasets.photos.packed import write_packed
 from training.evaluation.predict import Predictor, PredictSettings
+from training.loop.config import TrainerConfig
 from training.loop.initialization import standardize
-from training.loop.trainer import Trainer, TrainerConfig
+from training.loop.trainer import Trainer
 from training.objective.batch import Batch, Window
 from training.objective.objective import CaptionObjective, ObjectiveConfig
 from training.pretrain_photos import MERGES_FILE, PretrainPhotosConfig, build_network

@@ -15,7 +15,8 @@ from tqdm import tqdm
 
 from synseg_model.segmenter import Segmenter
 from synseg_model.vocabulary import Vocabulary
-from training.loop.trainer import Trainer, TrainerConfig
+from training.loop.config import TrainerConfig
+from training.loop.trainer import Trainer
 from training.objective.batch import Batch
 from training.objective.objective import CaptionObjective
 from training.scenes.scenes import NOUNS, STUFF, Scene

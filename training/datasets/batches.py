@@ -7,7 +7,7 @@ pixels there, each as the caption's phrase or as its noun alone, and labels that
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import chain, islice, repeat
 
@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from synseg_model.config import CLIP_MEAN, CLIP_STD, ImageConfig
+from synseg_model.config import ImageConfig
 from synseg_model.network.clip_encoder import ClipEncoder
 from training.captions.extraction import head_noun
+from training.datasets.arrays import to_tensor
 from training.datasets.augmentation import Augmented, BatchConfig, Sample
 from training.datasets.pairs import UNKNOWN, Pairs, Regions
 from training.loop.trainer import Share
@@ -79,17 +80,6 @@ def add_absent(
 
 def _noun_of(label: str) -> list[str]:
     return [head_noun(label)]
-
-
-def to_tensor(
-    images: np.ndarray,
-    device: str | torch.device = "cpu",
-    mean: Sequence[float] = CLIP_MEAN,
-    std: Sequence[float] = CLIP_STD,
-) -> Tensor:
-    """Normalise uint8 RGB images (B,H,W,3) to float (B,3,H,W); mean and std are of channels in [0, 1]."""
-    center, spread = (torch.tensor(values, device=device).view(3, 1, 1) * 255 for values in (mean, std))
-    return (torch.from_numpy(images).to(device).permute(0, 3, 1, 2).float() - center) / spread
 
 
 class BatchSource:

@@ -77,3 +77,54 @@ class PhotoBatch:
     present: Tensor
     valid: Tensor
     masked: Tensor
+
+
+@dataclass
+class ContrastBatch:
+    """Images and captions, of which the i-th belong together.
+
+    Attributes:
+        images: (B,3,H,W) normalised.
+        captions: B texts.
+        window: rows and columns of a whole image's token grid that the images are told to be.
+    """
+
+    images: Tensor
+    captions: list[str]
+    window: tuple[slice, slice]
+
+
+@dataclass
+class MaskBatch:
+    """Images with exact masks, of which the first D are decoded for K labels each.
+
+    Attributes:
+        images: (B,3,H,W) normalised.
+        nouns: (B,P) int64, the index of each token's noun; -1 where it has none or holds several.
+        colors: (B,P) int64, the same of colours.
+        text: (D,K,C) embeddings of the labels.
+        masks: (D,K,H,W) bool.
+        window: rows and columns of a whole image's token grid that the images are told to be.
+        balance: of the masks, from 0 to 1, see `training.objective.masks.mask_loss`.
+    """
+
+    images: Tensor
+    nouns: Tensor
+    colors: Tensor
+    text: Tensor
+    masks: Tensor
+    window: tuple[slice, slice]
+    balance: float
+
+
+@dataclass
+class PhraseBatch:
+    """Phrases and what a larger text encoder makes of them.
+
+    Attributes:
+        tokens: (B,L) int64 token ids, padded with 0.
+        targets: (B,C) embeddings of length 1.
+    """
+
+    tokens: Tensor
+    targets: Tensor

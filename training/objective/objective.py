@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from synseg_model.losses import MCCLLoss
 from synseg_model.network.synseg import SynSeg, enlarge
 from synseg_model.synergy import pool_to_tokens, synergy_features
-from training.loop.schedule import parameter_groups
-from training.loop.trainer import TrainerConfig
+from training.loop.config import TrainerConfig
+from training.loop.optimizers import parameter_groups
 from training.objective.anchor import anchor_loss
 from training.objective.batch import Batch
 from training.objective.cmpa import CMPA, CMPAConfig
@@ -183,13 +183,12 @@ class CaptionObjective(nn.Module):
     def parameter_groups(self, config: TrainerConfig) -> list[dict]:
         """Group the trained parameters: pre-trained or new, with weight decay (matrices) or without (vectors)."""
         new, old = config.new_learning_rate, config.learning_rate
-        modules = [(self.decoder, new if self.fresh else old)]
-        modules += [(module, new) for module in (self.projector, self.npr) if module is not None]
-        return [
-            {**group, "lr": rate, "peak": rate}
-            for module, rate in modules
-            for group in parameter_groups(module, config.weight_decay)
-        ]
+        blocks = self.decoder.blocks if config.optimizer == "muon" else ()
+        groups = parameter_groups(self.decoder, config.weight_decay, new if self.fresh else old, blocks)
+        for module in (self.projector, self.npr):
+            if module is not None:
+                groups += parameter_groups(module, config.weight_decay, new)
+        return groups
 
     def terms(self, seen: Seen) -> Iterator[Term]:
         """Yield every term that is on: its name, weight and value."""

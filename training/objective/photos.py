@@ -14,8 +14,8 @@ from torch.nn import functional as F
 
 from synseg_model.losses import MCCLLoss
 from synseg_model.network.synseg import SynSeg
-from training.loop.schedule import parameter_groups
-from training.loop.trainer import TrainerConfig
+from training.loop.config import TrainerConfig
+from training.loop.optimizers import parameter_groups
 from training.objective.batch import PhotoBatch
 from training.objective.competition import competition_term
 from training.objective.dice import dice_term
@@ -99,13 +99,11 @@ class PhotoObjective(nn.Module):
 
     def parameter_groups(self, config: TrainerConfig) -> list[dict]:
         """Group the trained parameters: decoder or backbone, with weight decay (matrices) or without (vectors)."""
-        rates = {"decoder": config.new_learning_rate, "image": config.new_learning_rate * self.backbone_rate}
-        return [
-            {**group, "lr": rate, "peak": rate}
-            for name, rate in rates.items()
-            for group in parameter_groups(self.trained[name], config.weight_decay)
-            if group["params"]
-        ]
+        rate, decay = config.new_learning_rate, config.weight_decay
+        blocks = self.network.decoder.blocks if config.optimizer == "muon" else ()
+        groups = parameter_groups(self.trained["decoder"], decay, rate, blocks)
+        groups += parameter_groups(self.trained["image"], decay, rate * self.backbone_rate)
+        return [group for group in groups if group["params"]]
 
     def forward(self, batch: PhotoBatch, averaged: nn.Module) -> dict[str, Tensor]:
         """Compute the objective of a batch.

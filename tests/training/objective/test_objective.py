@@ -8,7 +8,7 @@ from torch import nn
 from synseg_model.losses import MCCLLoss
 from synseg_model.synergy import pool_to_tokens, synergy_features
 from synseg_model.weights.model_folder import load_model
-from training.loop.trainer import TrainerConfig
+from training.loop.config import TrainerConfig
 from training.objective.anchor import anchor_loss
 from training.objective.batch import Batch, Window
 from training.objective.cmpa import CMPAConfig

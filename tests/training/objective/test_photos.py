@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from tests.training import photo_models
 from training.datasets.photos import UNLABELLED
-from training.loop.trainer import TrainerConfig
+from training.loop.config import TrainerConfig
 from training.objective.batch import PhotoBatch
 from training.objective.competition import competition_term
 from training.objective.dice import dice_term
