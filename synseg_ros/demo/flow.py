@@ -75,7 +75,7 @@ class Demo:
         versions = [self._ask(first, START_SECONDS)]
         if not self._plan.scenes:
             self._start_player()
-        if self._plan.scenes or self._plan.photographs:  # frames may reach the node before the truth reaches us
+        if self._plan.has_truth:  # frames may reach the node before the truth reaches us
             self._wait(lambda: listener.compared, START_SECONDS, "no masks were compared with the truth of their frame")
         self._collect(versions[0], "before the change", last=False)
         versions.append(self._ask(second, STALL_SECONDS))
@@ -129,14 +129,17 @@ class Demo:
 
     def _collect(self, version: int, title: str, last: bool) -> None:
         """Listen until there are enough masks; in the last phase, until the end of a folder."""
-        frames, already = self._plan.frames, self._count()
+        frames = self._plan.frames
+        # Of a source without end, frames of the vocabulary before that are still under way do not count.
+        counted = version if frames is None else None
+        already = self._count(counted)
         goal = self._plan.phase_frames if frames is None else frames - already if last else frames // 2
         count, begin = 0, time.monotonic()
         progress = begin
         with tqdm(total=goal, desc=title, unit="frame", leave=False, disable=None) as bar:
             while count < goal and not self._content(count, begin, progress):
                 self._spin(allow_player_end=last)
-                new = self._count() - already - count
+                new = self._count(counted) - already - count
                 if not count:
                     begin = time.monotonic()  # the player may still be starting
                 if new:
@@ -146,9 +149,15 @@ class Demo:
                     raise DemoError(f"no masks of vocabulary {version} for {STALL_SECONDS:.0f} s")
         if version not in self._listener.phases:
             raise DemoError(f"no frame was left for vocabulary {version}: give more images")
+        if self._plan.has_truth:  # the few frames of a busy machine may show none of the labels
+            accuracy = self._listener.phases[version].accuracy
+            self._wait(
+                lambda: accuracy.mean() is not None, STALL_SECONDS, f"no frame showed a label of vocabulary {version}"
+            )
 
-    def _count(self) -> int:
-        return sum(len(phase.stamps) for phase in self._listener.phases.values())
+    def _count(self, counted: int | None) -> int:
+        """Count the frames of one version of the vocabulary; None: of all versions."""
+        return sum(len(phase.stamps) for version, phase in self._listener.phases.items() if counted in (None, version))
 
     def _content(self, count: int, begin: float, progress: float) -> bool:
         """Return True when the phase ends with fewer frames: the time is over, or the player has ended."""

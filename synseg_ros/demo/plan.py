@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from synseg_model.config import DEFAULT_MODEL
-from synseg_model.io.media import open_source
-from synseg_model.weights.find import GENERATED_SCENES
+from synseg_model.io.sources import open_source
+from synseg_model.weights.domain import GENERATED_SCENES
 from synseg_ros.demo.truth import TruthSegments
 from synseg_ros.parameters.tables import ros_arguments
 from synseg_ros.player.photographs.tour import Tour
@@ -61,6 +61,11 @@ class Plan:
     def scenes(self) -> bool:
         """Return True for generated scenes, whose truth is known."""
         return self.source == SCENES
+
+    @property
+    def has_truth(self) -> bool:
+        """Return True where the player publishes the truth of its frames."""
+        return self.scenes or self.photographs
 
     def vocabularies(self, segments: TruthSegments | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Choose the labels before and after the change.

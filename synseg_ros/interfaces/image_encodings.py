@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import cv2
 import numpy as np
 
-from synseg_model.io.media import MediaError, decode_image, decode_samples
+from synseg_model.io.image_file import MediaError, decode_image, decode_samples
 
 BAYER_MINIMUM = 3  # pixels per side that bilinear demosaicing needs
 

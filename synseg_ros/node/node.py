@@ -16,7 +16,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 
 from synseg_model import Segmenter
 from synseg_model.install_hints import missing_module
-from synseg_model.weights.find import domain_warning
+from synseg_model.weights.domain import domain_warning
 from synseg_ros.node import bond
 from synseg_ros.node.camera import Camera
 from synseg_ros.node.diagnostics import Diagnostics
