@@ -46,7 +46,11 @@ reason given; 130 interrupted
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments, the description and the examples to the command's parser."""
+    """Add the arguments, the description and the examples to the command's parser.
+
+    Args:
+        parser: The parser of `synseg bag`.
+    """
     parser.description, parser.epilog = DESCRIPTION, EXAMPLES
     parser.add_argument("input", metavar="IN", help="a rosbag2: its folder, or one .mcap or .db3 file")
     add_labels(parser)

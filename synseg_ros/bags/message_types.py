@@ -58,11 +58,22 @@ class MessageTypes:
             raise ValueError(f"the bytes cannot be read as {name} ({error})") from None
 
     def encode(self, message: Any) -> memoryview:
-        """Write a message as bytes (CDR)."""
+        """Write a message as bytes (CDR).
+
+        Args:
+            message: A message of one of the known types.
+        """
         return self._store.serialize_cdr(message, message.__msgtype__)
 
     def describe(self, name: str) -> tuple[str, str]:
-        """Return the definition and the hash (RIHS01) of a known type, such as "std_msgs/msg/Header"."""
+        """Describe a known type.
+
+        Args:
+            name: Such as "std_msgs/msg/Header".
+
+        Returns:
+            The definition and the hash (RIHS01).
+        """
         return self._store.generate_msgdef(name, ros_version=2)[0], self._store.hash_rihs01(name)
 
     def describe_recorded(self, connection: Connection) -> tuple[str, str]:

@@ -49,7 +49,14 @@ class Salvage:
         self.connections = [connection._replace(msgcount=counts[key]) for key, connection in found.items()]
 
     def messages(self, connections: Collection[Connection]) -> Iterator[Message]:
-        """Yield the messages of some of the connections."""
+        """Yield the messages of some of the connections.
+
+        Args:
+            connections: Some of the attribute `connections`.
+
+        Yields:
+            The connection, the time of reception in nanoseconds, and the bytes (CDR).
+        """
         wanted = {connection.id: connection for connection in connections}
         for connection, timestamp, data in self._read():
             if connection.id in wanted:

@@ -66,7 +66,11 @@ class Phase:
     _stride: int = 1
 
     def add_image(self, image: KeptOverlay) -> None:
-        """Keep an overlay; in a long phase, only every second, fourth or eighth one, to limit the memory."""
+        """Keep an overlay; in a long phase, only every second, fourth or eighth one, to limit the memory.
+
+        Args:
+            image: The overlay.
+        """
         if self._overlays % self._stride == 0:
             self.images.append(image)
         self._overlays += 1
@@ -127,7 +131,11 @@ class Listener(Node):
             self.create_subscription(kind, name, take, qos)
 
     def ask_for(self, labels: Sequence[str]) -> None:
-        """Publish a vocabulary."""
+        """Publish a vocabulary.
+
+        Args:
+            labels: Its labels.
+        """
         self._vocabulary.publish(Vocabulary(labels=list(labels)))
 
     def complete(self) -> bool:

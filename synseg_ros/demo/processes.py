@@ -140,7 +140,11 @@ def _free_domain() -> tuple[int, IO[str] | None]:
 
 
 def stop_all(children: Iterable[Child]) -> dict[str, int]:
-    """End all processes at the same time and return their exit statuses by name."""
+    """End all processes at the same time and return their exit statuses by name.
+
+    Args:
+        children: The processes.
+    """
     children = list(children)
     for child in children:
         child.interrupt()

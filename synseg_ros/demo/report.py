@@ -55,7 +55,11 @@ def _column(listener: Listener, phase: Phase) -> Mapping[str, str]:
 
 
 def per_label(phase: Phase) -> list[str]:
-    """Name the labels of a phase, with the intersection over union in percent where the truth is known."""
+    """Name the labels of a phase, with the intersection over union in percent where the truth is known.
+
+    Args:
+        phase: What arrived for one version of the vocabulary.
+    """
     accuracy = phase.accuracy.per_label()
     return [f"{label} {accuracy[label]:.0f} %" if label in accuracy else label for label in phase.labels]
 

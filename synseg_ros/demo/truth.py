@@ -32,7 +32,11 @@ class TruthSegments:
 
     @classmethod
     def from_json(cls, text: str) -> TruthSegments:
-        """Read what the player publishes on truth/segments: a JSON list of {"kind", "noun", "color"}."""
+        """Read what the player publishes on truth/segments: a JSON list of {"kind", "noun", "color"}.
+
+        Args:
+            text: The JSON text.
+        """
         parts = json.loads(text)
         things = [part for part in parts if part["kind"] == "thing"]
         return cls(
@@ -44,15 +48,34 @@ class TruthSegments:
         )
 
     def mask(self, label: str, index_map: np.ndarray) -> np.ndarray:
-        """Return the mask (H, W) bool of a label, such as "ball", "red ball" or "grass", in an index map (H, W)."""
+        """Return a label's true mask.
+
+        Args:
+            label: Such as "ball", "red ball" or "grass".
+            index_map: (H, W), the index of each pixel's segment.
+
+        Returns:
+            (H, W) bool.
+        """
         return np.array([label.lower() in names for names in self.names])[index_map]
 
     def knows(self, label: str) -> bool:
-        """Tell whether it is known which pixels a label has, or that it has none."""
+        """Tell whether it is known which pixels a label has, or that it has none.
+
+        Args:
+            label: Such as "ball".
+        """
         return all(self.known) or any(label.lower() in names for names in self.names)
 
     def known_pixels(self, index_map: np.ndarray) -> np.ndarray:
-        """Return which pixels (H, W) bool of an index map (H, W) are known."""
+        """Tell for each pixel whether it is known what it shows.
+
+        Args:
+            index_map: (H, W), the index of each pixel's segment.
+
+        Returns:
+            (H, W) bool.
+        """
         return np.array(self.known)[index_map]
 
 

@@ -74,7 +74,13 @@ class MessageMaker:
         return self._types["Image"](header=header, **{**fields, "data": self._sequence(fields["data"])})
 
     def class_masks(self, result: Result, header: Any, version: int) -> Any:
-        """Make the ClassMasks of one frame: a cropped mono8 mask for each label that has a pixel."""
+        """Make the ClassMasks of one frame: a cropped mono8 mask for each label that has a pixel.
+
+        Args:
+            result: What was found in the image.
+            header: Header of the frame.
+            version: Version of the vocabulary.
+        """
         height, width = result.shape
         return self._types["ClassMasks"](
             header=header,
@@ -87,7 +93,13 @@ class MessageMaker:
         )
 
     def class_mask(self, result: Result, cutout: Cutout, header: Any) -> Any:
-        """Make the ClassMask of one cutout of a result."""
+        """Make the ClassMask of one cutout of a result.
+
+        Args:
+            result: What was found in the image.
+            cutout: One of its cutouts.
+            header: Header of the frame.
+        """
         x, y, width, height = cutout.roi
         return self._types["ClassMask"](
             id=result.vocabulary.ids[cutout.index],
@@ -100,21 +112,44 @@ class MessageMaker:
         )
 
     def label_map(self, result: Result, header: Any) -> Any:
-        """Make the label map, where 0 is background: mono8, or mono16 if the vocabulary has an id over 254."""
+        """Make the label map, where 0 is background: mono8, or mono16 if the vocabulary has an id over 254.
+
+        Args:
+            result: What was found in the image.
+            header: Header of the frame.
+        """
         if max(result.vocabulary.ids) <= MONO8_LABELS:
             return self.image(result.label_map.astype(np.uint8), "mono8", header)
         return self.image(result.label_map, "mono16", header)
 
     def confidence(self, result: Result, header: Any) -> Any:
-        """Make the confidence as mono8: 0 to 1 becomes 0 to 255."""
+        """Make the confidence as mono8: 0 to 1 becomes 0 to 255.
+
+        Args:
+            result: What was found in the image.
+            header: Header of the frame.
+        """
         return self.image(cv2.convertScaleAbs(result.confidence, alpha=255), "mono8", header)
 
     def overlay(self, image: np.ndarray, result: Result, header: Any) -> Any:
-        """Draw colours and names over the image (H, W, 3) uint8 RGB, as rgb8."""
+        """Make the overlay, an rgb8 image with colours and names drawn over it.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+            result: What was found in the image.
+            header: Header of the frame.
+        """
         return self.image(overlay(image, result), "rgb8", header)
 
     def frame_info(self, result: Result, header: Any, version: int, inference_ms: float) -> Any:
-        """Make the FrameInfo, which says what the images with the same header were made with."""
+        """Make the FrameInfo, which says what the images with the same header were made with.
+
+        Args:
+            result: What was found in the image.
+            header: Header of the frame.
+            version: Version of the vocabulary.
+            inference_ms: Milliseconds that the engine took.
+        """
         return self._types["FrameInfo"](
             header=header,
             vocabulary_version=version,
