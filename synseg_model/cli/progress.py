@@ -38,6 +38,7 @@ class LogAboveProgressBar(logging.Handler):
     """Write log lines to stderr, above a progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Write one line."""
         from tqdm import tqdm
 
         tqdm.write(f"synseg: {record.getMessage()}", file=sys.stderr)

@@ -25,6 +25,9 @@ def add_labels(parser: argparse.ArgumentParser) -> None:
 def read_labels(arguments: argparse.Namespace) -> list[str]:
     """Take the labels from --labels or --labels-file as they stand; the Segmenter checks them.
 
+    Args:
+        arguments: the parsed command line.
+
     Raises:
         ValueError: for no labels at all, and for a file that cannot be read.
     """
@@ -44,7 +47,10 @@ def _read_lines(path: str) -> list[str]:
 
 
 def read_thresholds(text: str | None) -> list[float] | None:
-    """Read the value of --thresholds, "0.5" or "0.5,0.4"; None stays None.
+    """Read the value of --thresholds.
+
+    Args:
+        text: one number for all labels, "0.5", or one per label, "0.5,0.4"; None stays None.
 
     Raises:
         ValueError: for text that is no number.
@@ -61,7 +67,7 @@ def read_thresholds(text: str | None) -> list[float] | None:
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
-    """Add the model, its engine and device, and how it decides: --model to --max-labels."""
+    """Add the arguments that choose the model, its engine, and how it decides."""
     parser.add_argument(
         "--model",
         default=DEFAULT_MODEL,
@@ -101,7 +107,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 
 
 def engine_options(arguments: argparse.Namespace) -> dict[str, object]:
-    """Collect the options of the engine that the command line gives."""
+    """Return the options of the engine that the command line gives."""
     options = {"precision": arguments.precision, "keep_labels": arguments.keep_labels}
     return {name: value for name, value in options.items() if value is not None}
 

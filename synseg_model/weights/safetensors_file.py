@@ -14,7 +14,12 @@ if TYPE_CHECKING:
 
 
 class TensorInfo(NamedTuple):
-    """Describe a tensor of a file: its type in the format's own words, such as "F16", and its shape."""
+    """Describe a tensor of a file.
+
+    Attributes:
+        dtype: its type in the format's own words, such as "F16".
+        shape: its shape.
+    """
 
     dtype: str
     shape: tuple[int, ...]
