@@ -50,7 +50,9 @@ class EncoderConfig:
 
     def __post_init__(self) -> None:
         if self.backbone is None and self.levels:
-            raise ModelError(f"encoder levels {list(self.levels)}: only a backbone has them, and none is named")
+            raise ModelError(
+                f"encoder levels {list(self.levels)}: only a backbone has them, and the config names none"
+            )
         if self.backbone is not None:
             if not isinstance(self.model, dict) or set(self.model) != {"text_cfg"}:
                 raise ModelError('encoder model: a backbone needs {"text_cfg": {...}}, the text tower beside it')
@@ -96,16 +98,20 @@ class DecoderConfig:
 
     def __post_init__(self) -> None:
         if not self.layers or list(self.layers) != sorted(set(self.layers)) or self.layers[0] < 0:
-            raise ModelError(f"decoder layers {list(self.layers)}: give distinct block indices in ascending order")
+            raise ModelError(
+                f"decoder layers {list(self.layers)}: expected distinct block indices from 0, in ascending order"
+            )
         attending = self.context_width or self.width
         if self.width < 1 or self.heads < 1 or attending < 1 or attending % self.heads:
-            raise ModelError(f"decoder width {attending} is not a multiple of its {self.heads} heads")
+            raise ModelError(
+                f"decoder width {attending} is not a multiple of its {self.heads} heads"
+            )
         if self.head not in ("plain", "refined"):
             raise ModelError(f"decoder head {self.head!r}: expected 'plain' or 'refined'")
         if not 0 <= self.conditional_layer < len(self.layers):
             raise ModelError(
                 f"decoder conditional_layer {self.conditional_layer}: expected 0 to {len(self.layers) - 1}, "
-                "one of the decoder's blocks"
+                "the index of a block"
             )
 
         if self.skips and (len(self.skips) != 2 or min(self.skips) < 1 or self.context_width < 1):
@@ -114,7 +120,7 @@ class DecoderConfig:
                 "channels, for strides 8 and 4, and a width of 1 or more"
             )
         if not self.skips and (self.context_width or self.dense or self.presence):
-            raise ModelError("decoder context_width, dense and presence need skips: a decoder without has none of them")
+            raise ModelError("decoder context_width, dense and presence need skips: only a decoder with skips has them")
 
     @property
     def stride(self) -> int:
@@ -162,7 +168,9 @@ class ImageConfig:
         if self.size < 1:
             raise ModelError(f"image size {self.size}: expected a positive number of pixels")
         if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
-            raise ModelError(f"image mean {list(self.mean)} and std {list(self.std)}: three numbers each, std above 0")
+            raise ModelError(
+                f"image mean {list(self.mean)} and std {list(self.std)}: expected three numbers each, and std above 0"
+            )
 
     def input_size(self, height: int, width: int, patch: int) -> tuple[int, int]:
         """Choose the size of the network's input for a frame.
@@ -231,7 +239,9 @@ class ModelConfig:
                 "a backbone, levels and layers are the same four, of strides 4, 8, 16 and 32, and the decoder has skips"
             )
         if self.encoder.backbone is None and self.decoder.skips:
-            raise ModelError(f"decoder skips {list(self.decoder.skips)}: they need an encoder with a backbone")
+            raise ModelError(
+                f"decoder skips {list(self.decoder.skips)}: they need an encoder with a backbone"
+            )
 
     @property
     def image_size(self) -> int:
@@ -288,6 +298,17 @@ _SCALARS = {
 }  # fmt: skip
 
 
+_LIST_NAMES = {int: "whole numbers", float: "numbers", str: "texts"}
+_JSON_NAMES = {
+    str: "a text",
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    dict: "an object",
+    type(None): "null",
+}
+
+
 def _build(cls: type, values: Any, where: str) -> Any:
     if not isinstance(values, dict):
         raise ModelError(f"{where} is {type(values).__name__}: expected an object")
@@ -310,10 +331,11 @@ def _build(cls: type, values: Any, where: str) -> Any:
             kind = _SEQUENCES[key]
             accepted = (int, float) if kind is float else kind
             if not isinstance(value, list) or not all(isinstance(item, accepted) for item in value):
-                raise ModelError(f"{where}.{key} is {value!r}: expected a list of {kind.__name__}")
+                raise ModelError(f"{where}.{key} is {value!r}: expected a list of {_LIST_NAMES[kind]}")
             built[key] = tuple(kind(item) for item in value)
         elif not isinstance(value, _SCALARS[key]) or (isinstance(value, bool) and _SCALARS[key] is not bool):
-            raise ModelError(f"{where}.{key} is {value!r}: wrong type")
+            kinds = _SCALARS[key] if isinstance(_SCALARS[key], tuple) else (_SCALARS[key],)
+            raise ModelError(f"{where}.{key} is {value!r}: expected {' or '.join(_JSON_NAMES[kind] for kind in kinds)}")
         else:
             built[key] = value
     return cls(**built)

@@ -174,7 +174,7 @@ class MCCLLoss(nn.Module):
     ):
         super().__init__()
         if len(weights) != 4 or min(weights) < 0:
-            raise ValueError(f"weights {weights}: expected four numbers from 0")
+            raise ValueError(f"weights {weights}: expected four numbers, 0 or more")
         if not 0 < bounds[0] < bounds[1] < 1:
             raise ValueError(f"bounds {bounds}: expected 0 < lower < upper < 1")
         pair_mask(torch.ones(1, 1, dtype=torch.bool), pairs)

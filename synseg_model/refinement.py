@@ -57,7 +57,7 @@ class RefineConfig:
                 raise ValueError(f"{name} {getattr(self, name)}: expected a number above 0")
         for name in ("sure", "share", "full", "strength"):
             if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} {getattr(self, name)}: expected 0 to 1")
+                raise ValueError(f"{name} {getattr(self, name)}: expected a number from 0 to 1")
 
 
 def superpixels(image: np.ndarray, config: RefineConfig) -> np.ndarray:

@@ -46,7 +46,8 @@ def synergy_features(activation: Tensor, features: Tensor) -> tuple[Tensor, Tens
         )
     if features.shape[1] not in (1, activation.shape[1]) or features.shape[2] != activation.shape[2]:
         raise ValueError(
-            f"features {tuple(features.shape)} do not fit activation {tuple(activation.shape)}: labels or tokens differ"
+            f"features {tuple(features.shape)} and activation {tuple(activation.shape)}: expected equal numbers "
+            "of tokens, and of labels unless the features have one for all"
         )
     tokens = activation.shape[2]
     with torch.autocast(activation.device.type, enabled=False):  # which would multiply in half precision

@@ -64,10 +64,10 @@ class Vocabulary:
         distinct = len(set(self.ids)) == len(self.ids) == len(self.labels)
         if not distinct or not all(1 <= number <= LARGEST_LIMIT for number in self.ids):
             raise ValueError(f"ids {self.ids[:10]} for {len(self.labels)} labels: expected distinct ones, from 1")
-        for name, ndim in (("thresholds", 1), ("embeddings", 2)):
+        for name, ndim, expected in (("thresholds", 1, "(K,)"), ("embeddings", 2, "(K,D)")):
             array = np.array(getattr(self, name), np.float32)
             if array.ndim != ndim or len(array) != len(self.labels):
-                raise ValueError(f"{name} of shape {array.shape} do not fit {len(self.labels)} labels")
+                raise ValueError(f"{name} of shape {array.shape} for {len(self.labels)} labels: expected {expected}")
             array.flags.writeable = False
             object.__setattr__(self, name, array)
 

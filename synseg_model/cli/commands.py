@@ -68,9 +68,9 @@ def find_commands(complain: Callable[[str], object]) -> Iterator[Command]:
         try:
             command = import_module(module)
             if name != command.NAME:
-                raise ValueError(f"its module calls itself {command.NAME!r}")
+                raise ValueError(f"its module has the NAME {command.NAME!r}")
         except Exception as error:  # somebody else's package must not stop our own commands
-            complain(f"the command {name!r} of {module} is left out: {str(error) or type(error).__name__}")
+            complain(f"the command {name!r} of {module} cannot be used: {str(error) or type(error).__name__}")
         else:
             yield command
 

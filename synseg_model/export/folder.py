@@ -63,9 +63,9 @@ def export_model(
     if precision not in PRECISIONS:
         raise ValueError(f"precision {precision!r}: expected one of {', '.join(PRECISIONS)}")
     if str(model) not in shipped_models() and is_exported(model):
-        raise ModelError(f"model {str(model)!r} is an exported folder already: name the model it was exported from")
+        raise ModelError(f"model {str(model)!r} is an exported folder already: give the model it was exported from")
     if output.exists() and not is_exported(output) and (not output.is_dir() or any(output.iterdir())):
-        raise ModelError(f"{output} holds something that is no export: name a new folder, or an earlier export")
+        raise ModelError(f"{output} holds files that are not an export: give a new folder, or an earlier export")
     check_model(model)  # what is missing is said without a word before
     step = Steps(logger)
     step("loading the model")

@@ -33,7 +33,7 @@ def make_graphs(network: SynSeg) -> Graphs:
     """
     encoder = network.encoder
     if not encoder.reads_to_the_end_mark:
-        raise ModelError("only text towers like CLIP's, causal and read at their end mark, can be exported")
+        raise ModelError("the text tower cannot be exported: expected one like CLIP's, causal and read at its end mark")
     text_encoder = to_onnx(
         TextEncoder(network),
         {"tokens": torch.arange(2 * 5).view(2, 5)},

@@ -62,7 +62,7 @@ def to_onnx(module: nn.Module, inputs: dict[str, Tensor], outputs: list[str], sh
     for value, axes in ((value, shapes[value.name]) for value in model.graph.input):
         sizes = value.type.tensor_type.shape.dim
         if any(not sizes[axis].dim_param for axis in axes):  # torch may settle for the example's size without a word
-            raise ModelError(f"torch {torch.__version__} exports input {value.name!r} with sizes that are fixed")
+            raise ModelError(f"torch {torch.__version__} gives input {value.name!r} a fixed size: use another torch")
     return model
 
 

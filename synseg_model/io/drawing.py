@@ -197,7 +197,7 @@ def contact_sheet(
     if not images:
         raise ValueError("no images: expected at least one")
     if columns < 1 or tile < 16:
-        raise ValueError(f"columns {columns} and tile {tile}: expected at least 1 and at least 16")
+        raise ValueError(f"columns {columns}, tile {tile}: expected at least 1 column and tiles of at least 16 pixels")
     if captions is not None and len(captions) != len(images):
         raise ValueError(f"{len(captions)} captions for {len(images)} images: give none, or one per image")
     lines = [caption.split("\n") if caption else [] for caption in captions or [""] * len(images)]

@@ -87,7 +87,7 @@ def decode_samples(data: np.ndarray) -> np.ndarray:
     _checked_jpeg(data)
     samples = _decode(data, cv2.IMREAD_UNCHANGED)
     if samples.dtype not in (np.uint8, np.uint16):
-        raise MediaError(f"its samples are {samples.dtype}; accepted: 8 or 16 bits without a fraction")
+        raise MediaError(f"its samples are {samples.dtype}: expected integers of 8 or 16 bits")
     return samples
 
 

@@ -42,15 +42,15 @@ def why_unreadable(data: np.ndarray) -> str:
     head = bytes(data[:HEAD])
     kind = foreign_kind(head)
     if kind:
-        return f"it is {kind}, which is not read: {_CONVERT}"
+        return f"it is {kind}, which is not supported: {_CONVERT}"
     if head.startswith((*_TIFF, *_PFM)):
         try:
             samples = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
         except cv2.error:
             samples = None
         if samples is not None and samples.dtype not in (np.uint8, np.uint16):
-            return f"its samples are {samples.dtype}, which say nothing about brightness: convert them to 8 or 16 bits"
-    return "no image, or a damaged one"
+            return f"its samples are {samples.dtype}, whose brightness is unknown: convert them to 8 or 16 bits"
+    return "it is not an image, or it is damaged"
 
 
 def has_float_samples(data: np.ndarray) -> bool:

@@ -112,6 +112,6 @@ def _library() -> ModuleType | None:
     try:
         import simplejpeg
     except ImportError:
-        logger.warning("simplejpeg is not installed, and damaged JPEGs are not noticed: %s", install_command())
+        logger.warning("simplejpeg is not installed, so damage in JPEGs goes unnoticed: %s", install_command())
         return None
     return simplejpeg

@@ -153,7 +153,7 @@ class VideoFile:
         arrived = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if capture.isOpened() else 0
         capture.release()
         if arrived < self._frames:
-            raise OSError(f"cannot write {self._path}: {arrived} of {self._frames} frames arrived; is the disk full?")
+            raise OSError(f"cannot write {self._path}: it has {arrived} of {self._frames} frames; is the disk full?")
 
 
 class ResultFolder:

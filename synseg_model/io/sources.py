@@ -75,7 +75,7 @@ def open_source(source: str | Path | int | Sequence[str | Path]) -> Source:
         return ImageFiles([path])
     kind = foreign_kind(_head(path))
     if kind:  # FFmpeg would show a part of it as a video of one frame
-        raise MediaError(f"{path} is {kind}, which is not read: convert it to JPEG or PNG")
+        raise MediaError(f"{path} is {kind}, which is not supported: convert it to JPEG or PNG")
     return Video(path)
 
 
@@ -134,7 +134,7 @@ class Video(Source):
         finally:
             capture.release()
         if not count:
-            raise MediaError(f"cannot decode {self.path}: not one frame came out of it")
+            raise MediaError(f"cannot decode {self.path}: it has no frame that can be read")
         # Containers often announce a frame or two more than there are; a damaged file stops far earlier.
         if self.length and count < 0.95 * self.length - 1:
             reason = f"{self.path} ended after {count} of {self.length} frames: the rest cannot be decoded"
@@ -236,7 +236,7 @@ def _open_folder(folder: Path) -> ImageFiles:
     if unread:
         rest = len(others) - len(unread)
         more = f"; also left out: {rest} other file{'s' * (rest != 1)}" if rest else ""
-        logger.warning("left out of %s, convert to JPEG or PNG: %s%s", folder, left_out, more)
+        logger.warning("left out files of %s, convert them to JPEG or PNG: %s%s", folder, left_out, more)
     return ImageFiles(folder / name for name in sorted(images, key=natural_order))
 
 

@@ -280,7 +280,7 @@ def open_clip_config(model: str | dict) -> dict:
         return model
     config = open_clip.get_model_config(model)
     if config is None:
-        raise ModelError(f"open_clip knows no model {model!r}; `open_clip.list_models()` names those it has")
+        raise ModelError(f"open_clip has no model {model!r}; `open_clip.list_models()` returns the names that it has")
     return config
 
 
@@ -323,6 +323,6 @@ def _public_clip(config: EncoderConfig) -> nn.Module:
     except Exception as error:  # hub, file system and parser errors alike: the user needs the same advice
         raise ModelError(
             f"cannot get the CLIP weights {config.model}/{config.pretrained} ({type(error).__name__}: "
-            f"{str(error).splitlines()[0] if str(error) else 'no details'}); they need a network once. "
+            f"{str(error).splitlines()[0] if str(error) else 'no details'}); this needs a network once. "
             + without_network()
         ) from None

@@ -111,7 +111,7 @@ def make_head(kind: str, width: int, patch: int) -> nn.Module:
     if kind == "plain":
         return PatchTransposed(width, 1, patch)
     if patch % 4:
-        raise ValueError(f"the refined head needs a patch size that 4 divides, not {patch}: choose head 'plain'")
+        raise ValueError(f"head 'refined' with a patch of {patch}: expected a patch that 4 divides, or head 'plain'")
     first = patch // 4
     return nn.Sequential(
         nn.Conv2d(width, width, 3, padding=1),

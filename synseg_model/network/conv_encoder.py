@@ -75,8 +75,8 @@ class ConvEncoder(ReadsText, nn.Module):
     def window_position(self, *_place: object) -> Tensor:
         """Raise ValueError: this encoder lacks the position embeddings by which a window keeps its place."""
         raise ValueError(
-            "windows of images need an encoder with position embeddings, a ViT; this one is convolutional: show whole "
-            "images (--batches.window 0)"
+            "a convolutional encoder has no position embeddings, which windows of images need: use whole images "
+            "(--batches.window 0)"
         )
 
 
@@ -133,14 +133,14 @@ def level_strides(name: str) -> list[int]:
     """
     if not timm.is_model(name):
         near = difflib.get_close_matches(name, timm.list_models(), n=5)
-        advice = f"near it are {', '.join(near)}" if near else "for instance tf_efficientnet_lite0"
-        raise ModelError(f"timm knows no backbone {name!r}: {advice}; `timm.list_models()` names all")
+        advice = f"similar: {', '.join(near)}" if near else "for instance tf_efficientnet_lite0"
+        raise ModelError(f"timm has no backbone {name!r}: {advice}; `timm.list_models()` returns all names")
     try:
         with torch.random.fork_rng():
             return list(timm.create_model(name, features_only=True).feature_info.reduction())
     except (RuntimeError, AttributeError, AssertionError) as error:
         advice = "choose a convolutional backbone"
-        raise ModelError(f"timm's {name!r} gives no feature levels ({error}): {advice}") from None
+        raise ModelError(f"encoder backbone {name!r} has no feature levels ({error}): {advice}") from None
 
 
 def _first_line(error: Exception) -> str:
@@ -166,7 +166,7 @@ def load_packaged_weights(image: nn.Module, path: str | Path) -> None:
     except Exception as error:  # the file system's, pickle's and torch's own kinds
         raise ModelError(f"cannot read the weights {path}: {_first_line(error)}") from None
     if not all(isinstance(tensor, Tensor) for tensor in tensors):
-        raise ModelError(f"{path} holds other things than tensors: expected a state dict of weights")
+        raise ModelError(f"{path} holds values that are not tensors: expected a state dict of weights")
     own = image.state_dict()
     if len(tensors) < len(own):
         raise ModelError(f"{path} holds {len(tensors)} tensors: this backbone has {len(own)}")

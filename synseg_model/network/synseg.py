@@ -102,7 +102,7 @@ class SynSeg(nn.Module):
             if not self.config.decoder.dense:
                 raise ValueError(
                     f"the model {self.config.name!r} has no dense embeddings (decoder.dense is false in its config): "
-                    "choose one that has, or terms and features that do without"
+                    "choose a model that has them, or loss terms that need none"
                 )
             decoder = copy.deepcopy(self.decoder).requires_grad_(False)
             return DenseEmbedding(self.config.decoder.layers, lambda levels: decoder.reduce(levels)[1].flatten(1, 2))

@@ -44,7 +44,7 @@ def from_hub(repository: str) -> tuple[SynSeg, str]:
     except Exception as error:  # network, hub and disk errors alike: the user needs the same advice
         reason = str(error).strip().splitlines()[0] if str(error).strip() else "no details"
         raise ModelError(
-            f"cannot download the model {repository!r} ({type(error).__name__}: {reason}); it needs a network once. "
+            f"cannot download the model {repository!r} ({type(error).__name__}: {reason}); this needs a network once. "
             + without_network(repository)
         ) from None
     return from_hugging_face(Path(folder), name=repository.rpartition("/")[2])
@@ -136,7 +136,7 @@ def read_original(path: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
     try:
         width, ffn = renamed["decoder.film.scale.weight"].shape[0], renamed["decoder.blocks.0.up.weight"].shape[0]
     except KeyError as error:
-        raise ModelError(f"{path} is no CLIPSeg decoder: key {error} is missing") from None
+        raise ModelError(f"{path} is not a CLIPSeg decoder: the key {error} is missing") from None
     config = ModelConfig(
         name=path.stem,
         encoder=EncoderConfig("ViT-B-16-quickgelu", pretrained="openai"),
@@ -164,7 +164,7 @@ def _refuse(unknown: Iterable[str], missing: Iterable[str], where: object) -> No
     unknown, missing = sorted(unknown), sorted(missing)
     if unknown or missing:
         parts = [f"unknown keys {unknown}"] * bool(unknown) + [f"missing keys {missing}"] * bool(missing)
-        raise ModelError(f"{where} does not hold the CLIPSeg weights expected: {' and '.join(parts)}")
+        raise ModelError(f"{where} does not hold CLIPSeg's weights: {' and '.join(parts)}")
 
 
 # transformers leaves values out of config.json that equal these (CLIPSegConfig's own defaults).

@@ -56,7 +56,7 @@ class Export:
             values = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise ModelError(
-                f"{folder} is no exported folder (it has no {EXPORT_FILE}): write one with `synseg export`"
+                f"{folder} is not an exported folder (it has no {EXPORT_FILE}): write one with `synseg export`"
             ) from None
         except (OSError, ValueError) as error:
             raise ModelError(f"cannot read {path}: {error}") from None

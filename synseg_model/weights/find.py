@@ -48,7 +48,7 @@ def check_model(model: str | Path) -> None:
             "a CLIPSeg folder or id, or a CLIPSeg .pth file"
         )
     elif name not in PRESETS and Path(name).parent.is_dir():  # the hub would only say that it knows no such model
-        raise ModelError(f"no model folder {name!r}: {Path(name).parent} is a folder here and holds no such one")
+        raise ModelError(f"no model folder {name!r}: the folder {Path(name).parent} does not have it")
 
 
 def find_folder(model: str) -> Path:

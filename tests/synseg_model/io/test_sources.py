@@ -183,5 +183,5 @@ def test_a_folder_of_files_that_are_not_read_is_refused_by_their_names(tmp_path)
 def test_a_file_of_a_kind_that_is_not_read_is_called_by_it_whatever_its_name(tmp_path, data, kind):
     for name in ("a.heic", "a.jpg"):
         (tmp_path / name).write_bytes(data)
-        with pytest.raises(MediaError, match=f"is {kind}, which is not read: convert it to JPEG or PNG"):
+        with pytest.raises(MediaError, match=f"is {kind}, which is not supported: convert it to JPEG or PNG"):
             list(open_source(tmp_path / name))
