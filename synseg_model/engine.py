@@ -9,6 +9,7 @@ import numpy as np
 
 from synseg_model.config import ModelConfig
 from synseg_model.result import DeviceMaps
+from synseg_model.vocabulary import Vocabulary
 
 
 class Engine(Protocol):
@@ -77,8 +78,15 @@ class Engine(Protocol):
 class DeviceEngine(Engine, Protocol):
     """Run a network whose activations may stay on its device; a Segmenter uses that where the device is not the CPU."""
 
-    def device_maps(self, frames: Sequence[np.ndarray], text: np.ndarray) -> list[np.ndarray | DeviceMaps]:
+    def device_maps(
+        self, frames: Sequence[np.ndarray], text: np.ndarray, vocabulary: Vocabulary | None = None
+    ) -> list[np.ndarray | DeviceMaps]:
         """Segment as `activations` does, and leave the activations on the device.
+
+        Args:
+            frames, text: as `activations` takes them.
+            vocabulary: the vocabulary whose embeddings `text` is, where Results will ask for it: an engine may decide
+                label maps in the same pass.
 
         Returns:
             For each frame an object that has the activations on the device. Where the device has too little memory,

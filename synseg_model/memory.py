@@ -13,7 +13,7 @@ def keep_freed_memory() -> bool:
     """Let the C library keep freed memory for the next image.
 
     glibc maps each block of the size of an image anew, and gives it back when it is freed. Touching new memory page by
-    page then takes longer than the work on it: a third of the time that an image of 0.9 MB takes through rclpy. Other C
+    page then takes longer than the work on it: a third of the time that an image of 0.9 MB takes in a node. Other C
     libraries are left alone.
 
     Returns:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from synseg_model.text.folding import SPACES, case_key
+from synseg_model.folding import SPACES, case_key
 
 MAX_LABELS = 1203  # the size of LVIS; larger vocabularies are a setting away
 LARGEST_LIMIT = 65535  # label maps are uint16 and 0 is background

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from synseg_model.config import ModelError
-from synseg_model.text.folding import fold
+from synseg_model.folding import fold
 from synseg_model.weights.exported_folder import NAMES_FILE, Export, is_exported
 
 FORMAT = 1

@@ -58,6 +58,11 @@ class Plan:
         """Return True for generated scenes, whose truth is known."""
         return self.source == SCENES
 
+    @property
+    def has_truth(self) -> bool:
+        """Return True where the camera tells what is in its frames."""
+        return self.scenes or self.photographs
+
     def vocabularies(self, segments: TruthSegments | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Return the labels before and after the change.
 

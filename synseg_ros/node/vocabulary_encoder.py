@@ -10,14 +10,16 @@ from synseg_ros.node.vocabulary_input import VocabularyRequest
 
 
 class VocabularyEncoder:
-    """Prepare requested vocabularies on a thread of their own; of several that wait, only the newest.
+    """Prepare requested vocabularies on a thread of their own; if several wait, only the newest.
 
-    prepare runs on the thread and may take as long as it needs; its result goes to on_ready, its exception to
-    on_refused, both called on the thread too. again() prepares once more what was ready last, unless something newer
-    waits. start() begins; stop() ends it.
+    Args:
+        prepare: Prepares a vocabulary; may take as long as it needs.
+        on_ready: Gets what `prepare` returns.
+        on_refused: Gets the exception that `prepare` raises.
+        afterwards: Called when `on_ready` or `on_refused` is done, for work that is not urgent. It gets a function that
+            tells whether other work waits, so that it gives up.
 
-    afterwards is called on the thread when on_ready or on_refused is done, for what is not urgent; it gets what tells
-    whether to give that up, as there is other work.
+    All four are called on the thread.
     """
 
     def __init__(
@@ -46,13 +48,13 @@ class VocabularyEncoder:
             self._changed.notify()
 
     def again(self) -> None:
-        """Ask for what was ready last once more."""
+        """Prepare once more what was ready last, unless a newer request waits."""
         with self._changed:
             self._again = True
             self._changed.notify()
 
     def stop(self, timeout: float = 10.0) -> bool:
-        """Forget what waits; return True when the thread has ended, within timeout seconds."""
+        """Forget what waits; return True when the thread has ended within `timeout` seconds."""
         with self._changed:
             self._stopping = True
             self._changed.notify()

@@ -48,8 +48,8 @@ class VocabularySwitch:
         segmenter: Checks and encodes labels.
         worker: The thread that owns the engine.
         settings: Returns the settings in force.
-        announce: Tells everybody which vocabulary is in use now and why the last request was refused, "" where it was
-            not. Called on the worker's thread.
+        announce: Publishes which vocabulary is in use now, and why the last request was refused ("" where it was not).
+            Called on the worker's thread.
         on_error: Gets an exception that concerns no request.
         version: Version of the last vocabulary before the first one of this switch.
 
@@ -133,9 +133,9 @@ class VocabularySwitch:
             start, count = start + count, self._next_count(count, encode, self._fewest_labels(), SHARE_OF_FRAME)
 
     def _find_nearest_names(self, busy: Callable[[], bool]) -> None:
-        """Say of labels that the model never met which names it knows are nearest, unless something else is to be done.
+        """Find the nearest known names of labels that the model never met, unless other work waits.
 
-        For the first such label, the model's names are embedded between frames, too: a vocabulary never waits for that.
+        For the first such label, the model's names are embedded between frames, too. A vocabulary never waits for that.
         """
         try:
             segmenter = self._segmenter
@@ -162,7 +162,7 @@ class VocabularySwitch:
         return max(1, PROMPTS_AT_ONCE // len(self._segmenter.engine.config.templates))
 
     def _next_count(self, count: int, encode: Callable[[], object], fewest: int, share: float) -> int:
-        """Encode so many labels between two frames; returns how many may follow, to take a share of a frame's time."""
+        """Encode `count` labels between two frames; return how many may follow, to take a share of a frame's time."""
 
         def seconds_to_encode() -> float:
             began = time.perf_counter()
@@ -190,12 +190,12 @@ class VocabularySwitch:
         self._announce(self.active, "")
 
     def _complete(self, active: ActiveVocabulary, pedigree: tuple[str, ...]) -> None:
-        """Tell the nearest known names, if the vocabulary is still in use."""
+        """Publish the nearest known names, if the vocabulary is still in use."""
         if self.active is active:
             self.active = replace(active, pedigree=pedigree)
             self._announce(self.active, self._refusal)
 
     def _refuse(self, error: Exception) -> None:
-        """Tell why a request is refused; the vocabulary in use stays."""
+        """Publish why a request is refused; the vocabulary in use stays."""
         self._refusal = str(error) or type(error).__name__
         self._announce(self.active, self._refusal)
