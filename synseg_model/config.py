@@ -8,11 +8,28 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+__all__ = [
+    "CLIP_MEAN",
+    "CLIP_STD",
+    "CONFIG_FILE",
+    "DECODER_MEMORY",
+    "DEFAULT_MODEL",
+    "MAX_LABELS",
+    "PRESETS",
+    "WEIGHTS_FILE",
+    "DecoderConfig",
+    "EncoderConfig",
+    "ImageConfig",
+    "ModelConfig",
+    "ModelError",
+]
+
 FORMAT = 1
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "weights.safetensors"
 DEFAULT_MODEL = "synseg-everyday"  # the shipped model that everything uses unless told otherwise
 PRESETS = {"clipseg-rd64-refined": "CIDAS/clipseg-rd64-refined"}  # names for ids of the Hugging Face hub
+MAX_LABELS = 1203  # of a vocabulary by default: the size of LVIS
 SKIP_STRIDE = 4  # pixels of the input for one logit of a decoder with skip connections
 DECODER_MEMORY = 256 * 2**20  # bytes; beyond this, labels are decoded in several chunks
 
@@ -50,9 +67,7 @@ class EncoderConfig:
 
     def __post_init__(self) -> None:
         if self.backbone is None and self.levels:
-            raise ModelError(
-                f"encoder levels {list(self.levels)}: only a backbone has them, and the config names none"
-            )
+            raise ModelError(f"encoder levels {list(self.levels)}: only a backbone has them, and the config names none")
         if self.backbone is not None:
             if not isinstance(self.model, dict) or set(self.model) != {"text_cfg"}:
                 raise ModelError('encoder model: a backbone needs {"text_cfg": {...}}, the text tower beside it')
@@ -103,9 +118,7 @@ class DecoderConfig:
             )
         attending = self.context_width or self.width
         if self.width < 1 or self.heads < 1 or attending < 1 or attending % self.heads:
-            raise ModelError(
-                f"decoder width {attending} is not a multiple of its {self.heads} heads"
-            )
+            raise ModelError(f"decoder width {attending} is not a multiple of its {self.heads} heads")
         if self.head not in ("plain", "refined"):
             raise ModelError(f"decoder head {self.head!r}: expected 'plain' or 'refined'")
         if not 0 <= self.conditional_layer < len(self.layers):
@@ -239,9 +252,7 @@ class ModelConfig:
                 "a backbone, levels and layers are the same four, of strides 4, 8, 16 and 32, and the decoder has skips"
             )
         if self.encoder.backbone is None and self.decoder.skips:
-            raise ModelError(
-                f"decoder skips {list(self.decoder.skips)}: they need an encoder with a backbone"
-            )
+            raise ModelError(f"decoder skips {list(self.decoder.skips)}: they need an encoder with a backbone")
 
     @property
     def image_size(self) -> int:

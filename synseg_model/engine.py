@@ -11,6 +11,8 @@ from synseg_model.config import ModelConfig
 from synseg_model.result import DeviceMaps
 from synseg_model.vocabulary import Vocabulary
 
+__all__ = ["DeviceEngine", "Engine"]
+
 
 class Engine(Protocol):
     """Run a network for a Segmenter.

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
+__all__ = ["default_folder", "part_of", "write_json", "write_whole"]
+
 
 def write_whole(path: Path, write: Callable[[IO[bytes]], object], durable: bool = True) -> None:
     """Write a file whole or not at all: after a full disk or a killed process, the older file is as it was.

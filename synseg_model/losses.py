@@ -9,6 +9,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+__all__ = [
+    "MCCLLoss",
+    "align_loss",
+    "background_loss",
+    "clamp_similarity",
+    "contrast_loss",
+    "cosine_matrix",
+    "pair_mask",
+    "separation_loss",
+]
+
 BOUNDS = (0.005, 0.995)
 
 

@@ -15,6 +15,21 @@ import numpy as np
 
 from synseg_model.engine import Engine
 
+__all__ = [
+    "KINDS",
+    "RefineConfig",
+    "average_inside",
+    "color_clusters",
+    "correct",
+    "make_refiner",
+    "masked_means",
+    "mean_colors",
+    "segment_means",
+    "superpixel_affinity",
+    "superpixels",
+    "targets",
+]
+
 KINDS = ("none", "superpixels", "sgc")
 
 Refiner = Callable[[np.ndarray, np.ndarray], np.ndarray]

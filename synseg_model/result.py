@@ -13,6 +13,8 @@ import numpy as np
 
 from synseg_model.vocabulary import Vocabulary
 
+__all__ = ["Cutout", "DeviceMaps", "Result"]
+
 # Bilinear weights may round a value up by a few units in the last place: labels this far below are surely
 # absent.
 _ROUNDING = 1e-5
@@ -351,7 +353,7 @@ class Result:
                 buffer[box] for buffer in (*_scratch(self.shape), winning, label_map)
             )
             cv2.threshold(plane, self._below(index), 0, cv2.THRESH_TOZERO, dst=reaching)
-            cv2.compare(reaching, best, cv2.CMP_GT, dst=wins)  # of equals the first label wins
+            cv2.compare(reaching, best, cv2.CMP_GT, dst=wins)  # ties go to the first label
             cv2.max(best, reaching, dst=best)
             number.fill(self.vocabulary.ids[index])
             cv2.copyTo(number, wins, chosen)

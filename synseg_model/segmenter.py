@@ -8,16 +8,18 @@ from pathlib import Path
 
 import numpy as np
 
-from synseg_model.config import DEFAULT_MODEL
+from synseg_model.config import DEFAULT_MODEL, MAX_LABELS
 from synseg_model.engine import Engine
 from synseg_model.engines.load import load_engine
 from synseg_model.refinement import make_refiner
 from synseg_model.result import Result
 from synseg_model.text.embedding_cache import TextCache
 from synseg_model.text.nearest_names import NearestNames
-from synseg_model.vocabulary import LARGEST_LIMIT, MAX_LABELS, CheckedLabels, LabelRules, Vocabulary
+from synseg_model.vocabulary import LARGEST_LIMIT, CheckedLabels, LabelRules, Vocabulary
 from synseg_model.weights.find import read_pedigree
 from synseg_model.weights.pedigree import Pedigree
+
+__all__ = ["Segmenter", "check_image"]
 
 
 class Segmenter:
@@ -59,7 +61,7 @@ class Segmenter:
             raise ValueError(f"max_labels {max_labels}: expected 1 to {LARGEST_LIMIT}")
         self.engine = engine
         config = engine.config
-        # Labels come back: of those that are known, tokenising would be most of the time that a change takes.
+        # The same labels come back, and tokenising them again would take most of the time of a change.
         count_tokens = lru_cache(maxsize=8192)(engine.count_tokens)
         self._rules = LabelRules(count_tokens, config.templates, config.context_length, config.threshold, max_labels)
         self._cache = TextCache(engine, cache_dir)
@@ -234,9 +236,12 @@ class Segmenter:
             >>> segmenter.vocabulary.labels
             ('sky',)
         """
+        self._refuse_foreign(vocabulary)
+        self._vocabulary = vocabulary
+
+    def _refuse_foreign(self, vocabulary: Vocabulary) -> None:
         if vocabulary.fingerprint != self.engine.fingerprint:
             raise ValueError("this vocabulary was prepared with another model: prepare it with this Segmenter")
-        self._vocabulary = vocabulary
 
     def set_vocabulary(self, labels: Iterable[str], thresholds: Sequence[float] | None = None) -> Vocabulary:
         """Prepare labels and use them; after a VocabularyError the old vocabulary stays in use.
@@ -300,11 +305,12 @@ class Segmenter:
             >>> [result.shape for result in segmenter.segment_batch([front, rear])]
             [(120, 160), (90, 120)]
         """
-        vocabulary = vocabulary or self._vocabulary
-        if vocabulary is None:
+        if vocabulary is not None:
+            self._refuse_foreign(vocabulary)
+        elif self._vocabulary is None:
             raise ValueError("no vocabulary yet: call set_vocabulary([...]) first")
-        if vocabulary.fingerprint != self.engine.fingerprint:
-            raise ValueError("this vocabulary was prepared with another model: prepare it with this Segmenter")
+        else:
+            vocabulary = self._vocabulary
         several = len(images) > 1
         frames = [check_image(image, f"image {i}" if several else "image") for i, image in enumerate(images)]
         if not frames:

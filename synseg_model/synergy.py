@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+__all__ = ["pool_to_tokens", "synergy_features"]
+
 
 def synergy_features(activation: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
     """Pool dense features by an activation map and by its complement.

@@ -11,9 +11,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from synseg_model.config import MAX_LABELS
 from synseg_model.folding import SPACES, case_key
 
-MAX_LABELS = 1203  # the size of LVIS; larger vocabularies are a setting away
+__all__ = ["LARGEST_LIMIT", "CheckedLabels", "LabelRules", "Vocabulary", "VocabularyError", "prompt"]
+
 LARGEST_LIMIT = 65535  # label maps are uint16 and 0 is background
 
 # Guards that cost nothing, before anything is tokenised or compared. A token of CLIP's vocabulary is far

@@ -9,6 +9,8 @@ from importlib.metadata import entry_points
 from importlib.util import find_spec
 from typing import Protocol
 
+__all__ = ["Command", "find_commands"]
+
 GROUP = "synseg.commands"  # the entry points that other packages declare in their pyproject.toml
 
 _OWN = ("segment", "export", "build_engine", "info")

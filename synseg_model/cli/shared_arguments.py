@@ -7,10 +7,12 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from synseg_model.config import DEFAULT_MODEL
+from synseg_model.config import DEFAULT_MODEL, MAX_LABELS
 
 if TYPE_CHECKING:
     from synseg_model.segmenter import Segmenter
+
+__all__ = ["add_labels", "add_model", "engine_options", "load_segmenter", "read_labels", "read_thresholds"]
 
 logger = logging.getLogger(__name__)
 
@@ -100,7 +102,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-labels",
         type=int,
-        default=1203,
+        default=MAX_LABELS,
         metavar="N",
         help="most labels accepted (default: %(default)s)",
     )

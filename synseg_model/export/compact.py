@@ -54,9 +54,7 @@ def restore(model: onnx.ModelProto) -> onnx.ModelProto:
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     graph = copy.graph
-    restored = {
-        node.input[0]: node for node in graph.node if node.op_type == "Cast" and node.input[0].endswith(STORED)
-    }
+    restored = {node.input[0]: node for node in graph.node if node.op_type == "Cast" and node.input[0].endswith(STORED)}
     kept = [
         numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float32), restored[tensor.name].output[0])
         if tensor.name in restored

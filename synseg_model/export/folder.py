@@ -35,6 +35,8 @@ from synseg_model.weights.exported_folder import (
 )
 from synseg_model.weights.find import check_model, folder_of, shipped_models
 
+__all__ = ["export_model", "write_folder"]
+
 logger = logging.getLogger(__name__)
 
 PRECISIONS = ("fp32", "fp16")

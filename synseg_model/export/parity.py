@@ -9,6 +9,8 @@ from synseg_model.config import ModelError
 from synseg_model.engine import Engine
 from synseg_model.vocabulary import prompt
 
+__all__ = ["LARGEST_DIFFERENCE", "check_parity", "draw_image", "largest_difference", "measure_parity"]
+
 LABELS = ("ball", "red ball", "grass", "sky", "car", "person", "the wall of a house")
 # fp32 differs in the order of its sums alone. fp16 has three decimals: what counts is that masks stay what they are.
 LARGEST_DIFFERENCE = {"fp32": 1e-4, "fp16": 0.2}

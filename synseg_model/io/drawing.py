@@ -14,6 +14,8 @@ from synseg_model.io import fonts
 from synseg_model.result import Result
 from synseg_model.vocabulary import LARGEST_LIMIT, Vocabulary
 
+__all__ = ["colors_of", "contact_sheet", "overlay", "palette"]
+
 OPACITY = 0.45
 MOST_NAMES = 40  # plates on one image; the largest regions are named
 PAPER, INK = (250, 250, 248), (45, 45, 45)
@@ -142,7 +144,7 @@ def _draw_names(drawn: np.ndarray, compact: np.ndarray, regions: list[tuple[int,
         options += [(inside[0], inside[1] + shift * (ph + 2)) for shift in (1, -1, 2, -2)]
         right, bottom = max(0, width - pw), max(0, height - ph)
         boxes = [(min(max(px, 0), right), min(max(py, 0), bottom), pw, ph) for px, py in options]
-        box = min(boxes, key=lambda b: sum(_overlap(b, other) for other in taken))  # the first of equals
+        box = min(boxes, key=lambda b: sum(_overlap(b, other) for other in taken))  # ties go to the first place
         taken.append(box)
         _paste(drawn, plate, box[0], box[1])
 

@@ -11,6 +11,8 @@ import numpy as np
 from synseg_model.io.image_kinds import count_frames, has_float_samples, why_unreadable
 from synseg_model.io.jpeg import JpegError, decode_jpeg, is_jpeg
 
+__all__ = ["MediaError", "decode_image", "decode_samples", "read_image"]
+
 logger = logging.getLogger(__name__)
 
 _EXIF_WITHIN = 2**17  # bytes: it is among the first segments, none of which is longer than 64 KiB

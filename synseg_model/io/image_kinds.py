@@ -18,7 +18,8 @@ HEAD = 32  # bytes that tell the kind
 
 # Files in a folder that people mean as images, whether or not they can be read; other files are not images.
 IMAGE_LIKE = frozenset(
-    f".{name}" for name in "heic heif hif jxl cr2 cr3 nef arw dng orf raf rw2 psd svg exr ico tga pcx".split()  # noqa: SIM905
+    f".{name}"
+    for name in "heic heif hif jxl cr2 cr3 nef arw dng orf raf rw2 psd svg exr ico tga pcx".split()  # noqa: SIM905
 )
 
 

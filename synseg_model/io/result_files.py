@@ -15,8 +15,10 @@ import cv2
 import numpy as np
 
 from synseg_model.files import part_of, write_whole
-from synseg_model.io import drawing as visualize
+from synseg_model.io.drawing import overlay
 from synseg_model.result import Result
+
+__all__ = ["ResultFolder", "VideoFile", "encode_png", "image_names", "mask_name", "write_file"]
 
 KINDS = ("masks", "label_map", "overlay", "video")
 SUMMARY = "summary.json"
@@ -244,7 +246,7 @@ class ResultFolder:
             kind = np.uint8 if len(result.labels) <= 254 else np.uint16
             write_file(self.folder / files["label_map"], encode_png(result.label_map.astype(kind)))
         if "overlay" in self.kinds or "video" in self.kinds:
-            drawn = visualize.overlay(image, result)
+            drawn = overlay(image, result)
         if "overlay" in self.kinds:
             files["overlay"] = f"overlay/{name}.png"
             write_file(self.folder / files["overlay"], encode_png(drawn))

@@ -13,6 +13,8 @@ import numpy as np
 from synseg_model.io.image_file import MediaError, read_image
 from synseg_model.io.image_kinds import HEAD, IMAGE_LIKE, foreign_kind
 
+__all__ = ["Device", "ImageFiles", "Source", "Video", "natural_order", "open_source"]
+
 logger = logging.getLogger(__name__)
 
 IMAGE_EXTENSIONS = frozenset(

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+__all__ = ["attend"]
+
 SCORES_MEMORY = 4 * 2**20  # bytes of scores at once: about what the caches of a core hold
 
 

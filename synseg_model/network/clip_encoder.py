@@ -19,6 +19,8 @@ from synseg_model.network.input_sides import check_input
 from synseg_model.network.text_tower import ReadsText, load_tokenizer
 from synseg_model.preprocess import remembered
 
+__all__ = ["ClipEncoder", "build_encoder", "interpolate_position_embedding", "open_clip_config", "run_block"]
+
 
 def interpolate_position_embedding(embedding: Tensor, source: tuple[int, int], target: tuple[int, int]) -> Tensor:
     """Resample a learned position embedding to another token grid, bicubic; the class token stays.

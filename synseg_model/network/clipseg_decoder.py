@@ -15,6 +15,8 @@ from torch.nn import functional as F
 from synseg_model.config import DecoderConfig
 from synseg_model.network.attention import attend
 
+__all__ = ["ClipSegDecoder", "DecoderBlock", "FiLM", "PatchTransposed", "halve", "make_head"]
+
 
 class FiLM(nn.Module):
     """Modulate features by a text, channel by channel: x -> scale(t) * x + shift(t).

@@ -15,6 +15,8 @@ from synseg_model.config import EncoderConfig, ModelError
 from synseg_model.network.input_sides import check_input
 from synseg_model.network.text_tower import ReadsText, load_tokenizer
 
+__all__ = ["STRIDES", "ConvEncoder", "build_backbone", "build_conv_encoder", "level_strides", "load_packaged_weights"]
+
 STRIDES = (4, 8, 16, 32)  # of the levels that the decoder reads
 
 
@@ -51,9 +53,7 @@ class ConvEncoder(ReadsText, nn.Module):
         """Stay in eval mode."""
         return super().train(False)  # batch statistics stay those of ImageNet, also while pre-training moves weights
 
-    def hidden_states(
-        self, images: Tensor, layers: Sequence[int] = (), position: Tensor | None = None
-    ) -> list[Tensor]:
+    def hidden_states(self, images: Tensor, layers: Sequence[int] = (), position: Tensor | None = None) -> list[Tensor]:
         """Return the feature levels of images, finest first.
 
         Args:

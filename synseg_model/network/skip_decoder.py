@@ -19,6 +19,8 @@ from torch.nn import functional as F
 from synseg_model.config import DecoderConfig
 from synseg_model.network.clipseg_decoder import DecoderBlock, FiLM, halve
 
+__all__ = ["POSITIONS", "SCALE", "LabelBlock", "SkipDecoder"]
+
 POSITIONS = (9, 12)  # rows and columns of learned positions, resampled to an input's grid of stride 32
 SCALE = 10.0  # of the cosine in the logits, at the start
 

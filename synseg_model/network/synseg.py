@@ -17,6 +17,8 @@ from synseg_model.network.clipseg_decoder import ClipSegDecoder
 from synseg_model.network.conv_encoder import ConvEncoder, build_conv_encoder
 from synseg_model.network.skip_decoder import SkipDecoder
 
+__all__ = ["DenseEmbedding", "SynSeg", "build_decoder", "enlarge"]
+
 
 class DenseEmbedding(NamedTuple):
     """Hold how an image's tokens are embedded in the space of texts; later training does not change it.

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from synseg_model.config import EncoderConfig, ModelError
 from synseg_model.text.tokenizer import without_marks
 
+__all__ = ["ReadsText", "embed_tokens", "load_tokenizer"]
+
 
 class ReadsText:
     """Read texts, as every encoder does.

@@ -17,6 +17,8 @@ from synseg_model.engine import Engine
 from synseg_model.files import default_folder, write_whole
 from synseg_model.vocabulary import prompt
 
+__all__ = ["TextCache"]
+
 logger = logging.getLogger(__name__)
 
 REMEMBERED = 4096  # embeddings in memory: 8 MB at 512 values

@@ -8,6 +8,8 @@ import numpy as np
 
 from synseg_model.text.embedding_cache import TextCache
 
+__all__ = ["NearestNames"]
+
 MOST_COMPARED = 4096  # names that a label is compared with, the first of those given
 
 

@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 import ftfy
 import numpy as np
 
+__all__ = ["END", "START", "Tokenizer", "clean", "without_marks"]
+
 START, END = "<start_of_text>", "<end_of_text>"
 _MARK = re.compile(r"<(start_of_text|end_of_text)>", re.IGNORECASE)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from synseg_model.config import DEFAULT_MODEL, ModelConfig
 
+__all__ = ["GENERATED_SCENES", "PHOTOGRAPHS", "domain_warning"]
+
 PHOTOGRAPHS, GENERATED_SCENES = "photographs", "generated scenes"  # domains: what cameras see, and the player's own
 
 

@@ -10,6 +10,23 @@ from pathlib import Path
 
 from synseg_model.config import ModelError
 
+__all__ = [
+    "DECODER",
+    "EXPORT_FILE",
+    "FILES",
+    "GPU_GRAPHS",
+    "IMAGE_ENCODER",
+    "LABEL_MAP",
+    "MASKS",
+    "NAMES_FILE",
+    "POSITIONS",
+    "TEXT_ENCODER",
+    "TOKENIZER",
+    "Export",
+    "is_exported",
+    "seal",
+]
+
 FORMAT = 2
 EXPORT_FILE = "export.json"
 IMAGE_ENCODER, DECODER, TEXT_ENCODER = "image_encoder.onnx", "decoder.onnx", "text_encoder.onnx"

@@ -11,6 +11,17 @@ from synseg_model.weights.exported_folder import Export, is_exported
 from synseg_model.weights.pedigree import Pedigree
 from synseg_model.weights.safetensors_file import read_infos
 
+__all__ = [
+    "SHIPPED",
+    "check_model",
+    "find_folder",
+    "find_twin",
+    "folder_of",
+    "is_clipseg_folder",
+    "read_pedigree",
+    "shipped_models",
+]
+
 SHIPPED = Path(__file__).parents[1] / "models"
 TWIN_FOLDER = "exported"  # in a model folder: the same model as ONNX graphs
 _HUB_ID = re.compile(r"[^./~\\\0][^/\\\0]*/[^./\\\0][^/\\\0]*")  # owner/repository

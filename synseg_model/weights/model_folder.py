@@ -13,6 +13,8 @@ from synseg_model.network.synseg import SynSeg
 from synseg_model.weights.find import SHIPPED, check_model, is_clipseg_folder, shipped_models
 from synseg_model.weights.tensors import fill, fingerprint, read_tensors
 
+__all__ = ["load_model", "save_model"]
+
 
 def save_model(folder: Path, network: SynSeg, config: ModelConfig, dtype: torch.dtype = torch.float32) -> Path:
     """Write a model folder: the decoder, and both towers where the config includes them.

@@ -12,6 +12,8 @@ from synseg_model.config import ModelError
 from synseg_model.folding import fold
 from synseg_model.weights.exported_folder import NAMES_FILE, Export, is_exported
 
+__all__ = ["NEVER_MET", "Met", "Pedigree"]
+
 FORMAT = 1
 KINDS = ("masks", "captions", "images")
 NEVER_MET = "never met"

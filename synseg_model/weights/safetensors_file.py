@@ -12,6 +12,8 @@ from synseg_model.config import ModelError
 if TYPE_CHECKING:
     from safetensors import safe_open
 
+__all__ = ["TensorInfo", "open_tensors", "read_infos"]
+
 
 class TensorInfo(NamedTuple):
     """Describe a tensor of a file.

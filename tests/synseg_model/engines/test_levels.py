@@ -18,7 +18,8 @@ from synseg_model.engines.load import load_engine
 from synseg_model.engines.onnxruntime import OnnxEngine
 from synseg_model.engines.tensorrt.build import Profile
 from synseg_model.export.conv_graphs import pad_evenly
-from synseg_model.export.folder import export_model, make_graphs
+from synseg_model.export.folder import export_model
+from synseg_model.export.graphs import make_graphs
 from synseg_model.export.parity import draw_image
 from synseg_model.network.conv_encoder import build_backbone
 from synseg_model.network.synseg import SynSeg
