@@ -1,4 +1,4 @@
-"""Text embeddings, kept in memory and on disk: labels come back every time a robot starts."""
+"""Text embeddings, kept in memory and on disk: the same labels come back each time a robot starts."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from synseg_model.engine import Engine
 from synseg_model.files import default_folder, write_whole
 from synseg_model.vocabulary import prompt
 
+__all__ = ["TextCache"]
+
 logger = logging.getLogger(__name__)
 
 REMEMBERED = 4096  # embeddings in memory: 8 MB at 512 values
@@ -26,12 +28,16 @@ PROMPTS_AT_ONCE = 256
 
 
 class TextCache:
-    """Embed labels with an engine's text tower, each only once.
+    """Embed labels with an engine's text tower, each label only once.
 
-    An embedding is known by the engine's fingerprint, the prompt templates, normalisation and the label. On
-    disk it is one .npy file under folder/text (folder None: the user's cache folder). A file that is damaged
-    is computed again and replaced; where files cannot be written, one warning says so and memory has to do.
-    Any number of threads and processes may share a folder: files appear whole or not at all.
+    An embedding is known by the engine's fingerprint, the prompt templates, the normalisation and the label. On disk it
+    is one .npy file in folder/text. A damaged file is computed again and replaced. Where files cannot be written, one
+    warning says so and memory has to do. Any number of threads and processes may share a folder: files appear whole or
+    not at all.
+
+    Args:
+        engine: the engine that embeds.
+        folder: the folder of caches; None for the user's cache folder.
     """
 
     def __init__(self, engine: Engine, folder: str | Path | None = None) -> None:
@@ -44,7 +50,14 @@ class TextCache:
         self._writable = self._folder is not None
 
     def embed(self, labels: Sequence[str]) -> np.ndarray:
-        """Return the embeddings (K,D) float32 of labels, as the config asks: templates and normalisation."""
+        """Embed labels as the model's config asks, with its templates and normalisation.
+
+        Args:
+            labels: K texts.
+
+        Returns:
+            (K,D) float32.
+        """
         keys = [self._key(label) for label in labels]
         found = {key: self._find(key) for key in keys}
         shapes = {embedding.shape for embedding in found.values() if embedding is not None}
@@ -64,22 +77,44 @@ class TextCache:
         return np.stack([found[key] for key in keys])
 
     def unknown(self, labels: Sequence[str]) -> list[str]:
-        """Return the labels that the engine has to embed."""
+        """Return the labels that the engine has to embed; the others are in the cache.
+
+        Args:
+            labels: texts.
+        """
         return [label for label in labels if self._find(self._key(label)) is None]
 
     def load_table(self, labels: Sequence[str]) -> np.ndarray | None:
-        """Read what `store_table` kept for the same labels, (N,D) float32; None where there is none to be trusted."""
+        """Read what `store_table` kept for the same labels.
+
+        Args:
+            labels: N texts.
+
+        Returns:
+            (N,D) float32; None where there is no such file, or a damaged one.
+        """
         table = self._load(self._key(list(labels)), 2, LARGEST_TABLE)
         return table if table is not None and len(table) == len(labels) else None
 
     def store_table(self, labels: Sequence[str], table: np.ndarray) -> None:
-        """Keep an array (N,D) that belongs to a list of labels in one file, which many small ones would be slow for."""
+        """Keep an array that belongs to a list of labels in one file, which is faster than many small ones.
+
+        Args:
+            labels: N texts.
+            table: (N,D).
+        """
         self._store(self._key(list(labels)), np.ascontiguousarray(table, np.float32))
 
     def encode(self, labels: Sequence[str]) -> np.ndarray:
-        """Embed labels without keeping them: the mean over templates.
+        """Embed labels without keeping them: the mean over the templates.
 
-        If the config normalises, the mean is of unit vectors and of unit length again.
+        If the config normalises, the mean is taken of unit vectors and scaled to length 1 again.
+
+        Args:
+            labels: K texts.
+
+        Returns:
+            (K,D) float32.
         """
         config = self._engine.config
         prompts = [prompt(template, label) for label in labels for template in config.templates]
