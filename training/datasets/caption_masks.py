@@ -75,7 +75,9 @@ def frequent_nouns(pairs: Pairs, count: int) -> list[str]:
 
 
 @torch.no_grad()
-def regions_of(pair: Pair, network: SynSeg, text: TextEmbedder, vocabulary: list[str], config: CaptionMaskConfig) -> Pair:
+def regions_of(
+    pair: Pair, network: SynSeg, text: TextEmbedder, vocabulary: list[str], config: CaptionMaskConfig
+) -> Pair:
     """Shrink a pair's image to the size at which the network sees it, and say which label has which pixels."""
     size = network.config.image.input_size(*pair.image.shape[:2], network.encoder.patch)
     image = pair.image
