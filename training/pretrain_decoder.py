@@ -29,7 +29,7 @@ from synseg_model.config import (
 )
 from synseg_model.network.clip_encoder import ClipEncoder
 from synseg_model.network.synseg import SynSeg
-from synseg_model.weights.find import GENERATED_SCENES
+from synseg_model.weights.domain import GENERATED_SCENES
 from synseg_model.weights.model_folder import save_model
 from synseg_model.weights.tensors import read_tensors
 from training.datasets.arrays import to_tensor

@@ -28,8 +28,8 @@ from synseg_model.config import DecoderConfig, EncoderConfig, ImageConfig, Model
 from synseg_model.files import write_json
 from synseg_model.network.conv_encoder import STRIDES, build_backbone, level_strides, load_packaged_weights
 from synseg_model.network.synseg import SynSeg
+from synseg_model.weights.domain import PHOTOGRAPHS
 from synseg_model.weights.exported_folder import NAMES_FILE
-from synseg_model.weights.find import PHOTOGRAPHS
 from synseg_model.weights.model_folder import load_model, save_model
 from training.datasets.photo_batches import Mixture, MixtureConfig, PhotoBatches, Words
 from training.datasets.photos.packed import Packed, read_packed
@@ -153,8 +153,10 @@ def read_text_encoder(folder: Path) -> tuple[dict, dict[str, torch.Tensor]]:
             raise ValueError(f"{TEXT_FILE} has no text_cfg with a context_length")
         weights = load_file(folder / WEIGHTS_FILE)
     except (OSError, ValueError, SafetensorError) as error:
-        program = f"python -m training.pretrain_text --trainer.output {folder}"
-        raise ValueError(f"{folder} holds no text encoder ({error}): {program} makes one") from None
+        raise ValueError(
+            f"{folder} holds no text encoder ({error}): "
+            f"make one with python -m training.pretrain_text --trainer.output {folder}"
+        ) from None
     return about, {name: tensor.float() for name, tensor in weights.items()}
 
 

@@ -23,8 +23,9 @@ from torch import nn
 
 from synseg_model.files import write_json
 from synseg_model.network.synseg import SynSeg, build_decoder
+from synseg_model.weights.domain import GENERATED_SCENES, PHOTOGRAPHS
 from synseg_model.weights.exported_folder import NAMES_FILE
-from synseg_model.weights.find import GENERATED_SCENES, PHOTOGRAPHS, find_folder
+from synseg_model.weights.find import find_folder
 from synseg_model.weights.model_folder import load_model, save_model
 from synseg_model.weights.tensors import read_tensors
 from training.datasets.augmentation import BatchConfig
