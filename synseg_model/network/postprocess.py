@@ -66,7 +66,7 @@ def continue_label_map(activations: Tensor, thresholds: Tensor, ids: Tensor, sta
 def _take(planes: Tensor, thresholds: Tensor, ids: Tensor, state: State) -> State:
     """Take activations (B,k,H,W) at the images' size into label maps."""
     label_map, winning, largest = state
-    reaching = torch.where(planes >= thresholds[:, None, None], planes, -1.0)
+    reaching = planes.masked_fill(planes < thresholds[:, None, None], -1.0)
     best, first = _best(reaching)
     label_map = torch.where(best > winning, ids[first], label_map)
     return label_map, torch.maximum(winning, best), torch.maximum(largest, planes.amax(1))

@@ -5,6 +5,8 @@ import threading
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from synseg_model import Result, Segmenter, Vocabulary
 from synseg_model.engines.half_precision import halve_products, halve_throughout
@@ -110,6 +112,37 @@ def test_nothing_in_a_pass_breaks_a_compiled_graph(model):
         out = compiled(*(torch.from_numpy(each) for each in given))
     assert torch.equal(out.label_map, expected.label_map)
     torch.testing.assert_close(out.logits, expected.logits)
+
+
+class OneDevice(TorchDispatchMode):
+    """Note every operation that makes or takes a tensor of another device than meta, which has no values."""
+
+    def __init__(self):
+        super().__init__()
+        self.foreign = []
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        out = operation(*args, **(kwargs or {}))
+        for tensor in tree_leaves((args, kwargs, out)):
+            if isinstance(tensor, torch.Tensor) and tensor.device.type != "meta":
+                self.foreign.append(str(operation))
+        return out
+
+
+@pytest.mark.parametrize("kept", [0, 3])
+def test_nothing_in_a_pass_waits_for_the_device_or_copies_to_it(model, kept):
+    """Either would be the end of a recording. Without values, what asks for one fails."""
+    network, meta = load_model(model)[0], torch.device("meta")
+    network.to(meta)
+    segment = SegmentPass(network, Arithmetic(meta, torch.float32, torch.float32), (90, 120), kept, measured=True)
+    frames = torch.zeros(2, 90, 120, 3, dtype=torch.uint8, device=meta)
+    text, thresholds = torch.zeros(7, network.encoder.text_width, device=meta), torch.zeros(7, device=meta)
+    with torch.no_grad(), OneDevice() as mode:
+        out = segment(frames, text, thresholds, torch.ones(7, dtype=torch.int32, device=meta))
+        assert out.label_map.shape == (2, 90, 120) and out.measures[0].shape == (2, 7, 5)
+        assert mode.foreign == []
+        thresholds + torch.tensor(0.5)
+    assert mode.foreign, "a number that is copied is seen"
 
 
 @pytest.mark.parametrize("device", DEVICES)
