@@ -120,7 +120,7 @@ def test_where_the_library_is_missing_jpegs_are_read_and_one_line_says_what_is_n
             assert decode_image(data).shape == SCENES[0].shape
     finally:
         jpeg._library.cache_clear()
-    assert caplog.text.count("simplejpeg is not installed, and damaged JPEGs are not noticed: pip install") == 1
+    assert caplog.text.count("simplejpeg is not installed, so damage in JPEGs goes unnoticed: pip install") == 1
 
 
 @pytest.mark.slow

@@ -247,8 +247,8 @@ def test_a_compressed_image_is_decoded(samples, expected):
     ("message", "reason"),
     [
         (compressed(b""), "format 'jpeg', 0 bytes: there are no bytes"),
-        (compressed(b"no image"), "format 'jpeg', 8 bytes: no image"),
-        (compressed(png(RGB8)[:60]), "format 'jpeg', 60 bytes: no image, or a damaged one"),
+        (compressed(b"no image"), "format 'jpeg', 8 bytes: it is not an image"),
+        (compressed(png(RGB8)[:60]), "format 'jpeg', 60 bytes: it is not an image, or it is damaged"),
         (compressed(bytes(12) + png(GRAY16), "16UC1; compressedDepth png"), "is depth, not an image; accepted: "),
     ],
 )
