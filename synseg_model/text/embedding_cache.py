@@ -62,7 +62,7 @@ class TextCache:
         found = {key: self._find(key) for key in keys}
         shapes = {embedding.shape for embedding in found.values() if embedding is not None}
         if any(e is None for e in found.values()) or len(shapes) > 1:
-            # Of two threads that miss the same labels, the second finds them when its turn comes.
+            # Where two threads miss the same labels, the second one finds them here.
             with self._encoding:
                 found = {key: self._find(key) for key in keys} if len(shapes) < 2 else dict.fromkeys(keys)
                 missing = [(k, label) for k, label in zip(keys, labels, strict=True) if found[k] is None]
@@ -155,7 +155,7 @@ class TextCache:
         return self._folder / f"{key}.npy"
 
     def _load(self, key: str, ndim: int = 1, largest: int = LARGEST_FILE) -> np.ndarray | None:
-        """Read one embedding, or a table of them; None where there is none, or none that can be trusted."""
+        """Read one embedding, or a table of them; None for a missing or damaged file."""
         if self._folder is None:
             return None
         try:
@@ -171,7 +171,7 @@ class TextCache:
                 raise ValueError("not an embedding")
             if not np.isfinite(embedding).all() or not embedding.any():
                 raise ValueError("not finite or all zero")
-        except Exception as error:  # whatever a damaged file makes numpy raise, MemoryError included
+        except Exception as error:  # a damaged file makes numpy raise many kinds, MemoryError included
             logger.info("text cache: %s is damaged (%s) and is computed again", self._path(key), error)
             return None
         return embedding
