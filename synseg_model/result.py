@@ -15,7 +15,7 @@ from synseg_model.vocabulary import Vocabulary
 
 __all__ = ["Cutout", "DeviceMaps", "Result"]
 
-# Bilinear weights may round a value up by a few units in the last place: labels this far below are surely
+# Bilinear weights may round a value up by a few units in the last place. Labels this far below are surely
 # absent.
 _ROUNDING = 1e-5
 
@@ -67,7 +67,15 @@ class DeviceMaps(Protocol):
         """Return the confidence (H,W) float32, at the size of the image."""
 
     def mask(self, index: int, threshold: np.float32) -> np.ndarray:
-        """Return the mask (H,W) bool of the label at `index`."""
+        """Return the mask of one label.
+
+        Args:
+            index: the label's index, from 0.
+            threshold: its threshold, in [0, 1].
+
+        Returns:
+            (H,W) bool, at the size of the image.
+        """
 
     def measure(self, thresholds: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Measure all masks.
@@ -82,7 +90,7 @@ class DeviceMaps(Protocol):
 
 
 class Result:
-    """Activations, masks and maps of one image, at the image's size, for every label of a vocabulary.
+    """Give activations, masks and maps of one image, at its size, for every label of a vocabulary.
 
     Everything is computed from `maps` on first use and kept, except single activations and masks. A label is known by
     its index i, from 0. `label_map` holds the label's id, which is i+1 unless the vocabulary has ids of its own. Arrays
@@ -325,7 +333,7 @@ class Result:
 
     @cached_property
     def _candidates(self) -> tuple[int, ...]:
-        """Labels that can reach their thresholds: bilinear resampling never exceeds the largest sample."""
+        """Indices of labels that can reach their thresholds: bilinear resampling never exceeds the largest sample."""
         if self._on_device:
             return tuple(np.flatnonzero(self._measured[0]).tolist())
         return tuple(int(i) for i in np.flatnonzero(self._largest >= self.vocabulary.thresholds - _ROUNDING))
@@ -340,10 +348,10 @@ class Result:
 
     @cached_property
     def _decision(self) -> tuple[np.ndarray, np.ndarray]:
-        """Label map, and the winner's activation (0 on background).
+        """Label map, and the activation of the label in it (0 on background).
 
-        One label at a time through a few buffers, so that no (K,H,W) array is ever needed, and only where it can reach
-        its threshold.
+        Labels go one at a time through a few buffers, so that no (K,H,W) array is needed. Only the part of a map that
+        can reach its threshold is compared.
         """
         label_map, winning = np.zeros(self.shape, np.uint16), np.zeros(self.shape, np.float32)
         for index in self._candidates:
@@ -396,11 +404,11 @@ class Result:
         return _Statistics(area, score, roi), mask[y : y + height, x : x + width]
 
     def _below(self, index: int) -> float:
-        """Return the number just below a threshold, as THRESH_TOZERO keeps what is above its limit only."""
+        """Return the number just below a threshold, because THRESH_TOZERO keeps only what is above its limit."""
         return float(np.nextafter(self.vocabulary.thresholds[index], np.float32(-1)))
 
     def _reach(self, index: int) -> tuple[slice, slice]:
-        """Return rows and columns of the image outside which a label surely is below its threshold."""
+        """Return the rows and columns outside which a label surely is below its threshold."""
         samples = self.maps[index] >= self.vocabulary.thresholds[index] - _ROUNDING
         x, y, width, height = cv2.boundingRect(samples.view(np.uint8))
         return tuple(
@@ -418,7 +426,7 @@ class Result:
         return index
 
     def _resize(self, index: int, out: np.ndarray | None = None) -> np.ndarray:
-        """Resample one map to the image's size: the only place that does, so that outputs agree exactly."""
+        """Resample one map to the image's size; all outputs use this, so that they agree exactly."""
         height, width = self.shape
         return cv2.resize(self.maps[index], (width, height), dst=out, interpolation=cv2.INTER_LINEAR)
 
@@ -427,7 +435,7 @@ _threads = threading.local()
 
 
 def _scratch(shape: tuple[int, int]) -> tuple[np.ndarray, ...]:
-    """Lend this thread's buffers of an image's size: two float32, a uint16 and a uint8, not cleared.
+    """Return this thread's buffers of an image's size: two float32, a uint16 and a uint8, not cleared.
 
     Fresh memory for every frame would cost as much time as the work on it. Very large images get fresh
     memory, so that it is given back.

@@ -12,11 +12,11 @@ from synseg_model.vocabulary import prompt
 __all__ = ["LARGEST_DIFFERENCE", "check_parity", "draw_image", "largest_difference", "measure_parity"]
 
 LABELS = ("ball", "red ball", "grass", "sky", "car", "person", "the wall of a house")
-# fp32 differs in the order of its sums alone. fp16 has three decimals: what counts is that masks stay what they are.
+# fp32 differs only in the order of sums. fp16 has three decimals, so that equal masks are what counts.
 LARGEST_DIFFERENCE = {"fp32": 1e-4, "fp16": 0.2}
 SMALLEST_IOU = {"fp32": 0.999, "fp16": 0.99}
 # A model with steep edges turns the seventh decimal of its features into the fourth of an activation, for torch as for
-# every engine. Which pixel it meets is chance, its root mean square is not: engines lay up to 4 times torch's apart.
+# every engine. The pixel is chance, the root mean square is not: engines differed by up to 4 times torch's own.
 STEEP_DIFFERENCE, STEEP_RATIO = 1e-3, 10
 
 
