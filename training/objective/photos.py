@@ -17,13 +17,13 @@ from synseg_model.network.synseg import SynSeg
 from training.loop.config import TrainerConfig
 from training.loop.optimizers import parameter_groups
 from training.objective.batch import PhotoBatch
-from training.objective.competition import competition_term
-from training.objective.dice import dice_term
+from training.objective.competition import flat_competition_loss
+from training.objective.dice import dice_loss
 from training.objective.index_maps import UNLABELLED
 from training.objective.mccl import dense_mccl
-from training.objective.pixel import pixel_term
+from training.objective.pixel import pixel_loss
 from training.objective.presence import score_loss, top_score
-from training.objective.spread import spread_term
+from training.objective.spread import spread_loss
 from training.objective.statistics import activation_statistics
 from training.objective.sums import weighted_sum
 from training.objective.teacher import teacher_loss
@@ -162,9 +162,9 @@ def photo_terms(logits: Tensor, presence: Tensor | None, batch: PhotoBatch, term
         present, valid = batch.present[masked], batch.valid[masked]
         known = index != UNLABELLED
         target = batch.covers[masked].gather(2, index.unsqueeze(1).expand(-1, valid.shape[1], -1))  # (M, K, P) bool
-        found["pixels"] = pixel_term(fine, target, known, valid)
-        found["dice"] = dice_term(fine, target, known, present)
-        found["competition"] = competition_term(fine, target, known, valid)
+        found["pixels"] = pixel_loss(fine, target, known, valid)
+        found["dice"] = dice_loss(fine, target, known, present)
+        found["competition"] = flat_competition_loss(fine, target, known, valid)
         if presence is not None:
             found["presence"] = score_loss(presence[masked], present, valid)
     whole = (~batch.masked).nonzero()[:, 0]
@@ -173,5 +173,5 @@ def photo_terms(logits: Tensor, presence: Tensor | None, batch: PhotoBatch, term
         found["image"] = score_loss(top_score(maps, terms.top_share), present, valid)
         if presence is not None:
             found["image"] = found["image"] + score_loss(presence[whole], present, valid)
-        found["spread"] = spread_term(maps, present, terms.largest_share)
+        found["spread"] = spread_loss(maps, present, terms.largest_share)
     return found
