@@ -1,8 +1,9 @@
 """Ask for things by other words: `python -m training.other_words --model MODEL --photos runs/photos`.
 
-People say fridge and couch where a data set says refrigerator and sofa. For held-out photographs, this replaces one
-name of a set by another word at a time, all other names unchanged, and compares the class's IoU under the two. Words
-that training used and words that it never did are told apart, as `training/data/synonyms.json` lists them.
+People say fridge and couch where a data set says refrigerator and sofa. The program replaces one name of a set by
+another word at a time and leaves all other names unchanged. It compares the class's IoU under the two, on held-out
+photographs. Words that training used and words that it never used are measured apart;
+`training/data/synonyms.json` lists both.
 """
 
 from __future__ import annotations
@@ -37,10 +38,11 @@ class OtherWordsConfig:
 
     Args:
         model: a model folder or a shipped name.
-        photos: folder that `training.prepare_photos` wrote; its held-out part is read.
+        photos: folder that `training.prepare_photos` wrote. The held-out part is read.
         output: folder for `other_words.json` and `other_words.md`.
-        sets: data sets to read. most: photographs of each.
-        words: at most so many trained words of a name; all that were never trained are asked for.
+        sets: data sets to read.
+        most: most photographs of each set.
+        words: most trained words of a name. All words that were never trained are asked for.
     """
 
     model: str = "synseg-everyday"

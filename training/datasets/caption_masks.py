@@ -34,13 +34,13 @@ COUNTED = 5_000  # pairs whose labels make the vocabulary
 
 @dataclass
 class CaptionMaskConfig:
-    """Settings of the masks.
+    """How masks are made of captions.
 
     Args:
-        vocabulary: how many nouns compete with a caption's labels: the most frequent ones of all captions.
-        margin: by how much a label that the caption does not name must be ahead, in logits.
-        floor: least peak of a named label in the image, in logits: the caption says that it is there.
-        least: a pixel where no label is as active as this belongs to none and teaches nothing.
+        vocabulary: number of nouns that compete with a caption's labels: the most frequent ones of all captions.
+        margin: logits by which a label that the caption does not name must be ahead to win a pixel, 0 or more.
+        floor: smallest peak of a named label in the image, in logits. The caption says that the label is there.
+        least: activation, from 0 to below 1. A pixel where no label reaches it belongs to none and teaches nothing.
     """
 
     vocabulary: int = 40

@@ -33,17 +33,19 @@ class MixtureConfig:
     """How photographs become samples.
 
     Args:
-        size: side in pixels of the square crops.
-        zoom: smallest and largest short side of the image, in crops; between them it is drawn evenly by its logarithm.
-        stretch: largest ratio by which one side is stretched.
-        around: share of crops with masks that are drawn around a region, rather a small one.
-        names: names of a sample, present and absent; present: at most so many of them are present.
-        other_words: share of names that are said with another word for the same thing, where the table has one.
-        unlike: an absent name of images without masks is at most this similar to each present one, as a cosine.
-        weights: of the data sets in the mixture.
-        hidden: names that no mask shows: their pixels count as unlabelled, and they are never said to be absent of
-            images with masks. What captions alone teach of them is then to be measured.
-        workers: processes that read and decode.
+        size: side of the square crops in pixels, a multiple of 32 from 64.
+        zoom: smallest and largest short side of an image, in crops. It is drawn evenly by its logarithm.
+        stretch: largest ratio by which one side is stretched, 1 or more.
+        around: share of the crops with masks that lie around a region, mostly a small one.
+        names: names of a sample, present and absent together.
+        present: most present names of a sample, 1 or more and fewer than `names`.
+        other_words: share of the names that are said with another word for the same thing, where the table of synonyms
+            has one.
+        unlike: largest cosine of an absent name and each present one, in images without masks.
+        weights: how often each data set is drawn.
+        hidden: names whose masks are hidden. Their pixels count as unlabelled, and they are never absent in images with
+            masks. So a run measures what captions alone teach of them.
+        workers: processes that read and decode; 0 reads in the training process.
     """
 
     size: int = 288

@@ -23,9 +23,11 @@ class CMPAConfig:
     """Settings of prototype alignment.
 
     Args:
-        temperature: of the contrast (SSR).
-        bank: most frequent nouns whose prototypes are kept as negatives; 0 contrasts within the batch alone (ours).
-        momentum: of a noun's image prototype in the bank, over the batches that hold the noun (ours).
+        temperature: temperature of the contrast, above 0 (SSR).
+        bank: number of the most frequent nouns whose prototypes are kept as negatives; 0 contrasts within the batch
+            alone (ours).
+        momentum: share of a noun's image prototype in the bank that a batch with the noun keeps, from 0 to below 1
+            (ours).
     """
 
     temperature: float = 0.05

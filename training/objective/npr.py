@@ -24,11 +24,13 @@ class NPRConfig:
     """Settings of prototypical regularisation.
 
     Args:
-        prototypes: most prototypes of an image; an image of N labels has N + 1, one for what no label names.
-        iterations: of expectation-maximisation (PGSeg).
-        momentum: of the prototypes that expectation-maximisation starts from, over batches (PGSeg).
-        concentration: how sharply unit tokens choose among prototypes (ours; PGSeg leaves it to the tokens' length).
-        least: pairs count from this similarity on, 0 for the least and 1 for the most similar vector (PGSeg).
+        prototypes: most prototypes of an image, 2 or more. An image with N labels has N + 1: one is for what no label
+            names.
+        iterations: iterations of expectation-maximisation (PGSeg).
+        momentum: share of the starting prototypes that a batch keeps, from 0 to below 1 (PGSeg).
+        concentration: how sharply unit tokens choose among prototypes, above 0 (ours; PGSeg leaves it to the length of
+            the tokens).
+        least: similarity from which a pair counts, from 0 for the least to 1 for the most similar vector (PGSeg).
         text: weight of the prototypes of the caption's labels beside those of the image (PGSeg's code).
     """
 
