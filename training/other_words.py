@@ -71,10 +71,18 @@ def measure(
     pairs: Sequence[tuple[str, str, str]],
     nothing: bool,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the IoU in percent of each name, and of each pair's name under its other word.
+    """Measure names and other words for them.
 
-    nothing: whether a pixel may be none of the names, where all logits are below 0. Labels do not see each other, so
-    each word is decoded once and takes its name's place among the others.
+    Args:
+        network: what is measured.
+        photos: photographs with masks.
+        names: of the data set.
+        pairs: name, other word and kind.
+        nothing: whether a pixel may be none of the names, where all logits are below 0. Labels do not see each other, so
+            each word is decoded once and takes its name's place among the others.
+
+    Returns:
+        The IoU in percent of each name, and of each pair's name under its other word.
     """
     text = torch.from_numpy(embed_phrases(network, [*names, *(word for _, word, _ in pairs)]))
     own, other = np.zeros((2, len(names))), np.zeros((2, len(pairs)))

@@ -126,7 +126,15 @@ def build_network(config: PretrainDecoderConfig) -> tuple[SynSeg, ModelConfig]:
 
 
 def open_scenes(config: PretrainDecoderConfig, size: tuple[int, int]) -> tuple[list[Chunk], Chunk]:
-    """Render and read the scenes to train on, and those that are held out; size: height and width in pixels."""
+    """Render and read the scenes.
+
+    Args:
+        config: which scenes.
+        size: their height and width in pixels.
+
+    Returns:
+        The scenes to train on, and those that are held out.
+    """
     data, seed = config.data, 50_000_000 + 1_000_000 * config.trainer.seed
     pool = PoolConfig(data.scenes, (size,), seed, "base", objects=(1, 6), captions=1, supersample=(1, 2))
     chunks = [read_chunk(path) for path in tqdm(build_pool(pool, Path(data.cache)), desc="reading scenes")]

@@ -168,9 +168,17 @@ def _pool(size: tuple[int, int], count: int, seed: int, split: str = "all") -> P
 
 
 def train(config: TrainConfig, pairs: Pairs | None = None) -> Path | None:
-    """Train and return the finished model folder; None where a signal ended the run before its last step.
+    """Train and measure.
 
-    pairs: what `open_pairs` opened for another run with the same data and seed.
+    Args:
+        config: all settings.
+        pairs: what `open_pairs` opened for another run with the same data and seed.
+
+    Returns:
+        The finished model folder; None where a signal or the time limit ended the run before its last step.
+
+    Raises:
+        ValueError: a setting, the data or the model is none that can be used.
     """
     trainer = Trainer(config.trainer)
     fabric, output = trainer.fabric, trainer.output
@@ -214,7 +222,17 @@ def train(config: TrainConfig, pairs: Pairs | None = None) -> Path | None:
 
 
 def measure(model: str | Path, config: TrainConfig, device: torch.device, decoder: dict | None = None) -> dict:
-    """Measure a model on what the data's source keeps apart; decoder: weights in place of the model's own."""
+    """Measure a model on what the data's source holds out.
+
+    Args:
+        model: a model folder or a shipped name.
+        config: of the run.
+        device: to measure on.
+        decoder: weights to measure instead of the model's own decoder.
+
+    Returns:
+        mIoU in percent by kind of name.
+    """
     if config.data.source == "photos":
         return measure_on_photographs(model, config.evaluate, device, config.data.photos, decoder)
     return measure_on_scenes(model, config.evaluate, device, config.trainer.seed, decoder)

@@ -54,9 +54,14 @@ class BatchConfig:
 
 
 class Sample(NamedTuple):
-    """An image (H,W,3) uint8 RGB as a batch shows it, the labels shown with it, and all labels that it may have.
+    """What a batch shows of a pair.
 
-    regions: of the image, where they are known. whole: (height, width) of the image that it is a window of.
+    Attributes:
+        image: (H,W,3) uint8 RGB.
+        labels: that are shown as present.
+        known: all labels that the image may have.
+        regions: of the image, where they are known.
+        whole: (height, width) of the image that `image` is a window of.
     """
 
     image: np.ndarray

@@ -59,8 +59,13 @@ class CaptionMaskConfig:
 def name_pixels(logits: Tensor, named: int, config: CaptionMaskConfig) -> Tensor:
     """Give every pixel to a label.
 
-    logits: (N,H,W), of which the first `named` labels are the caption's. Returns (H,W) indices of labels, UNKNOWN where
-    none is active.
+    Args:
+        logits: (N,H,W) maps; the first `named` labels are the caption's.
+        named: number of labels of the caption.
+        config: the advantage of the caption's labels.
+
+    Returns:
+        (H,W) indices of labels, UNKNOWN where no label is active.
     """
     own, others = logits[:named], logits[named:]
     lift = (config.floor - own.amax(dim=(1, 2), keepdim=True)).clamp(min=0)
@@ -97,9 +102,20 @@ def regions_of(
 def caption_masks(
     pairs: Pairs, network: SynSeg, text: TextEmbedder, config: CaptionMaskConfig, cache: str | Path
 ) -> RegionPairs:
-    """Make masks for the pairs of an epoch, or find those that were made: a folder under `cache` for each teacher.
+    """Make masks for the pairs of an epoch, or find those that were made.
 
-    network: the teacher. Raises OSError where they cannot be written.
+    Args:
+        pairs: images with the labels of captions.
+        network: the teacher.
+        text: embeds labels.
+        config: how masks are made.
+        cache: folder for the masks: each teacher has its own folder in it.
+
+    Returns:
+        The pairs with regions.
+
+    Raises:
+        OSError: the masks cannot be written.
     """
     pairs.node = (0, 1)  # one process makes them for all
     pairs.set_epoch(0)

@@ -57,9 +57,17 @@ def draw_labels(
 ) -> list[str]:
     """Draw present and absent labels for a scene, half and half; the odd one is present.
 
-    visible: share of the image that each segment covers; of what covers less than 0.4 % neither presence nor absence
-    is asked. Of the absent labels a third each are nouns, stuff and near misses: a present noun in another colour or
-    another noun in a present colour. Without much absent stuff a decoder takes any of its names for "background".
+    A third each of the absent labels are nouns, stuff and near misses: a present noun in another colour, or another noun in
+    a present colour. Without much absent stuff, a decoder takes any name of stuff for "background".
+
+    Args:
+        segments: noun and colour of each segment; stuff has no colour.
+        visible: share of the image that each segment covers. A segment below 0.4 % is neither present nor absent.
+        count: labels to draw.
+        rng: draws them.
+
+    Returns:
+        The labels, present ones first.
     """
     shown = [segment for segment, share in zip(segments, visible, strict=True) if share]
     large = [segment for segment, share in zip(segments, visible, strict=True) if share >= 0.004]

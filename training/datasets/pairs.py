@@ -97,7 +97,11 @@ class Pairs(IterableDataset[Pair]):
     size: int
 
     def __init__(self, seed: int) -> None:
-        """Begin with epoch 0; seed: of the order."""
+        """Begin with epoch 0.
+
+        Args:
+            seed: of the order.
+        """
         self.seed = seed
         self.epoch = 0
         self.skip = 0
