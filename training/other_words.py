@@ -78,8 +78,8 @@ def measure(
         photos: photographs with masks.
         names: of the data set.
         pairs: name, other word and kind.
-        nothing: whether a pixel may be none of the names, where all logits are below 0. Labels do not see each other, so
-            each word is decoded once and takes its name's place among the others.
+        nothing: whether a pixel may be none of the names, where all logits are below 0. Labels do not see each other,
+            so each word is decoded once and takes its name's place among the others.
 
     Returns:
         The IoU in percent of each name, and of each pair's name under its other word.

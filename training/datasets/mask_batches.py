@@ -57,8 +57,8 @@ def draw_labels(
 ) -> list[str]:
     """Draw present and absent labels for a scene, half and half; the odd one is present.
 
-    A third each of the absent labels are nouns, stuff and near misses: a present noun in another colour, or another noun in
-    a present colour. Without much absent stuff, a decoder takes any name of stuff for "background".
+    A third each of the absent labels are nouns, stuff and near misses: a present noun in another colour, or another
+    noun in a present colour. Without much absent stuff, a decoder takes any name of stuff for "background".
 
     Args:
         segments: noun and colour of each segment; stuff has no colour.

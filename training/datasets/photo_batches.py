@@ -96,8 +96,8 @@ class Words:
             names: every word that a sample may show.
             texts: (N,C) their embeddings, of length 1.
             others: other words for the same thing, by name.
-            narrower: words for some of what a name means, by name, which a set does not tell apart ("woman" for a person).
-                They may say that a thing is there, never that it is not.
+            narrower: words for some of what a name means, by name, which a set does not tell apart ("woman" for a
+                person). They may say that a thing is there, never that it is not.
         """
         self.names = {name: row for row, name in enumerate(names)}
         self.texts = texts.astype(np.float32)

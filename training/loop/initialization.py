@@ -73,8 +73,8 @@ def mimic(projection: Tensor, output: Tensor, heads: int) -> None:
 def standardize(network: SynSeg, images: Tensor, text: Tensor) -> None:
     """Scale the decoder's input layers so that their outputs have mean 0 and variance 1 on real data.
 
-    CLIP's hidden states and raw text embeddings are far from unit variance. A post-norm decoder behind them starts slowly
-    or not at all.
+    CLIP's hidden states and raw text embeddings are far from unit variance. A post-norm decoder behind them starts
+    slowly or not at all.
 
     Args:
         network: whose decoder is changed in place.

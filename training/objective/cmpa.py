@@ -106,8 +106,9 @@ def alignment_loss(
 ) -> Tensor:
     """Tell each image prototype's own text among the nouns' texts, and each text's own image prototype.
 
-    Image to text (SSR) is the cross-entropy over one text for each noun. Text to image (ours) is the cross-entropy over the
-    label's own image prototype and those of all other nouns. So another image of the same noun is never a negative.
+    Image to text (SSR) is the cross-entropy over one text for each noun. Text to image (ours) is the cross-entropy
+    over the label's own image prototype and those of all other nouns. So another image of the same noun is never a
+    negative.
 
     Args:
         image: (M,D) image prototypes of a batch's labels, of length 1.
