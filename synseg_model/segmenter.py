@@ -15,7 +15,7 @@ from synseg_model.refinement import make_refiner
 from synseg_model.result import Result
 from synseg_model.text.embedding_cache import TextCache
 from synseg_model.text.nearest_names import NearestNames
-from synseg_model.vocabulary import LARGEST_LIMIT, MAX_LABELS, LabelRules, Vocabulary
+from synseg_model.vocabulary import LARGEST_LIMIT, MAX_LABELS, CheckedLabels, LabelRules, Vocabulary
 from synseg_model.weights.find import read_pedigree
 from synseg_model.weights.pedigree import Pedigree
 
@@ -78,21 +78,28 @@ class Segmenter:
         """The vocabulary in use, None before the first."""
         return self._vocabulary
 
-    def check_vocabulary(self, labels: Iterable[str], thresholds: Sequence[float] | None = None) -> tuple[str, ...]:
-        """Return the labels as a vocabulary would have them, without encoding any; raise VocabularyError."""
-        return self._rules.check(labels, thresholds)[0]
+    def check_vocabulary(self, labels: Iterable[str], thresholds: Sequence[float] | None = None) -> CheckedLabels:
+        """Check labels and thresholds without encoding any; raise VocabularyError naming what is wrong."""
+        return self._rules.check(labels, thresholds)
 
-    def unknown_labels(self, labels: Iterable[str]) -> list[str]:
-        """Return those of a vocabulary's labels that must be encoded; the others are in the cache."""
-        return self._cache.unknown(list(labels))
+    def unknown_labels(self, checked: CheckedLabels) -> list[str]:
+        """Return the labels that must still be encoded; the others are in the cache."""
+        return self._cache.unknown(checked.labels)
+
+    def encode_labels(self, labels: Sequence[str]) -> None:
+        """Encode some of the labels that were checked, into the cache: a part of the work of `encode_vocabulary`."""
+        self._cache.embed(labels)
+
+    def encode_vocabulary(self, checked: CheckedLabels) -> Vocabulary:
+        """Encode labels that were checked; the vocabulary is not used yet."""
+        return Vocabulary(*checked, self._cache.embed(checked.labels), self.engine.fingerprint)
 
     def prepare_vocabulary(self, labels: Iterable[str], thresholds: Sequence[float] | None = None) -> Vocabulary:
         """Check and encode labels without using them yet; raise VocabularyError naming what is wrong.
 
         thresholds: one per label in [0, 1]; None or empty for the model's own.
         """
-        names, limits = self._rules.check(labels, thresholds)
-        return Vocabulary(names, limits, self._cache.embed(names), self.engine.fingerprint)
+        return self.encode_vocabulary(self.check_vocabulary(labels, thresholds))
 
     def pedigree_of(self, vocabulary: Vocabulary, nearest: bool = True) -> tuple[str, ...]:
         """Say for people how the model met each label of a vocabulary in its training.

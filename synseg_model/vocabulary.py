@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import count, islice
+from typing import NamedTuple
 
 import numpy as np
 
@@ -76,6 +77,13 @@ class Vocabulary:
         return replace(self, ids=tuple(number or next(free) for number in kept))
 
 
+class CheckedLabels(NamedTuple):
+    """Labels that a model accepts, not encoded yet: (K) distinct texts and their thresholds (K,) float32 in [0, 1]."""
+
+    labels: tuple[str, ...]
+    thresholds: np.ndarray
+
+
 @dataclass(frozen=True)
 class LabelRules:
     """Say which labels a model accepts.
@@ -90,10 +98,8 @@ class LabelRules:
     threshold: float
     max_labels: int = MAX_LABELS
 
-    def check(
-        self, labels: Iterable[str], thresholds: Sequence[float] | None = None
-    ) -> tuple[tuple[str, ...], np.ndarray]:
-        """Tidy labels and pair them with thresholds: ((K) labels, (K,) float32).
+    def check(self, labels: Iterable[str], thresholds: Sequence[float] | None = None) -> CheckedLabels:
+        """Tidy labels and pair them with thresholds.
 
         Space around and inside labels is trimmed, Unicode is composed (NFC); of labels that differ only in
         case the first spelling stays, with its threshold. thresholds: None or empty for the model's own, or
@@ -121,7 +127,7 @@ class LabelRules:
                 )
             kept[key] = (label, value)
         names, limits = zip(*kept.values(), strict=True)
-        return names, np.array(limits, np.float32)
+        return CheckedLabels(names, np.array(limits, np.float32))
 
     def _listed(self, labels: Iterable[str]) -> list[str]:
         if isinstance(labels, (str, bytes)):

@@ -12,7 +12,7 @@ from pathlib import Path
 from rosbags.interfaces import Connection
 from rosbags.rosbag2 import Reader
 
-from synseg_model.io.media import natural_order
+from synseg_model.io.sources import natural_order
 from synseg_ros.bags.foreign import foreign_content, is_whole_without_profile
 from synseg_ros.bags.salvage import Message, Salvage, salvage
 

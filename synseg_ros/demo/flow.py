@@ -13,10 +13,10 @@ from rclpy.executors import SingleThreadedExecutor
 from tqdm import tqdm
 
 from synseg_ros.demo.listener import HEARD, Listener
-from synseg_ros.demo.plan import Plan, camera_arguments, node_arguments
+from synseg_ros.demo.plan import Plan, node_arguments, player_arguments
 from synseg_ros.demo.processes import Child, private_domain, stop_all
-from synseg_ros.demo.report import TITLES, per_label, table, write_contact_sheet
-from synseg_ros.node.diagnostics import KINDS
+from synseg_ros.demo.report import TITLES, per_label, results_table, write_contact_sheet
+from synseg_ros.node.camera_statistics import KINDS
 
 NODE_MODULE, ENGINE = "synseg_ros.node", "auto"
 TOPIC, CAMERA = "/camera/image_raw", "camera"
@@ -53,7 +53,7 @@ class Demo:
         self._executor.add_node(self._listener)
 
     def run(self) -> int:
-        """Ask for both vocabularies, print the table, write the contact sheet; return 0 for a sound run."""
+        """Ask for both vocabularies, print the results_table, write the contact sheet; return 0 for a sound run."""
         listener = self._listener
         if self._plan.scenes:
             self._wait(lambda: listener.segments is not None, START_SECONDS, "the camera told no truth")
@@ -61,14 +61,14 @@ class Demo:
         versions = [self._ask(first, START_SECONDS)]
         if not self._plan.scenes:
             self._start_camera()
-        if self._plan.scenes or self._plan.photographs:  # frames may reach the node before the truth reaches us
+        if self._plan.has_truth:  # frames may reach the node before the truth reaches us
             self._wait(lambda: listener.compared, START_SECONDS, "no masks met the truth of their frame")
         self._collect(versions[0], "before the change", last=False)
         versions.append(self._ask(second, STALL_SECONDS))
         self._collect(versions[1], "after the change", last=True)
         counts = self._finish()
         write_contact_sheet(listener, versions, self._sheet)
-        print(f"\n{table(listener, versions)}\n")
+        print(f"\n{results_table(listener, versions)}\n")
         for title, version in zip(TITLES, versions, strict=True):
             print(f"{title}: {', '.join(per_label(listener.phases[version]))}")
         print(f"frames by the node's own count: {counts}")
@@ -93,7 +93,7 @@ class Demo:
         return statuses
 
     def _start_camera(self) -> None:
-        arguments = camera_arguments(self._plan, TOPIC, HEARD)
+        arguments = player_arguments(self._plan, TOPIC, HEARD)
         self._children["camera"] = Child("camera", "synseg_ros.player", arguments, os.environ)
 
     def _ask(self, labels: tuple[str, ...], timeout: float) -> int:
@@ -115,14 +115,17 @@ class Demo:
 
     def _collect(self, version: int, title: str, last: bool) -> None:
         """Listen until there are enough masks; in the last phase, until a folder is through."""
-        frames, already = self._plan.frames, self._count()
+        frames = self._plan.frames
+        # Of a source without end, frames of the vocabulary before that are still under way do not count.
+        counted = version if frames is None else None
+        already = self._count(counted)
         goal = self._plan.phase_frames if frames is None else frames - already if last else frames // 2
         count, begin = 0, time.monotonic()
         progress = begin
         with tqdm(total=goal, desc=title, unit="frame", leave=False, disable=None) as bar:
             while count < goal and not self._content(count, begin, progress):
                 self._spin(allow_camera_end=last)
-                new = self._count() - already - count
+                new = self._count(counted) - already - count
                 if not count:
                     begin = time.monotonic()  # the camera may still be starting
                 if new:
@@ -132,9 +135,13 @@ class Demo:
                     raise DemoError(f"no masks of vocabulary {version} for {STALL_SECONDS:.0f} s")
         if version not in self._listener.phases:
             raise DemoError(f"no frame was left for vocabulary {version}; give more images")
+        if self._plan.has_truth:  # the few frames of a busy machine may show none of the labels
+            accuracy = self._listener.phases[version].accuracy
+            self._wait(lambda: accuracy.mean() is not None, STALL_SECONDS, f"nothing of vocabulary {version} was shown")
 
-    def _count(self) -> int:
-        return sum(len(phase.stamps) for phase in self._listener.phases.values())
+    def _count(self, counted: int | None) -> int:
+        """Count the frames of a version, None: of all."""
+        return sum(len(phase.stamps) for version, phase in self._listener.phases.items() if counted in (None, version))
 
     def _content(self, count: int, begin: float, progress: float) -> bool:
         """Return True when fewer frames than asked for have to do: time is over, or the camera is done."""

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from synseg_model.config import DEFAULT_MODEL
-from synseg_model.io.media import open_source
-from synseg_model.weights.find import GENERATED_SCENES
+from synseg_model.io.sources import open_source
+from synseg_model.weights.domain import GENERATED_SCENES
 from synseg_ros.demo.truth import TruthSegments
 from synseg_ros.parameters.tables import ros_arguments
 from synseg_ros.player.photographs.tour import Tour
@@ -57,6 +57,11 @@ class Plan:
     def scenes(self) -> bool:
         """Return True for generated scenes, whose truth is known."""
         return self.source == SCENES
+
+    @property
+    def has_truth(self) -> bool:
+        """Return True where the camera tells what is in its frames."""
+        return self.scenes or self.photographs
 
     def vocabularies(self, segments: TruthSegments | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Return the labels before and after the change.
@@ -107,8 +112,8 @@ def node_arguments(plan: Plan, model: str, engine: str, topic: str, camera: str)
     return ros_arguments(values)
 
 
-def camera_arguments(plan: Plan, topic: str, answers: str) -> Sequence[str]:
-    """Return the ROS arguments of the camera player for a plan."""
+def player_arguments(plan: Plan, topic: str, answers: str) -> Sequence[str]:
+    """Return the ROS arguments of the player for a plan."""
     values = {"source": plan.source, "topic": topic, "loop": plan.frames is None}
     if plan.scenes:
         values["seed"] = SCENE_SEED

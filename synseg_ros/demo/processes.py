@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import functools
 import os
 import random
 import signal
@@ -10,7 +13,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import IO
 
+DOMAINS = range(215, 232)  # above Linux's ephemeral ports, where no robot is; people take those up to 101
 SHARED_MEMORY = "SHM?sockets_size=8MB"  # is 17 MB a process: three fit into the 64 MB of a Docker container
 TAIL_LINES = 15
 GENTLE_SECONDS = 20.0  # before a process that was asked to end is made to
@@ -84,12 +90,35 @@ def private_domain() -> dict[str, str]:
     With Fast DDS it is shared memory alone, made large enough for images: in the half megabyte that a process
     has by default, a best-effort image of 640x480 is mostly lost. Other middlewares stay on the loopback.
     """
-    domain = {"ROS_DOMAIN_ID": str(random.randrange(215, 232)), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
+    domain = {"ROS_DOMAIN_ID": str(_free_domain()[0]), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
     if os.environ.get("RMW_IMPLEMENTATION", "rmw_fastrtps").startswith("rmw_fastrtps"):
         # The range LOCALHOST would make rmw_fastrtps ignore the transport asked for.
         domain["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "SUBNET"
         domain["FASTDDS_BUILTIN_TRANSPORTS"] = SHARED_MEMORY
     return domain
+
+
+def lock_domain(domain: int) -> IO[str] | None:
+    """Take a ROS domain on this machine until the returned file is closed; None where another process has it.
+
+    Only what asks here is kept out: demos, benchmarks and tests.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            file = stack.enter_context(Path(tempfile.gettempdir(), f"synseg-domain-{domain}").open("a"))
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return None
+        stack.pop_all()
+        return file
+
+
+@functools.cache
+def _free_domain() -> tuple[int, IO[str] | None]:
+    """Take a domain for as long as this process runs; one that others have, too, only where all are taken."""
+    numbers = random.sample(DOMAINS, len(DOMAINS))
+    locked = ((number, lock_domain(number)) for number in numbers)
+    return next((taken for taken in locked if taken[1]), (numbers[0], None))
 
 
 def stop_all(children: Iterable[Child]) -> dict[str, int]:

@@ -1,126 +1,139 @@
-"""The publishers of one camera, and what they publish."""
+"""What is published for one camera. Further outputs are a line in OUTPUTS, or a class like OutputTopic."""
 
 from __future__ import annotations
 
-import re
-import unicodedata
-from collections.abc import Callable, Iterable
-from copy import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
 from rclpy.node import Node
-from rclpy.publisher import Publisher
-from rclpy.qos import QoSProfile
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
-from synseg_model.result import Result
 from synseg_model.vocabulary import Vocabulary
-from synseg_ros.conversions import MAKER
 from synseg_ros.msg import ClassMasks, FrameInfo
+from synseg_ros.node.class_topics import MOST_CLASS_TOPICS, ClassTopics
+from synseg_ros.node.frames import SegmentedFrame
+from synseg_ros.node.publishers import create_output, has_subscriber
 from synseg_ros.parameters.tables import NodeSettings
-from synseg_ros.qos import LATCHED, OUTPUT, OVERRIDABLE, publisher_events
+from synseg_ros.qos import LATCHED, OUTPUT
+from synseg_ros.ros_messages import MAKER
 
 try:
     from vision_msgs.msg import LabelInfo, VisionClass
-except ImportError:  # it is a package of its own, and not everybody has it
+except ImportError:  # a package of its own, which is not installed everywhere
     LabelInfo = None
 
-OUTPUTS = {"info": FrameInfo, "masks": ClassMasks, "label_map": Image, "confidence": Image, "overlay": Image}
-MOST_CLASS_TOPICS = 64
+
+@dataclass(frozen=True)
+class Output:
+    """A message about every segmented frame.
+
+    Attributes:
+        name: Last part of the topic synseg/<camera>/<name>. The setting publish_<name>, where there is one, switches
+            the topic off.
+        kind: Type of the message.
+        make: Makes the message; called only while the topic has a subscriber.
+    """
+
+    name: str
+    kind: type
+    make: Callable[[SegmentedFrame], Any]
+
+
+# In the order in which they are published: the info first, as it says what the others mean.
+OUTPUTS = (
+    Output("info", FrameInfo, lambda f: MAKER.frame_info(f.result, f.header, f.version, f.timing.inference)),
+    Output("masks", ClassMasks, lambda f: MAKER.class_masks(f.result, f.header, f.version)),
+    Output("label_map", Image, lambda f: MAKER.label_map(f.result, f.header)),
+    Output("confidence", Image, lambda f: MAKER.confidence(f.result, f.header)),
+    Output("overlay", Image, lambda f: MAKER.overlay(f.image, f.result, f.header)),
+)
+
+
+class OutputTopic:
+    """Publish one output of a camera while it is switched on and has a subscriber.
+
+    Args:
+        node: The node that publishes.
+        base: What all topics of the camera begin with.
+        output: What is published.
+        settings: Returns the settings in force.
+    """
+
+    def __init__(self, node: Node, base: str, output: Output, settings: Callable[[], NodeSettings]) -> None:
+        self._node, self._output, self._settings = node, output, settings
+        self._publisher = create_output(node, output.kind, f"{base}/{output.name}", OUTPUT)
+
+    def wanted(self) -> bool:
+        """Return True while the topic is switched on and has a subscriber."""
+        switched_on = getattr(self._settings(), f"publish_{self._output.name}", True)  # not every output has a switch
+        return switched_on and has_subscriber(self._publisher)
+
+    def publish(self, segmented: SegmentedFrame) -> None:
+        """Make and publish the message, if it is wanted."""
+        if self.wanted():
+            self._publisher.publish(self._output.make(segmented))
+
+    def destroy(self) -> None:
+        """End the topic."""
+        self._node.destroy_publisher(self._publisher)
 
 
 class CameraOutputs:
-    """The topics of one camera; every one is made and published only while somebody subscribes to it.
+    """All topics of one camera.
 
-    settings: gives the settings in force, which may switch topics off. announce() and publish() are called on the
-    worker's thread; destroy() ends all topics.
+    `announce` and `publish` are called on the worker's thread.
+
+    Args:
+        node: The node that publishes.
+        camera: Name of the camera, as in synseg/<camera>/...
+        settings: Returns the settings in force.
     """
 
     def __init__(self, node: Node, camera: str, settings: Callable[[], NodeSettings]) -> None:
-        self._node, self._base, self._settings = node, f"synseg/{camera}", settings
-        self._publishers = {name: self._publisher(kind, name, OUTPUT) for name, kind in OUTPUTS.items()}
-        self._label_info = self._publisher(LabelInfo, "label_info", LATCHED, False) if LabelInfo else None
-        self._classes: dict[str, Publisher] = {}  # by label
+        base = f"synseg/{camera}"
+        self._node, self._settings = node, settings
+        self._classes = ClassTopics(node, base)
+        self._topics = (*(OutputTopic(node, base, output, settings) for output in OUTPUTS), self._classes)
+        self._label_info = create_output(node, LabelInfo, f"{base}/label_info", LATCHED, False) if LabelInfo else None
 
     def wanted(self) -> bool:
-        """Return True while any of the topics that are switched on has a subscriber."""
-        return any(map(self._heard, OUTPUTS)) or any(map(_has_subscriber, self._classes.copy().values()))
+        """Return True while one of the topics that are switched on has a subscriber."""
+        return any(topic.wanted() for topic in self._topics)
 
     def announce(self, vocabulary: Vocabulary | None, stamp: object) -> None:
-        """Say what ids mean, and offer a topic per label if that is asked for; before any mask with these labels."""
-        if vocabulary is not None and self._label_info is not None:
-            classes = [
-                VisionClass(class_id=number, class_name=label)
-                for number, label in zip(vocabulary.ids, vocabulary.labels, strict=True)
-            ]
-            threshold = float(vocabulary.thresholds.min())
-            self._label_info.publish(LabelInfo(header=Header(stamp=stamp), class_map=classes, threshold=threshold))
-        offered = vocabulary.labels if vocabulary is not None and self._settings().publish_class_topics else ()
-        names = class_topics(offered[:MOST_CLASS_TOPICS])
-        kept = {label: self._classes[label] for label in names if self._has_topic(label, names[label])}
-        for label, publisher in self._classes.items():
-            if label not in kept:
-                self._node.destroy_publisher(publisher)
-        made = {
-            label: self._publisher(Image, f"classes/{name}", OUTPUT, False)
-            for label, name in names.items()
-            if label not in kept
-        }
-        self._classes = kept | made  # as a whole: the executor's thread reads it
+        """Publish what ids mean, and offer a topic per label if the settings ask for it.
 
-    def publish(self, image: np.ndarray, result: Result, header: Header, version: int, inference_ms: float) -> None:
-        """Publish one frame's result with the frame's own header; the info first, then masks and images."""
-        for name, make in MAKER.outputs(image, result, header, version, inference_ms).items():
-            if self._heard(name):
-                self._publishers[name].publish(make())
-        for label, publisher in self._classes.items():
-            if _has_subscriber(publisher) and label in result.labels:
-                mask = result.mask(result.labels.index(label)).view(np.uint8) * np.uint8(255)
-                publisher.publish(MAKER.image(mask, "mono8", header))
+        It is called before any mask with these labels is published.
+
+        Args:
+            vocabulary: The vocabulary in use from now on; None for none.
+            stamp: The time now, a builtin_interfaces/Time.
+        """
+        if vocabulary is not None and self._label_info is not None:
+            self._label_info.publish(_label_info(vocabulary, stamp))
+        offered = vocabulary.labels if vocabulary is not None and self._settings().publish_class_topics else ()
+        self._classes.offer(offered[:MOST_CLASS_TOPICS])
+
+    def publish(self, segmented: SegmentedFrame) -> None:
+        """Publish the outputs that are wanted, with the frame's own header."""
+        for topic in self._topics:
+            topic.publish(segmented)
 
     def destroy(self) -> None:
         """End all topics."""
-        label_info = [self._label_info] if self._label_info else []
-        for publisher in (*self._publishers.values(), *self._classes.values(), *label_info):
-            self._node.destroy_publisher(publisher)
-
-    def _heard(self, name: str) -> bool:
-        switched_on = getattr(self._settings(), f"publish_{name}", True)  # the info cannot be switched off
-        return switched_on and _has_subscriber(self._publishers[name])
-
-    def _has_topic(self, label: str, name: str) -> bool:
-        return label in self._classes and self._classes[label].topic_name.endswith(f"/{name}")
-
-    def _publisher(self, kind: type, name: str, qos: QoSProfile, overridable: bool = True) -> Publisher:
-        topic = f"{self._base}/{name}"
-        return self._node.create_publisher(
-            kind,
-            topic,
-            copy(qos),  # rclpy writes the overrides into the profile that it is given
-            event_callbacks=publisher_events(self._node, self._node.resolve_topic_name(topic), overridable),
-            qos_overriding_options=OVERRIDABLE if overridable else None,
-        )
+        for topic in self._topics:
+            topic.destroy()
+        if self._label_info is not None:
+            self._node.destroy_publisher(self._label_info)
 
 
-def class_topics(labels: Iterable[str]) -> dict[str, str]:
-    """Name a topic after each label: small Latin letters, digits and _; label_N for what has none of them.
-
-    Labels that would be called the same get _2, _3 ... behind the first.
-    """
-    names: dict[str, str] = {}
-    for position, label in enumerate(labels, start=1):
-        latin = unicodedata.normalize("NFKD", label).encode("ascii", "ignore").decode().lower()
-        base = name = re.sub(r"[^a-z0-9]+", "_", latin).strip("_") or f"label_{position}"
-        if base[0].isdigit():
-            base = name = f"label_{base}"
-        count = 1
-        while name in names.values():
-            count += 1
-            name = f"{base}_{count}"
-        names[label] = name
-    return names
-
-
-def _has_subscriber(publisher: Publisher) -> bool:
-    return publisher.get_subscription_count() > 0
+def _label_info(vocabulary: Vocabulary, stamp: object) -> Any:
+    """Make the LabelInfo that says which label an id means."""
+    classes = [
+        VisionClass(class_id=number, class_name=label)
+        for number, label in zip(vocabulary.ids, vocabulary.labels, strict=True)
+    ]
+    threshold = float(vocabulary.thresholds.min())
+    return LabelInfo(header=Header(stamp=stamp), class_map=classes, threshold=threshold)

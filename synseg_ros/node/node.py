@@ -1,44 +1,34 @@
-"""The segmentation node: camera topics and a vocabulary in, masks out. Run as python -m synseg_ros.node.
+"""The segmentation node: camera topics and a vocabulary in, masks out.
 
-A lifecycle node: configure loads the model and takes vocabularies, activate listens to the cameras, deactivate stops
+A lifecycle node: configure loads the model and takes vocabularies, activate subscribes to the cameras, deactivate stops
 that within a frame, cleanup frees all. The executor's thread takes messages; the pipeline's threads do the work.
 """
 
 from __future__ import annotations
 
 import gc
-import os
 import sys
 from collections.abc import Callable
 from typing import Any
 
-import rclpy
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.clock import Clock, ClockType
-from rclpy.exceptions import ParameterException
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
 from synseg_model import Segmenter
 from synseg_model.install_hints import missing_module
-from synseg_model.memory import keep_freed_memory
-from synseg_model.weights.find import domain_warning
-from synseg_model.weights.pedigree import NEVER_MET
-from synseg_ros.conversions import MAKER
-from synseg_ros.msg import VocabularyStatus
+from synseg_model.weights.domain import domain_warning
 from synseg_ros.node import bond
-from synseg_ros.node.camera_input import Camera
-from synseg_ros.node.diagnostics import RateLimit, memory, pairs, worst
-from synseg_ros.node.pipeline import ActiveVocabulary, Pipeline
-from synseg_ros.node.vocabulary_input import Request, VocabularySubscription
-from synseg_ros.parameters.given import warn_of_other_nodes_files, warn_of_unknown
+from synseg_ros.node.camera import Camera
+from synseg_ros.node.diagnostics import Diagnostics
+from synseg_ros.node.pipeline import Pipeline
+from synseg_ros.node.rate_limit import RateLimit
+from synseg_ros.node.vocabulary_input import VocabularyRequest, VocabularySubscription
+from synseg_ros.node.vocabulary_output import VocabularyOutput
+from synseg_ros.node.vocabulary_switch import ActiveVocabulary
+from synseg_ros.parameters.given import warn_of_unknown
 from synseg_ros.parameters.server import LiveSettings
 from synseg_ros.parameters.tables import NodeSettings
-from synseg_ros.process.shutdown import POLL_SECONDS, ending_with_ros
-from synseg_ros.process.start import WRONG_START, begin
-from synseg_ros.qos import LATCHED
 
-LABELS_SHOWN = 20
 CLEANUP_SECONDS = 10.0  # to wait for the frame and the vocabulary at hand
 DONE, REFUSED = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
@@ -46,8 +36,11 @@ DONE, REFUSED = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILU
 class SynSegNode(LifecycleNode):
     """Segment cameras with the vocabulary that was asked for last.
 
-    Raises ParameterException for a parameter of wrong type or value. start() configures and activates it at once;
-    close() ends the threads. Options, such as parameter_overrides, are those of rclpy's Node.
+    Args:
+        options: Those of rclpy's Node, such as parameter_overrides.
+
+    Raises:
+        ParameterException: A parameter has a wrong type or value.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -63,7 +56,7 @@ class SynSegNode(LifecycleNode):
         self._errors = RateLimit()
         self._activated = False  # ever
         self._bond: bond.Bond | None = None  # while it is active under a manager
-        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self._diagnostics = Diagnostics(self, lambda: self.settings, self._cameras)
         # On a clock that nobody sets back.
         self.create_timer(1.0, self._every_second, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
@@ -81,10 +74,17 @@ class SynSegNode(LifecycleNode):
         self._break_bond()
         return self._pipeline is None or self._pipeline.stop()
 
+    def report(self, error: Exception) -> None:
+        """Log an error that belongs to no camera, not too often."""
+        held_back = self._errors.admit()
+        if self.context.ok() and held_back is not None:
+            more = f" ({held_back} more errors held back)" if held_back else ""
+            self.get_logger().error(f"{type(error).__name__}: {error}{more}")
+
     # Transitions
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Load the model and take vocabularies; on an error say why and stay unconfigured."""
+        """Load the model and take vocabularies; after an error, say why and stay unconfigured."""
         self._state = "configuring"
         try:
             self._configure()
@@ -100,9 +100,9 @@ class SynSegNode(LifecycleNode):
         return DONE
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Listen to the cameras, and publish."""
+        """Subscribe to the cameras, and publish."""
         for camera in self._cameras.values():
-            camera.listen()
+            camera.input.listen()
         self._pipeline.worker.resume()
         if not self._activated:  # now every topic is there that parameters could be meant for
             warn_of_unknown(self, qos=True)
@@ -112,12 +112,12 @@ class SynSegNode(LifecycleNode):
         return DONE
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Listen no more; what is in the engine just now is not published."""
+        """End the subscriptions; what is in the engine just now is not published."""
         self._break_bond()
-        for name in self._pipeline.worker.pause():
-            self.dropped(name)
+        for frame in self._pipeline.worker.pause():
+            self._cameras[frame.camera].statistics.count("dropped")
         for camera in self._cameras.values():
-            camera.ignore()
+            camera.input.ignore()
         self._state = "inactive"
         return DONE
 
@@ -134,7 +134,7 @@ class SynSegNode(LifecycleNode):
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Free everything after a transition that went wrong, and be as before the first configure."""
         self._clean_up()
-        self.get_logger().error("a transition failed: unconfigured again")
+        self.get_logger().error("a transition failed: the node is unconfigured again")
         return DONE
 
     def _configure(self) -> None:
@@ -151,19 +151,19 @@ class SynSegNode(LifecycleNode):
         self._domain_warning = domain_warning(segmenter.engine.config, settings.expect_domain)
         if self._domain_warning:
             self.get_logger().warning(self._domain_warning)
+        self._vocabulary_output = VocabularyOutput(self, self._last)
+        self._release.append(self._vocabulary_output.destroy)
         self._pipeline = pipeline = Pipeline(
-            segmenter, self, lambda: self.settings, on_error=self.report, version=self._last.version
+            segmenter, self._cameras, lambda: self.settings, self._announce, self.report, self._last.version
         )
-        self._status = self.create_publisher(VocabularyStatus, "synseg/active_vocab", LATCHED)
-        self._release.append(lambda: self.destroy_publisher(self._status))
         for name, topic in settings.cameras(self._resolved).items():
             self._cameras[name] = camera = Camera(
-                self, name, topic, lambda: self.settings, pipeline.worker.offer, lambda: bool(pipeline.active.version)
+                self, name, topic, lambda: self.settings, lambda: bool(pipeline.active.version), pipeline.offer
             )
             self._release.append(camera.destroy)
-        self._publish_status(pipeline.active, "")
         pipeline.start()
-        first: Request | None = self._last.request or ((settings.labels, ()) if settings.labels else None)
+        given = VocabularyRequest(settings.labels) if settings.labels else None
+        first = self._last.request or given
         if first:
             pipeline.request(first)
         self._release.append(VocabularySubscription(self, "synseg/vocab", pipeline.request).close)
@@ -191,7 +191,7 @@ class SynSegNode(LifecycleNode):
         self._state = state
         pipeline, self._pipeline = self._pipeline, None
         if pipeline is not None:
-            self._last = pipeline.active
+            self._last = pipeline.active if pipeline.active.version else self._last
             pipeline.worker.pause()
             pipeline.stop(CLEANUP_SECONDS)
         for undo in reversed(self._release):
@@ -208,157 +208,21 @@ class SynSegNode(LifecycleNode):
 
     def _settings_changed(self, settings: NodeSettings) -> None:
         if self._pipeline is not None:
-            self._pipeline.refresh()  # thresholds and class topics may be others
+            self._pipeline.vocabularies.refresh()  # thresholds and class topics may be others
 
     def _every_second(self) -> None:
-        if self._state == "active":
-            for camera in self._cameras.values():
-                camera.follow()
-        settings, active, own = self.settings, self._active(), self._diagnosed_as()
-        statuses = [
-            camera.statistics.status(
-                f"{own}: {name}",
-                self._values(active) | {"topic": camera.topic, "queue age (ms)": self._queue_age(name)},
-                ready=active.version > 0,
-                stale_seconds=settings.stale_seconds if self._state == "active" else float("inf"),
-                slow_ms=settings.slow_ms,
-            )
-            for name, camera in self._cameras.items()
-        ]
-        if self._state == "active":
-            for camera in self._cameras.values():
-                camera.watch()
-        message = DiagnosticArray()
-        message.header.stamp = self.get_clock().now().to_msg()
-        message.status = [*statuses, self._own_status(statuses, active)]
-        self._diagnostics.publish(message)
-
-    def _own_status(self, cameras: list[DiagnosticStatus], active: ActiveVocabulary) -> DiagnosticStatus:
-        stale = [
-            f"{name} ({camera.topic})"
-            for name, camera in self._cameras.items()
-            if self._state == "active" and camera.silent
-        ]
-        upgrade = self._pipeline.upgrade if self._pipeline else None
-        building, failed = (upgrade.progress, upgrade.failure) if upgrade else ("", "")
-        silent = f"no frames from {', '.join(stale)}" if stale else ""
-        message = self._error or "; ".join(filter(None, (self._state, silent, building)))
-        values = {"state": self._state, **self._values(active), **memory()}
-        values |= {"stale cameras": ", ".join(stale), "engine build": building, "last error": self._error}
-        values["model warning"] = self._domain_warning
-        own = DiagnosticStatus.ERROR if self._error else DiagnosticStatus.WARN if failed else DiagnosticStatus.OK
-        level = max(own, worst(cameras))
-        return DiagnosticStatus(name=self._diagnosed_as(), level=level, message=message, values=pairs(values))
-
-    def _diagnosed_as(self) -> str:
-        return self.get_fully_qualified_name().lstrip("/")  # two robots' nodes have one name in two namespaces
-
-    def _values(self, active: ActiveVocabulary) -> dict[str, str]:
-        engine = self._pipeline.segmenter.engine if self._pipeline else None
-        return {
-            "model": self.settings.model,
-            "engine": engine.name if engine else "",
-            "device": engine.device if engine else "",
-            "vocabulary version": str(active.version),
-            "labels": str(len(active.vocabulary) if active.vocabulary else 0),
-        }
-
-    def _active(self) -> ActiveVocabulary:
-        return self._pipeline.active if self._pipeline else ActiveVocabulary()
-
-    def _queue_age(self, camera: str) -> str:
-        frame = self._pipeline.worker.waiting(camera)
-        return f"{1e3 * frame.age():.1f}" if frame else "0.0"
+        active = list(self._cameras.values()) if self._state == "active" else []
+        for camera in active:
+            camera.input.follow()
+        self._diagnostics.publish(self._state, self._error, self._domain_warning, self._pipeline)
+        for camera in active:
+            camera.input.watch()
 
     # On the worker's thread
 
-    def publish(self, camera: str, *result: Any) -> None:
-        """Publish a frame's result, as the pipeline has it."""
-        self._cameras[camera].publish(*result)
-
-    def failed(self, camera: str, kind: str, reason: str) -> None:
-        """Note that a frame came to nothing."""
-        if self.context.ok():
-            self._cameras[camera].failed(kind, reason)
-
-    def dropped(self, camera: str) -> None:
-        """Note that a frame is no longer wanted."""
-        self._cameras[camera].statistics.count("dropped")
-
-    def announce(self, active: ActiveVocabulary, refusal: str) -> None:
+    def _announce(self, active: ActiveVocabulary, refusal: str) -> None:
         """Tell which vocabulary is in use, or why one was refused: what ids mean comes before the status."""
+        stamp = self.get_clock().now().to_msg()
         for camera in tuple(self._cameras.values()):
-            camera.outputs.announce(active.vocabulary, self.get_clock().now().to_msg())
-        if active.version == self._last.version and active.pedigree != self._last.pedigree:
-            self._log_strange(active)  # all else is told already
-        elif refusal:
-            self.get_logger().warning(f"refused a vocabulary, version {active.version} stays: {refusal}")
-        elif active.version != self._last.version:
-            shown = ", ".join(active.vocabulary.labels[:LABELS_SHOWN])
-            more = f" and {len(active.vocabulary) - LABELS_SHOWN} more" if len(active.vocabulary) > LABELS_SHOWN else ""
-            self.get_logger().info(f"vocabulary {active.version}: {shown}{more}")
-        self._last = active
-        self._publish_status(active, refusal)
-
-    def _log_strange(self, active: ActiveVocabulary) -> None:
-        """Name the labels that the model never met, with the nearest names that it knows."""
-        every = zip(active.vocabulary.labels, active.pedigree, strict=True)
-        strange = [f"{label!r} {met}" for label, met in every if met.startswith(NEVER_MET)]
-        more = f", and {len(strange) - LABELS_SHOWN} more" if len(strange) > LABELS_SHOWN else ""
-        self.get_logger().info(f"labels that the model does not know: {', '.join(strange[:LABELS_SHOWN])}{more}")
-
-    def _publish_status(self, active: ActiveVocabulary, refusal: str) -> None:
-        now = self.get_clock().now().to_msg()
-        status = MAKER.vocabulary_status(active.vocabulary, active.version, now, refusal, active.pedigree)
-        self._status.publish(status)
-
-    def report(self, error: Exception) -> None:
-        """Log an error that belongs to no camera, not too often."""
-        held_back = self._errors.admit()
-        if self.context.ok() and held_back is not None:
-            more = f" ({held_back} more errors held back)" if held_back else ""
-            self.get_logger().error(f"{type(error).__name__}: {error}{more}")
-
-
-def spin(node: SynSegNode) -> None:
-    """Take messages until ROS is shut down; an error in one, such as a message that cannot be read, ends nothing."""
-    executor = SingleThreadedExecutor(context=node.context)
-    executor.add_node(node)
-    while node.context.ok():
-        try:
-            executor.spin_once(timeout_sec=POLL_SECONDS)  # a shutdown just before it begins to wait does not wake it
-        except ExternalShutdownException:
-            return
-        except Exception as error:
-            node.report(error)
-
-
-def main(args: list[str] | None = None) -> int:
-    """Run the node until it is interrupted; return 0, or 2 for a model or parameter that cannot work."""
-    keep_freed_memory()
-    if not begin("synseg", args):
-        return WRONG_START
-    node, status = None, 0
-    try:
-        node = SynSegNode()
-        warn_of_other_nodes_files(node, sys.argv if args is None else args)
-        with ending_with_ros(node.context):
-            if node.settings.autostart and not node.start():
-                status = WRONG_START if rclpy.ok() else 0
-            else:
-                spin(node)
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    except ParameterException as error:
-        print(f"synseg: {' '.join(str(error).split())}", file=sys.stderr)
-        status = WRONG_START
-    except Exception:
-        if rclpy.ok():  # else the interrupt closed ROS below a node that was still starting
-            raise
-    ended = node is None or node.close()
-    rclpy.try_shutdown()
-    if not ended:  # the engine may take long to return, and Python would end below it
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
-    return status
+            camera.outputs.announce(active.vocabulary, stamp)
+        self._vocabulary_output.announce(active, refusal)

@@ -1,14 +1,13 @@
-"""Vocabulary requests: received from every kind of publisher exactly once, prepared while the running one serves."""
+"""Vocabulary requests, received from every kind of publisher exactly once."""
 
 from __future__ import annotations
 
 import struct
-import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
@@ -26,23 +25,41 @@ LOOK_SECONDS = 0.2  # from one look for latched publishers to the next
 HISTORY_SECONDS = 2.0  # to wait for what a latched publisher said before
 _MAY_BE_LATCHED = (DurabilityPolicy.TRANSIENT_LOCAL, DurabilityPolicy.UNKNOWN, DurabilityPolicy.SYSTEM_DEFAULT)
 
-Request = tuple[tuple[str, ...], tuple[float, ...]]  # labels, thresholds
+
+class VocabularyRequest(NamedTuple):
+    """Labels that a client asks for, not checked yet.
+
+    Attributes:
+        labels: Any texts.
+        thresholds: One per label, or none.
+    """
+
+    labels: tuple[str, ...]
+    thresholds: tuple[float, ...] = ()
 
 
 class EchoFilter:
-    """Tell the second copy of a publication, which came through another subscription, from a new publication.
+    """Tell a new publication from a second copy of it, which comes through another subscription.
 
-    A publication is known by its publisher, sequence number and source timestamp. Middlewares that give none
-    of them leave only the content: there an equal message counts as a copy for ECHO_SECONDS. Of the content only a hash
-    is kept, because requests may be large.
+    A publication is known by its publisher, sequence number and source timestamp. Some middlewares give none of them.
+    There an equal message counts as a copy for ECHO_SECONDS. Only a hash of the content is kept, because requests may
+    be large.
+
+    Args:
+        clock: Returns the time in seconds.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._seen: OrderedDict[tuple, float] = OrderedDict()
 
-    def is_new(self, request: Request, info: Mapping[str, Any]) -> bool:
-        """Return True the first time that a publication is seen, given rclpy's message info."""
+    def is_new(self, request: VocabularyRequest, info: Mapping[str, Any]) -> bool:
+        """Tell whether a publication is seen for the first time.
+
+        Args:
+            request: Its content.
+            info: The message's info as rclpy gives it.
+        """
         publisher = (info.get("publisher_gid") or {}).get("data")
         number, stamp = info.get("publication_sequence_number"), info.get("source_timestamp")
         identified = bool(stamp) or (publisher is not None and number is not None)
@@ -55,20 +72,25 @@ class EchoFilter:
 
 
 class VocabularySubscription:
-    """Subscribe a node to a vocabulary so that volatile and latched publishers, early or late, reach it.
+    """Receive vocabularies from volatile and latched publishers, started early or late.
 
-    A volatile subscription hears both kinds, but only from now on. What a latched publisher said before takes a
-    transient-local one, which a volatile publisher would be warned of, at its own side and although it is heard. So
-    there is such a subscription for a moment only, when a latched publisher has appeared. An EchoFilter tells what
-    comes through both, and what is older than what its publisher said last is dropped. close() ends all.
+    A volatile subscription receives from both kinds, but only from now on. What a latched publisher published before
+    takes a transient-local subscription. That one makes every volatile publisher log a warning, although its messages
+    arrive. So it exists for a moment only, when a latched publisher has appeared. An EchoFilter finds what comes
+    through both subscriptions. What is older than its publisher's last request is dropped.
+
+    Args:
+        node: The node that subscribes.
+        topic: Topic of the vocabularies.
+        on_request: Called with each request once, on the executor's thread.
     """
 
-    def __init__(self, node: Node, topic: str, on_request: Callable[[Request], None]) -> None:
+    def __init__(self, node: Node, topic: str, on_request: Callable[[VocabularyRequest], None]) -> None:
         self._on_request = on_request
         self._filter = EchoFilter()
         self._node, self._topic = node, topic
         self._heard: OrderedDict[bytes, int] = OrderedDict()  # the newest number of each publisher
-        self._asked: set[tuple[int, ...]] = set()  # latched publishers whose history was asked for
+        self._asked: set[tuple[int, ...]] = set()  # latched publishers whose history was received
         self._history: Subscription | None = None
         self._history_ends = 0.0
         self._live = self._subscribe(DurabilityPolicy.VOLATILE)
@@ -83,7 +105,7 @@ class VocabularySubscription:
 
     def _subscribe(self, durability: DurabilityPolicy) -> Subscription:
         qos = QoSProfile(depth=DEPTH, reliability=ReliabilityPolicy.RELIABLE, durability=durability)
-        # Only the one that stays may warn of a publisher that it cannot hear.
+        # Only the one that stays may warn of a publisher with incompatible QoS.
         passing = durability == DurabilityPolicy.TRANSIENT_LOCAL
         ignored = (QoSPolicyKind.DURABILITY, QoSPolicyKind.RELIABILITY) if passing else ()
         events = subscriber_events(self._node, self._node.resolve_topic_name(self._topic), False, ignored)
@@ -92,7 +114,7 @@ class VocabularySubscription:
         )
 
     def _look(self) -> None:
-        """Ask for what latched publishers said before, once for each, and end that when no more of it comes."""
+        """Receive what latched publishers published before, once for each, and stop when no more of it comes."""
         ends = self._node.get_publishers_info_by_topic(self._node.resolve_topic_name(self._topic))
         latched = {tuple(end.endpoint_gid) for end in ends if end.qos_profile.durability in _MAY_BE_LATCHED}
         new, self._asked = latched - self._asked, latched
@@ -118,7 +140,7 @@ class VocabularySubscription:
     def _receive(self, passing: bool, message: Vocabulary, info: Mapping[str, Any]) -> None:
         if passing:
             self._history_ends = time.monotonic() + HISTORY_SECONDS
-        request = (tuple(message.labels), tuple(message.thresholds))
+        request = VocabularyRequest(tuple(message.labels), tuple(message.thresholds))
         if self._filter.is_new(request, info) and self._is_newest(info):
             self._on_request(request)
 
@@ -135,9 +157,13 @@ class VocabularySubscription:
 
 
 def restore_nul(message: Vocabulary, data: bytes) -> None:
-    """Give a message the labels with a NUL as they were sent in its bytes (CDR): rclpy cuts them there in silence.
+    """Restore labels with a NUL, which rclpy cuts at the NUL without a word.
 
-    As sent they are refused with the reason. Bytes that are no Vocabulary change nothing.
+    As they were sent, they are refused with the reason.
+
+    Args:
+        message: The message as rclpy read it; its labels are changed in place.
+        data: The bytes (CDR) that it was read from. Bytes that are no Vocabulary change nothing.
     """
     order, position = ("<" if data[1:2] == b"\1" else ">"), 8
     for index, label in enumerate(message.labels):
@@ -150,79 +176,3 @@ def restore_nul(message: Vocabulary, data: bytes) -> None:
             if b"\0" in sent:
                 message.labels[index] = sent.decode("utf-8", "replace")
         position += 4 + size
-
-
-class VocabularyEncoder:
-    """Prepare requested vocabularies on a thread of their own; of several that wait, only the newest.
-
-    prepare runs on the thread and may take as long as it needs; its result goes to on_ready, its exception to
-    on_refused, both called on the thread too. again() prepares once more what was ready last, unless something newer
-    waits. start() begins; stop() ends it.
-
-    afterwards is called on the thread when on_ready or on_refused is done, for what is not urgent; it gets what tells
-    whether to give that up, as there is other work.
-    """
-
-    def __init__(
-        self,
-        prepare: Callable[[Request], Any],
-        on_ready: Callable[[Any], None],
-        on_refused: Callable[[Exception], None],
-        afterwards: Callable[[Callable[[], bool]], None] = lambda busy: None,
-    ) -> None:
-        self._prepare, self._on_ready, self._on_refused = prepare, on_ready, on_refused
-        self._afterwards = afterwards
-        self._waiting: Request | None = None
-        self._ready: Request | None = None  # what was prepared last
-        self._again = self._stopping = False
-        self._changed = threading.Condition()
-        self._thread = threading.Thread(target=self._run, name="synseg-vocabulary", daemon=True)
-
-    def start(self) -> None:
-        """Start the thread."""
-        self._thread.start()
-
-    def request(self, request: Request) -> None:
-        """Ask for a vocabulary, in place of one that still waits."""
-        with self._changed:
-            self._waiting = request
-            self._changed.notify()
-
-    def again(self) -> None:
-        """Ask for what was ready last once more."""
-        with self._changed:
-            self._again = True
-            self._changed.notify()
-
-    def stop(self, timeout: float = 10.0) -> bool:
-        """Forget what waits; return True when the thread has ended, within timeout seconds."""
-        with self._changed:
-            self._stopping = True
-            self._changed.notify()
-        if self._thread.is_alive():
-            self._thread.join(timeout)
-        return not self._thread.is_alive()
-
-    def _run(self) -> None:
-        while True:
-            with self._changed:
-                self._changed.wait_for(self._has_work)
-                if self._stopping:
-                    return
-                request, self._waiting, self._again = self._waiting or self._ready, None, False
-            try:
-                vocabulary = self._prepare(request)
-            except Exception as error:  # a refused vocabulary must not end the node, whatever the reason
-                self._on_refused(error)
-            else:
-                self._ready = request
-                self._on_ready(vocabulary)
-            self._afterwards(self._is_busy)
-            del request  # which may be large, and the next one may be long in coming
-
-    def _is_busy(self) -> bool:
-        with self._changed:
-            return self._has_work()
-
-    def _has_work(self) -> bool:
-        return self._stopping or self._waiting is not None or (self._again and self._ready is not None)

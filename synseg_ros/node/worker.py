@@ -5,25 +5,30 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
-from typing import Generic, TypeVar
+from typing import TypeVar
 
-Frame, Value = TypeVar("Frame"), TypeVar("Value")
+from synseg_ros.node.frames import Frame
+
+Value = TypeVar("Value")
 
 
-class Worker(Generic[Frame]):
+class Worker:
     """Run the engine on one thread, fed through one slot per camera.
 
-    segment gets all frames that wait, one per camera name at most: no camera waits longer than for the frames at hand.
-    An exception in it, or in a task, goes to on_error and the thread goes on. start() begins; stop() ends it after the
-    frames at hand. While paused it takes no frames; tasks still run.
+    A camera waits no longer than for the frames at hand, because all frames that wait are segmented together. While
+    the worker is paused it takes no frames; tasks still run.
+
+    Args:
+        segment: Segments the frames that wait, at most one per camera. Called on the thread.
+        on_error: Gets an exception that `segment` or a task raised; the thread goes on.
     """
 
-    def __init__(self, segment: Callable[[Mapping[str, Frame]], None], on_error: Callable[[Exception], None]) -> None:
+    def __init__(self, segment: Callable[[Sequence[Frame]], None], on_error: Callable[[Exception], None]) -> None:
         self._segment = segment
         self._on_error = on_error
-        self._slots: dict[str, Frame] = {}
+        self._slots: dict[str, Frame] = {}  # by camera
         self._tasks: deque[Callable[[], None]] = deque()
         self._paused = self._stopping = False
         self._owing = False  # whether waiting frames come before tasks
@@ -35,12 +40,12 @@ class Worker(Generic[Frame]):
         """Start the thread."""
         self._thread.start()
 
-    def offer(self, camera: str, frame: Frame) -> bool:
+    def offer(self, frame: Frame) -> bool:
         """Put a frame into its camera's slot; return False when it replaced one that still waited there."""
         with self._changed:
-            free = camera not in self._slots
+            free = frame.camera not in self._slots
             if not self._paused:
-                self._slots[camera] = frame
+                self._slots[frame.camera] = frame
                 self._changed.notify_all()
         return free
 
@@ -50,15 +55,23 @@ class Worker(Generic[Frame]):
             return self._slots.get(camera)
 
     def between_frames(self, task: Callable[[], None]) -> None:
-        """Run a task on the worker's thread before the next frame; tasks keep their order."""
+        """Run a task on the thread before the next frame; tasks keep their order."""
         with self._changed:
             self._tasks.append(task)
             self._changed.notify_all()
 
     def in_turn(self, task: Callable[[], Value]) -> Value:
-        """Run a task between two frames and wait for it; return what it returns, raise what it raises.
+        """Run a task between two frames and wait for it; frames that wait come before the next such task.
 
-        Frames that wait go before another task. Raise RuntimeError where the thread ends before.
+        Args:
+            task: Called on the thread.
+
+        Returns:
+            What the task returns.
+
+        Raises:
+            RuntimeError: The thread ended before the task.
+            Exception: Whatever the task raises.
         """
         result: Future[Value] = Future()
 
@@ -80,14 +93,11 @@ class Worker(Generic[Frame]):
         """Whether frames are refused."""
         return self._paused
 
-    def pause(self) -> list[str]:
-        """Forget waiting frames and take no others; the frames at hand are the last.
-
-        Returns the cameras whose frames are forgotten.
-        """
+    def pause(self) -> list[Frame]:
+        """Take no more frames and forget those that wait, which are returned; the frames at hand are the last."""
         with self._changed:
             self._paused = True
-            forgotten = list(self._slots)
+            forgotten = list(self._slots.values())
             self._slots.clear()
         return forgotten
 
@@ -97,7 +107,7 @@ class Worker(Generic[Frame]):
             self._paused = False
 
     def stop(self, timeout: float = 10.0) -> bool:
-        """Forget waiting frames and tasks; return True when the thread has ended, within timeout seconds."""
+        """Forget the frames and tasks that wait; return True when the thread has ended within `timeout` seconds."""
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
@@ -121,10 +131,10 @@ class Worker(Generic[Frame]):
     def _next_job(self) -> Callable[[], None]:
         if self._tasks and not (self._owing and self._slots):
             return self._tasks.popleft()
-        frames, self._slots, self._owing = self._slots, {}, False
+        frames, self._slots, self._owing = list(self._slots.values()), {}, False
         return lambda: self._segment_in_time(frames)
 
-    def _segment_in_time(self, frames: Mapping[str, Frame]) -> None:
+    def _segment_in_time(self, frames: Sequence[Frame]) -> None:
         began = time.perf_counter()
         try:
             self._segment(frames)

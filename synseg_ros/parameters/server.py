@@ -11,15 +11,23 @@ from rclpy.exceptions import InvalidParameterValueException
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from synseg_ros.parameters.tables import checked
+from synseg_ros.parameters.tables import make_settings
 
 Settings = TypeVar("Settings")
 
 
 def declare(node: Node, table: type[Settings]) -> Settings:
-    """Declare each field of a settings table as a parameter; return the values given at the start.
+    """Declare each field of a settings table as a parameter of a node.
 
-    Raises rclpy's ParameterException (a wrong type or a value that is not accepted), whose text names the parameter.
+    Args:
+        node: The node.
+        table: NodeSettings or PlayerSettings.
+
+    Returns:
+        The settings with the values given at the start.
+
+    Raises:
+        ParameterException: A parameter has a wrong type or a value that is not accepted; the text names it.
     """
     given = getattr(node, "_parameter_overrides", {})  # rclpy has no other way to ask what was given
     given.update({parameter.name: parameter for parameter in _held(table, given.values())})
@@ -30,7 +38,7 @@ def declare(node: Node, table: type[Settings]) -> Settings:
         default = [""] if field.default == () else field.default
         values[field.name] = node.declare_parameter(field.name, default, _descriptor(field)).value
     try:
-        return checked(table, values)
+        return make_settings(table, values)
     except ValueError as error:
         name = str(error).split()[0].rstrip(":")
         raise InvalidParameterValueException(name, values.get(name), str(error)) from None
@@ -39,8 +47,15 @@ def declare(node: Node, table: type[Settings]) -> Settings:
 class LiveSettings(Generic[Settings]):
     """The settings of a node, some of which change while it runs.
 
-    value: those in force, always a whole and accepted set. on_change(new) is called on the executor's thread after a
-    change; parameters that are set in one call are accepted or refused together.
+    Parameters that are set in one call are accepted or refused together.
+
+    Args:
+        node: The node.
+        table: NodeSettings or PlayerSettings.
+        on_change: Gets the new settings after a change, on the executor's thread.
+
+    Attributes:
+        value: The settings in force.
     """
 
     def __init__(self, node: Node, table: type[Settings], on_change: Callable[[Settings], None]) -> None:
@@ -57,10 +72,10 @@ class LiveSettings(Generic[Settings]):
             for parameter in parameters
             if parameter.name in names
         }
-        if not changes:  # somebody else's, such as use_sim_time
+        if not changes:  # a parameter of ROS itself, such as use_sim_time
             return SetParametersResult(successful=True)
         try:
-            new = checked(self._table, {**vars(self.value), **changes})
+            new = make_settings(self._table, {**vars(self.value), **changes})
         except ValueError as error:
             return SetParametersResult(successful=False, reason=str(error))
         self.value = new
@@ -69,7 +84,7 @@ class LiveSettings(Generic[Settings]):
 
 
 def _held(table: type, parameters: Iterable[Parameter]) -> list[Parameter]:
-    """Return parameters as their types hold them: a whole number is a number, too."""
+    """Return parameters with the types that they are declared with: a whole number is a number, too."""
     floats = {field.name for field in dataclasses.fields(table) if isinstance(field.default, float)}
     return [
         Parameter(parameter.name, value=float(parameter.value))

@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from synseg_model.io.media import read_image
+from synseg_model.io.image_file import read_image
 
 FOLDER = Path(__file__).parent
 MASKS_FILE = "masks.json"

@@ -13,8 +13,8 @@ from PIL import Image
 
 from synseg_model.cli import main as cli
 from synseg_model.io import jpeg
+from synseg_model.io.image_file import MediaError, decode_image, read_image
 from synseg_model.io.jpeg import decode_jpeg
-from synseg_model.io.media import MediaError, decode_image, read_image
 from synseg_ros.interfaces.image_encodings import FrameError, compressed_to_rgb
 from training.scenes.scenes import make_scene
 
@@ -99,8 +99,8 @@ def test_the_orientation_is_applied_to_files_and_not_to_frames(tmp_path):
         decode_image(np.frombuffer(half_with_an_end(data.tobytes()), np.uint8))
 
 
-def test_segment_names_the_damaged_file_and_ends_with_1(tmp_path, null_engine, monkeypatch, capsys):
-    monkeypatch.setattr("synseg_model.segmenter.load_engine", lambda *_: null_engine)
+def test_segment_names_the_damaged_file_and_ends_with_1(tmp_path, color_engine, monkeypatch, capsys):
+    monkeypatch.setattr("synseg_model.segmenter.load_engine", lambda *_: color_engine)
     folder = tmp_path / "photos"
     folder.mkdir()
     (folder / "good.jpg").write_bytes(encoded(SCENES[0]))

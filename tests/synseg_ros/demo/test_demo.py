@@ -18,12 +18,12 @@ from synseg_model.config import DEFAULT_MODEL
 from synseg_ros.demo import flow
 from synseg_ros.demo.__main__ import main
 from synseg_ros.demo.listener import KeptOverlay
-from synseg_ros.demo.plan import SCENE_SEED, STREET, Plan, camera_arguments, make_plan, node_arguments
+from synseg_ros.demo.plan import SCENE_SEED, STREET, Plan, make_plan, node_arguments, player_arguments
 from synseg_ros.demo.processes import private_domain
-from synseg_ros.demo.report import choose, per_label, table
+from synseg_ros.demo.report import choose, per_label, results_table
 from synseg_ros.demo.truth import IntersectionOverUnion, TruthSegments
 from synseg_ros.parameters.server import declare
-from synseg_ros.parameters.tables import CameraSettings, ros_arguments
+from synseg_ros.parameters.tables import PlayerSettings, ros_arguments
 from synseg_ros.player.photographs.tour import load_photographs
 
 pytestmark = pytest.mark.ros
@@ -106,7 +106,7 @@ def test_photographs_are_shown_unless_something_else_is_asked_for():
 def test_scenes_are_shown_to_the_model_that_knows_them():
     plan = make_plan("scenes", "")
     assert (plan.scenes, plan.model) == (True, "synseg-tiny")
-    assert {'source:="scenes"', f"seed:={SCENE_SEED}"} <= set(camera_arguments(plan, "/topic", "/answers"))
+    assert {'source:="scenes"', f"seed:={SCENE_SEED}"} <= set(player_arguments(plan, "/topic", "/answers"))
 
 
 def test_a_scene_is_asked_for_nouns_first_and_for_colours_then(segments):
@@ -160,7 +160,7 @@ def test_a_few_images_are_shown_again_and_again_and_none_is_dropped(folder):
         path.unlink()
     plan = make_plan(str(folder), "")
     assert (plan.frames, plan.every) == (None, True)
-    assert {"loop:=true", 'wait_for:="/answers"'} <= set(camera_arguments(plan, "/topic", "/answers"))
+    assert {"loop:=true", 'wait_for:="/answers"'} <= set(player_arguments(plan, "/topic", "/answers"))
 
 
 def test_a_folder_that_is_called_scenes_is_not_taken_for_generated_ones(folder, monkeypatch):
@@ -190,14 +190,14 @@ def test_arguments_reach_a_node_as_they_are(bench):
     context = rclpy.Context()
     rclpy.init(context=context, args=ros_arguments({"source": text, "loop": False, "seed": 5}))
     node = Node("tested", context=context)
-    settings = declare(node, CameraSettings)
+    settings = declare(node, PlayerSettings)
     node.destroy_node()
     context.shutdown()
     assert (settings.source, settings.loop, settings.seed) == (text, False, 5)
 
 
 @pytest.fixture
-def stripes(monkeypatch, ros_domain):
+def stripes(monkeypatch, ros_domain, one_demo_at_a_time):
     """Let the demo start a node whose engine needs no network, and be content with few frames."""
     for name in private_domain():  # the demo changes these variables: have them back after the test
         monkeypatch.setenv(name, os.environ.get(name, ""))
@@ -243,7 +243,7 @@ def test_a_folder_goes_through_frame_by_frame(stripes, listeners, folder, tmp_pa
     assert len(before.stamps) >= 10
     assert len(before.stamps) + len(after.stamps) == len(set(listeners[0].sent)) == 20
     assert per_label(after) == ["road", "car", "sky"]
-    rows = [line.split() for line in table(listeners[0], [1, 2]).splitlines()]
+    rows = [line.split() for line in results_table(listeners[0], [1, 2]).splitlines()]
     assert ["frames", "dropped", "0", "0"] in rows
 
 
@@ -266,6 +266,7 @@ def test_an_input_that_does_not_exist_is_an_error_at_once(capfd):
     assert "/no/such/folder" in capfd.readouterr().err
 
 
+@pytest.mark.usefixtures("one_demo_at_a_time")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_demo_leaves_no_process_behind(tmp_path, number):
     program = (
@@ -289,6 +290,7 @@ MODEL = Path(synseg_model.__file__).parent / "models" / "synseg-tiny" / "config.
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("one_demo_at_a_time")
 @pytest.mark.skipif(not MODEL.exists(), reason="synseg-tiny is not in this checkout")
 def test_the_shipped_model_finds_most_of_a_scene_before_and_after_the_change(tmp_path):
     pytest.importorskip("torch")

@@ -10,7 +10,7 @@ import pytest
 from synseg_ros.interfaces.image_encodings import (
     FORMATS,
     FrameError,
-    check_image,
+    check_image_message,
     compressed_to_rgb,
     image_fields,
     image_to_array,
@@ -198,7 +198,7 @@ def altered(encoding="rgb8", **fields):
 )
 def test_an_unreadable_message_is_refused_with_value_and_remedy(message, reason):
     with pytest.raises(FrameError, match=reason):
-        check_image(message)
+        check_image_message(message)
 
 
 def test_random_messages_give_a_image_or_a_reason_and_nothing_else():
@@ -247,7 +247,7 @@ def test_a_compressed_image_is_decoded(samples, expected):
     ("message", "reason"),
     [
         (compressed(b""), "format 'jpeg', 0 bytes: there are no bytes"),
-        (compressed(b"no image"), "format 'jpeg', 10 bytes: no image"),
+        (compressed(b"no image"), "format 'jpeg', 8 bytes: no image"),
         (compressed(png(RGB8)[:60]), "format 'jpeg', 60 bytes: no image, or a damaged one"),
         (compressed(bytes(12) + png(GRAY16), "16UC1; compressedDepth png"), "is depth, no image; accepted: "),
     ],

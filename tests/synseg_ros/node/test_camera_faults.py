@@ -14,9 +14,9 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from synseg_ros.msg import ClassMasks
 
-from synseg_ros.conversions import image_from_array
-from synseg_ros.node.diagnostics import KINDS
+from synseg_ros.node.camera_statistics import KINDS
 from synseg_ros.qos import EVERY_MESSAGE, remedy_for_losses
+from synseg_ros.ros_messages import image_from_array
 from tests.synseg_ros.rig import HEIGHT, WIDTH
 
 pytestmark = pytest.mark.ros
@@ -171,6 +171,6 @@ def test_a_camera_most_of_whose_frames_are_lost_is_named_with_what_helps(make_ri
     for number in (1, 10, 20):
         camera.statistics.received({"publisher_gid": {"data": b"p"}, "publication_sequence_number": number})
     camera.statistics.status("n", {}, ready=True)
-    camera.watch()
+    camera.input.watch()
     said = f"of the frames of {TOPICS[0]} are lost on the way; ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST makes"
     assert said in capfd.readouterr().err

@@ -13,8 +13,8 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 from synseg_ros.msg import ClassMasks
 
-from synseg_ros.conversions import image_from_array
 from synseg_ros.qos import EVERY_MESSAGE
+from synseg_ros.ros_messages import image_from_array
 from tests.synseg_ros.rig import HEIGHT, TOPIC, WIDTH
 
 pytestmark = pytest.mark.ros
@@ -143,13 +143,13 @@ def test_raw_frames_come_before_compressed_ones_as_soon_as_they_are_there(make_r
     bench.spin_until(lambda: masks[-1].width == WIDTH + 2, meanwhile=lambda: raw.publish(image))
 
 
-def test_a_topic_that_nobody_publishes_is_called_so(make_rig, bench, capfd):
+def test_a_topic_without_a_publisher_is_called_so(make_rig, bench, capfd):
     make_rig(stale_seconds=0.2, camera="/rear/image")
     said = []
 
     def told():
         said.append(capfd.readouterr().err)
-        return "nobody publishes it, nor /rear/image/compressed" in "".join(said)
+        return "it has no publisher, nor has /rear/image/compressed" in "".join(said)
 
     bench.spin_until(told)
 
@@ -218,3 +218,32 @@ def test_the_quality_of_service_of_the_camera_can_be_set(make_rig):
     (subscription,) = (s for s in rig.node.subscriptions if s.topic_name == TOPIC)
     assert subscription.qos_profile.reliability == ReliabilityPolicy.RELIABLE
     assert subscription.qos_profile.depth == 4
+
+
+BAD_FRAMES = {
+    "encoding 'nonsense'": {"encoding": "nonsense"},
+    "size 0x48 is empty": {"width": 0},
+    "step 179 is shorter": {"step": WIDTH * 3 - 1},
+    "data has 5 bytes": {"data": b"12345"},
+}
+
+
+@pytest.mark.parametrize("reason", BAD_FRAMES)
+def test_bad_frames_cause_one_warning_and_the_next_good_frame_is_segmented(make_rig, capfd, reason):
+    rig = make_rig()
+    masks = rig.listen(ClassMasks, "masks")
+    rig.connect()
+    rig.ask("ball")
+
+    def show_bad():
+        seen = rig.counts()["received"]
+        rig.show(**BAD_FRAMES[reason])
+        rig.bench.spin_until(lambda: rig.counts()["received"] > seen)
+
+    rig.bench.spin_until(lambda: rig.counts()["bad"] >= 5, meanwhile=show_bad)
+    good_from = rig.stamp + 1
+    rig.show_until(lambda: masks, "masks of a good frame")
+    assert masks[0].header.stamp.nanosec >= good_from
+    warnings = [line for line in capfd.readouterr().err.splitlines() if "skipped a frame" in line]
+    assert len(warnings) == 1
+    assert f"skipped a frame of {TOPIC}: {reason}" in warnings[0]

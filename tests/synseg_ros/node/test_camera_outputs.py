@@ -1,145 +1,94 @@
-"""A Result becomes messages that say the same."""
+"""Every output has its frame's header and size, and is made only while it has a subscriber."""
 
-from dataclasses import replace
-
-import numpy as np
 import pytest
 
 pytest.importorskip("synseg_ros.msg", reason="needs ROS 2 and the built messages: use scripts/with_env")
 
-from builtin_interfaces.msg import Time
-from rclpy.validate_topic_name import validate_topic_name
-from std_msgs.msg import Header
+from rclpy.parameter import Parameter
+from rclpy.qos import qos_profile_sensor_data
+from sensor_msgs.msg import Image
+from synseg_ros.msg import ClassMasks, FrameInfo, Vocabulary
 
-from synseg_model.io.drawing import overlay, palette
-from synseg_model.result import Result
-from synseg_model.vocabulary import Vocabulary
-from synseg_ros.conversions import MAKER
 from synseg_ros.interfaces.image_encodings import image_to_array
-from synseg_ros.node.camera_outputs import class_topics
+from synseg_ros.qos import LATCHED
+from tests.synseg_ros.rig import HEIGHT, WIDTH
 
 pytestmark = pytest.mark.ros
 
-HEADER = Header(stamp=Time(sec=5, nanosec=7), frame_id="lens")
+
+def test_every_output_has_the_frames_header_and_size(make_rig):
+    rig = make_rig()
+    heard = {name: rig.listen(Image, name) for name in ("label_map", "confidence", "overlay")}
+    heard["masks"], heard["info"] = rig.listen(ClassMasks, "masks"), rig.listen(FrameInfo, "info")
+    rig.connect()
+    rig.ask("ball", "cube", "grass")
+    rig.show_until(lambda: all(heard.values()), "all outputs")
+    rig.bench.spin_until(lambda: len({messages[0].header.stamp.nanosec for messages in heard.values()}) == 1)
+    assert {messages[0].header.frame_id for messages in heard.values()} == {"lens"}
+    assert {messages[0].header.stamp.sec for messages in heard.values()} == {1000}
+    sizes = {(m[0].height, m[0].width) for name, m in heard.items() if name != "info"}
+    assert sizes == {(HEIGHT, WIDTH)}
+    assert heard["overlay"][0].encoding == "rgb8"
 
 
-def vocabulary_of(count):
-    names = tuple(f"label {index}" for index in range(count))
-    return Vocabulary(names, np.full(count, 0.5, np.float32), np.zeros((count, 4), np.float32), "0" * 64)
+def test_masks_and_label_map_show_each_label_where_it_is(make_rig):
+    rig = make_rig()
+    masks, label_maps = rig.listen(ClassMasks, "masks"), rig.listen(Image, "label_map")
+    rig.connect()
+    rig.ask("ball", "cube", "grass")
+    rig.show_until(lambda: masks and label_maps, "masks")
+    assert [(mask.id, mask.label) for mask in masks[0].masks] == [(1, "ball"), (2, "cube"), (3, "grass")]
+    columns = image_to_array(label_maps[0])[HEIGHT // 2]
+    assert columns[[WIDTH // 6, WIDTH // 2, 5 * WIDTH // 6]].tolist() == [1, 2, 3]
+    assert abs(masks[0].masks[1].roi.x_offset - WIDTH // 3) <= 1
 
 
-@pytest.fixture
-def result():
-    """Three labels on 4x6 pixels: one in a corner, one nowhere, one on a column."""
-    maps = np.zeros((3, 4, 6), np.float32)
-    maps[0, 2:, 3:] = 0.75
-    maps[0, 2, 3] = 0.25
-    maps[2, :, 1] = 1.0
-    return Result(vocabulary_of(3), maps, (4, 6))
+def test_without_subscribers_nothing_is_segmented(make_rig):
+    rig = make_rig()
+    rig.connect()
+    rig.ask("ball")
+    rig.show_until(lambda: rig.counts()["idle"] >= 3, "frames that nobody wants")
+    assert rig.counts()["segmented"] == 0
 
 
-def test_masks_of_present_labels_are_cropped_to_their_boxes(result):
-    message = MAKER.class_masks(result, HEADER, version=4)
-    assert (message.header, message.vocabulary_version) == (HEADER, 4)
-    assert (message.height, message.width, message.labels) == (4, 6, ["label 0", "label 1", "label 2"])
-    corner, column = message.masks
-    assert (corner.id, corner.label, corner.area) == (1, "label 0", 5)
-    assert (column.id, column.label, column.area) == (3, "label 2", 4)
-    assert (corner.roi.x_offset, corner.roi.y_offset, corner.roi.width, corner.roi.height) == (3, 2, 3, 2)
-    assert corner.score == pytest.approx(0.75)
-    assert (corner.presence, column.presence) == (0.75, 1.0)
-    assert (corner.mask.encoding, corner.mask.header) == ("mono8", HEADER)
-    np.testing.assert_array_equal(image_to_array(corner.mask), [[0, 255, 255], [255, 255, 255]])
-    np.testing.assert_array_equal(image_to_array(column.mask), np.full((4, 1), 255))
+def test_an_output_without_subscribers_is_not_made(make_rig, monkeypatch):
+    made = []
+    monkeypatch.setattr("synseg_ros.interfaces.message_maker.overlay", lambda *_: made.append("overlay"))
+    rig = make_rig()
+    label_maps = rig.listen(Image, "label_map")
+    rig.connect()
+    rig.ask("ball")
+    rig.show_until(lambda: len(label_maps) >= 2, "two label maps")
+    assert not made
 
 
-def test_pasting_the_cropped_masks_gives_the_masks_back(result):
-    for mask in MAKER.class_masks(result, HEADER, version=1).masks:
-        pasted = np.zeros((4, 6), np.uint8)
-        x, y = mask.roi.x_offset, mask.roi.y_offset
-        pasted[y : y + mask.roi.height, x : x + mask.roi.width] = image_to_array(mask.mask)
-        np.testing.assert_array_equal(pasted == 255, result.masks[mask.id - 1])
+def test_an_output_that_is_switched_off_is_not_published_and_alone_causes_no_work(make_rig):
+    rig = make_rig(publish_masks=False)
+    masks = rig.listen(ClassMasks, "masks")
+    rig.connect()
+    rig.ask("ball")
+    rig.show_until(lambda: rig.counts()["idle"] >= 3, "frames that nobody wants")
+    assert (rig.counts()["segmented"], masks) == (0, [])
+    rig.node.set_parameters([Parameter("publish_masks", value=True)])
+    rig.show_until(lambda: masks, "masks")
 
 
-def test_label_map_and_confidence_have_the_frames_size_and_header(result):
-    label_map, confidence = MAKER.label_map(result, HEADER), MAKER.confidence(result, HEADER)
-    assert label_map.header == confidence.header == HEADER
-    assert (label_map.encoding, confidence.encoding) == ("mono8", "mono8")
-    np.testing.assert_array_equal(image_to_array(label_map), result.label_map)
-    np.testing.assert_array_equal(image_to_array(confidence), np.round(255 * result.confidence))
+def test_a_wrong_quality_of_service_is_named_with_both_policies_and_the_fix(make_rig, bench, capfd):
+    rig = make_rig()
+    bench.node.create_subscription(ClassMasks, "/synseg/camera/masks", print, LATCHED)
+    bench.node.create_publisher(Vocabulary, "/synseg/vocab", qos_profile_sensor_data)
+    heard = []
 
+    def warned():
+        heard.append(capfd.readouterr().err)
+        text = "".join(heard)
+        return "/synseg/camera/masks: " in text and "/synseg/vocab: " in text
 
-@pytest.mark.parametrize(("count", "encoding"), [(254, "mono8"), (255, "mono16")])
-def test_over_254_labels_the_label_map_has_16_bits(count, encoding):
-    maps = np.zeros((count, 2, 2), np.float32)
-    maps[-1, 0, 0] = 1
-    message = MAKER.label_map(Result(vocabulary_of(count), maps, (2, 2)), HEADER)
-    assert message.encoding == encoding
-    np.testing.assert_array_equal(image_to_array(message), [[count, 0], [0, 0]])
-
-
-def test_the_info_names_version_and_labels(result):
-    info = MAKER.frame_info(result, HEADER, version=9, inference_ms=12.5)
-    assert (info.header, info.vocabulary_version, info.labels) == (HEADER, 9, list(result.labels))
-    assert info.inference_ms == 12.5
-
-
-def test_the_status_says_how_labels_were_met_where_the_model_does():
-    met = ("taught by masks (120 images)", 'never met; nearest known: "cup" (0.71)')
-    assert MAKER.vocabulary_status(vocabulary_of(2), 1, Time(sec=1), pedigree=met).pedigree == list(met)
-    assert MAKER.vocabulary_status(vocabulary_of(2), 1, Time(sec=1)).pedigree == []
-
-
-def test_the_status_gives_every_label_its_threshold_and_the_overlays_colour():
-    status = MAKER.vocabulary_status(vocabulary_of(3), 2, Time(sec=1))
-    assert (status.version, status.labels) == (2, ["label 0", "label 1", "label 2"])
-    assert (status.accepted, status.message) == (True, "")
-    assert list(status.thresholds) == [0.5, 0.5, 0.5]
-    colors = [[round(255 * value) for value in (c.r, c.g, c.b)] for c in status.colors]
-    assert colors == palette(3).tolist()
-    assert {c.a for c in status.colors} == {1.0}
-
-
-def test_a_refusal_keeps_version_and_labels():
-    status = MAKER.vocabulary_status(vocabulary_of(1), 2, Time(sec=1), refusal="empty label")
-    assert (status.version, status.labels) == (2, ["label 0"])
-    assert (status.accepted, status.message) == (False, "empty label")
-
-
-def test_before_the_first_vocabulary_the_status_is_version_zero():
-    status = MAKER.vocabulary_status(None, 0, Time(sec=1))
-    assert (status.version, list(status.labels), status.accepted) == (0, [], True)
-
-
-@pytest.mark.parametrize(
-    ("labels", "names"),
-    [
-        (("red ball", "Café au lait", "T-shirt"), ["red_ball", "cafe_au_lait", "t_shirt"]),
-        (("мяч", "球"), ["label_1", "label_2"]),
-        (("2 wheels",), ["label_2_wheels"]),
-        (("red ball", "red-ball", "red  ball!"), ["red_ball", "red_ball_2", "red_ball_3"]),
-    ],
-)
-def test_every_label_has_a_topic_of_its_own_that_ros_accepts(labels, names):
-    topics = class_topics(labels)
-    assert list(topics.values()) == names
-    assert list(topics) == list(labels)
-    for name in names:
-        validate_topic_name(f"synseg/camera/classes/{name}")
-
-
-def test_ids_of_the_vocabulary_are_those_of_all_messages():
-    maps = np.zeros((2, 2, 4), np.float32)
-    maps[0, :, :2], maps[1, :, 2:] = 1, 1
-    running = replace(vocabulary_of(2), ids=(7, 3))
-    result = Result(running, maps, (2, 4))
-    masks = MAKER.class_masks(result, HEADER, version=1)
-    assert (list(masks.ids), [mask.id for mask in masks.masks]) == ([7, 3], [7, 3])
-    assert list(MAKER.frame_info(result, HEADER, 1, 0.0).ids) == [7, 3]
-    np.testing.assert_array_equal(image_to_array(MAKER.label_map(result, HEADER)), [[7, 7, 3, 3]] * 2)
-    status = MAKER.vocabulary_status(running, 1, Time(sec=1))
-    assert list(status.ids) == [7, 3]
-    colors = [[round(255 * value) for value in (c.r, c.g, c.b)] for c in status.colors]
-    assert colors == palette(7)[[6, 2]].tolist()
-    drawn = overlay(np.zeros((2, 4, 3), np.uint8), result, opacity=1.0, names=False)
-    assert (drawn[0, 0].tolist(), drawn[0, 3].tolist()) == (palette(7)[6].tolist(), palette(7)[2].tolist())
+    bench.spin_until(warned, what="two warnings")
+    text = "".join(heard)
+    assert "asks for durability TRANSIENT_LOCAL and this node offers VOLATILE" in text
+    assert "-p qos_overrides./synseg/camera/masks.publisher.durability:=transient_local" in text
+    assert "its reliability is BEST_EFFORT and this node asks for RELIABLE" in text
+    assert "in /bench" in text
+    assert text.count("/synseg/vocab: ") == 1
+    assert rig.ask("ball").accepted

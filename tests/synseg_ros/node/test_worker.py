@@ -4,8 +4,12 @@ import threading
 
 import pytest
 
+pytest.importorskip("rclpy", reason="needs ROS 2")
+
+from synseg_ros.node.frames import Frame
 from synseg_ros.node.worker import Worker
 
+pytestmark = pytest.mark.ros
 PATIENCE = 10.0
 
 
@@ -20,14 +24,17 @@ class Recorder:
     def segment(self, frames):
         self.busy.set()
         assert self.gate.wait(PATIENCE)
-        self.seen.append(dict(frames))
-        if "broken" in frames.values():
+        self.seen.append({frame.camera: frame.message for frame in frames})
+        if "broken" in self.seen[-1].values():
             raise RuntimeError("cannot")
+
+    def offer(self, camera, message):
+        return self.worker.offer(Frame(camera, message, received=0.0))
 
     def hold(self):
         """Keep the worker busy with a first frame."""
         self.worker.start()
-        self.worker.offer("front", "first")
+        self.offer("front", "first")
         assert self.busy.wait(PATIENCE)
 
     def finish(self):
@@ -47,14 +54,14 @@ def recorder():
 def settle(recorder):
     """Wait until the worker has taken the frames that wait for it."""
     frames_gone = threading.Event()
-    recorder.worker.offer("probe", "probe")
+    recorder.offer("probe", "probe")
     while not any("probe" in frames for frames in recorder.seen):
         frames_gone.wait(0.01)
 
 
 def test_the_newest_frame_replaces_one_that_waits(recorder):
     recorder.hold()
-    free = [recorder.worker.offer("front", frame) for frame in ("second", "third", "fourth")]
+    free = [recorder.offer("front", frame) for frame in ("second", "third", "fourth")]
     recorder.gate.set()
     settle(recorder)
     assert free == [True, False, False]
@@ -64,8 +71,8 @@ def test_the_newest_frame_replaces_one_that_waits(recorder):
 
 def test_one_camera_does_not_replace_the_frame_of_another(recorder):
     recorder.hold()
-    assert recorder.worker.offer("front", "second")
-    assert recorder.worker.offer("rear", "other")
+    assert recorder.offer("front", "second")
+    assert recorder.offer("rear", "other")
     recorder.gate.set()
     settle(recorder)
     assert {"front": "second", "rear": "other"}.items() <= recorder.seen[1].items()
@@ -73,7 +80,7 @@ def test_one_camera_does_not_replace_the_frame_of_another(recorder):
 
 def test_tasks_run_in_order_before_the_frame_that_waits(recorder):
     recorder.hold()
-    recorder.worker.offer("front", "second")
+    recorder.offer("front", "second")
     for name in ("task 1", "task 2"):
         recorder.worker.between_frames(lambda name=name: recorder.seen.append({"front": name}))
     recorder.gate.set()
@@ -89,9 +96,9 @@ def test_tasks_run_in_order_before_the_frame_that_waits(recorder):
 def test_an_error_is_reported_and_the_next_frame_is_segmented(recorder):
     recorder.gate.set()
     recorder.worker.start()
-    recorder.worker.offer("front", "broken")
+    recorder.offer("front", "broken")
     settle(recorder)
-    recorder.worker.offer("front", "good")
+    recorder.offer("front", "good")
     recorder.finish()
     settle(recorder)
     assert [str(error) for error in recorder.errors] == ["cannot"]
@@ -100,14 +107,14 @@ def test_an_error_is_reported_and_the_next_frame_is_segmented(recorder):
 
 def test_stop_ends_the_thread_and_forgets_what_waits(recorder):
     recorder.hold()
-    recorder.worker.offer("front", "second")
+    recorder.offer("front", "second")
     stopper = threading.Thread(target=recorder.worker.stop)
     stopper.start()
     recorder.gate.set()
     stopper.join(PATIENCE)
     assert not stopper.is_alive()
     assert recorder.seen[0] == {"front": "first"}
-    assert recorder.worker.offer("front", "late") in (True, False)
+    assert recorder.offer("front", "late") in (True, False)
     assert len(recorder.seen) <= 2
 
 
@@ -136,7 +143,7 @@ def test_frames_that_wait_come_before_the_next_of_such_tasks(recorder):
     waiter = threading.Thread(target=recorder.worker.in_turn, args=[first])
     waiter.start()
     assert begun.wait(PATIENCE)
-    recorder.worker.offer("front", "frame")
+    recorder.offer("front", "frame")
     recorder.worker.between_frames(lambda: order.append((*recorder.seen, "second task")))
     go_on.set()
     waiter.join(PATIENCE)

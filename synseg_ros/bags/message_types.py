@@ -1,0 +1,83 @@
+"""Message types of recordings: ROS's own, ours from msg/*.msg, and those that a recording brings along."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rosbags.interfaces import Connection, MessageDefinitionFormat
+from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
+
+from synseg_ros.interfaces.message_maker import MESSAGES, MessageMaker
+
+IMAGE, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
+VOCABULARY = "synseg_ros/msg/Vocabulary"
+
+_ROOT = Path(__file__).resolve().parents[1]
+_IDL_SEPARATOR = "=" * 80 + "\n"
+
+
+class MessageTypes:
+    """Know ROS's common message types and ours: as classes, as bytes (CDR), and as text."""
+
+    def __init__(self) -> None:
+        self._store = get_typestore(Stores.LATEST)
+        ours: dict[str, Any] = {}
+        for path in sorted(_message_folder().glob("*.msg")):
+            ours.update(get_types_from_msg(path.read_text(encoding="utf-8"), f"synseg_ros/msg/{path.stem}"))
+        self._store.register(ours)
+        classes = {n: self.type(f"{package}/msg/{n}") for package, names in MESSAGES.items() for n in names}
+        self.maker = MessageMaker(classes, sequence=np.asarray)
+
+    def type(self, name: str) -> type:
+        """Return the class of a type such as "std_msgs/msg/Header"; it takes all of its fields as keywords."""
+        return self._store.types[name]
+
+    def decode(self, data: bytes, name: str) -> Any:
+        """Read a message from bytes; raise ValueError for what is no message of that type."""
+        try:
+            return self._store.deserialize_cdr(data, name)
+        except Exception as error:  # a parser may meet anything in damaged bytes
+            raise ValueError(f"the bytes are no {name} ({error})") from None
+
+    def encode(self, message: Any) -> memoryview:
+        """Write a message as bytes."""
+        return self._store.serialize_cdr(message, message.__msgtype__)
+
+    def describe(self, name: str) -> tuple[str, str]:
+        """Return the definition and the hash (RIHS01) of a known type."""
+        return self._store.generate_msgdef(name, ros_version=2)[0], self._store.hash_rihs01(name)
+
+    def describe_recorded(self, connection: Connection) -> tuple[str, str]:
+        """Return definition and hash of a recorded topic's type; raise ValueError where it cannot be known."""
+        name, definition = connection.msgtype, connection.msgdef
+        if definition.format == MessageDefinitionFormat.NONE:
+            if name not in self._store.types:
+                raise ValueError(f"the recording has no definition of its type {name}")
+            return self.describe(name)
+        if connection.digest:
+            return definition.data, connection.digest
+        try:
+            store = get_typestore(Stores.EMPTY)
+            store.register(_parse(connection))
+            return definition.data, store.hash_rihs01(name)
+        except Exception as error:  # definitions come from anywhere, too
+            raise ValueError(f"the definition of its type {name} cannot be read ({error!r})") from None
+
+
+def _message_folder() -> Path:
+    """Find msg/: inside an installed package, beside it in the source tree."""
+    inside, beside = _ROOT / "interfaces" / "msg", _ROOT.parent / "msg"
+    return inside if inside.is_dir() else beside
+
+
+def _parse(connection: Connection) -> dict[str, Any]:
+    text = connection.msgdef.data
+    if connection.msgdef.format == MessageDefinitionFormat.MSG:
+        return get_types_from_msg(text, connection.msgtype)
+    parts = [part.partition("\n")[2] for part in text.split(_IDL_SEPARATOR) if part.startswith("IDL: ")]
+    types: dict[str, Any] = {}
+    for part in parts or [text]:
+        types.update(get_types_from_idl(part))
+    return types
