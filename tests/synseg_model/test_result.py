@@ -1,10 +1,12 @@
 """A Result: all its outputs agree with each other, at any size of image."""
 
+import threading
+
 import cv2
 import numpy as np
 import pytest
 
-from synseg_model import Result, Vocabulary
+from synseg_model import Result, Vocabulary, host_maps
 
 SHAPE = (37, 53)
 
@@ -28,7 +30,7 @@ THRESHOLDS = [[0.5] * 6, [0.0, 0.2, 0.9, 1.0, 0.3, 0.5], [1.0] * 6, [0.0] * 6]
 
 
 @pytest.mark.parametrize("thresholds", THRESHOLDS)
-@pytest.mark.parametrize("shape", [SHAPE, (12, 17), (5, 4), (4, 1), (1, 4), (1, 1), (1100, 1900)])
+@pytest.mark.parametrize("shape", [SHAPE, (12, 17), (5, 4), (4, 1), (1, 4), (1, 1)])
 def test_outputs_agree_exactly_with_activations_and_thresholds(thresholds, shape):
     result = make_result(random_maps(), thresholds, shape)
     limits = np.float32(thresholds)[:, None, None]
@@ -41,6 +43,19 @@ def test_outputs_agree_exactly_with_activations_and_thresholds(thresholds, shape
     winner = np.take_along_axis(activations, best[None], 0)[0]
     background = 1 - activations.max(axis=0)
     np.testing.assert_array_equal(result.confidence, np.where(reached.any(axis=0), winner, background))
+
+
+@pytest.mark.parametrize("thresholds", THRESHOLDS)
+def test_very_large_images_whose_buffers_are_not_kept_get_the_same_outputs(thresholds, monkeypatch):
+    kept = make_result(random_maps(), thresholds)
+    expected = kept.label_map, kept.confidence, [(c.area, c.score, c.roi) for c in kept.cutouts()]
+    monkeypatch.setattr(host_maps, "_threads", threading.local())
+    monkeypatch.setattr(host_maps, "_KEPT_PIXELS", 0)
+    monkeypatch.setattr(np, "empty", lambda shape, dtype: np.full(shape, 1, dtype))  # new memory may hold anything
+    fresh = make_result(random_maps(), thresholds)
+    np.testing.assert_array_equal(fresh.label_map, expected[0])
+    np.testing.assert_array_equal(fresh.confidence, expected[1])
+    assert [(c.area, c.score, c.roi) for c in fresh.cutouts()] == expected[2]
 
 
 @pytest.mark.parametrize("thresholds", THRESHOLDS)
