@@ -47,7 +47,11 @@ class TextCache(PromptEmbedder):
         self._writable = self._folder is not None
 
     def unknown(self, labels: Sequence[str]) -> list[str]:
-        """Return the labels that the engine has to embed."""
+        """Return the labels that the engine has to embed; the others are in the cache.
+
+        Args:
+            labels: texts.
+        """
         return [label for label in labels if self._find(self._key(label)) is None]
 
     def load_table(self, labels: Sequence[str]) -> np.ndarray | None:
