@@ -30,21 +30,14 @@ from training.ablation.rows import Row, chosen_rows
 from training.datasets.augmentation import BatchConfig
 from training.datasets.batches import BatchSource
 from training.datasets.pairs import Pairs
+from training.datasets.sources import DataConfig, open_pairs
 from training.evaluation.scenes import HeldOut, held_out, measure_scenes
 from training.loop.collapse import CollapseError
 from training.loop.command_line import INTERRUPTED
 from training.loop.config import TrainerConfig
 from training.networks.text_embedding import TextEmbedder
 from training.objective.objective import CaptionObjective, ObjectiveConfig
-from training.train import (
-    DataConfig,
-    TrainConfig,
-    open_masks,
-    open_pairs,
-    shown_labels,
-    starting_network,
-    train,
-)
+from training.train import TrainConfig, open_masks, shown_labels, starting_network, train
 
 IMAGES = 4  # of the figure
 

@@ -33,6 +33,7 @@ from training.datasets.batches import BatchSource
 from training.datasets.caption_masks import CaptionMaskConfig, caption_masks
 from training.datasets.masked_scenes import MaskedScenes, Rehearsed
 from training.datasets.pairs import Pairs
+from training.datasets.sources import DataConfig, open_pairs, scene_pool
 from training.evaluation.activation_images import activation_images
 from training.evaluation.measured import measure_on_photographs, measure_on_scenes, report
 from training.loop.command_line import run_training
@@ -41,44 +42,8 @@ from training.loop.initialization import standardize
 from training.loop.trainer import Trainer, seed_step
 from training.networks.text_embedding import TextEmbedder
 from training.objective.objective import CaptionObjective, ObjectiveConfig
-from training.scenes.pool import PoolConfig
 
 MASK_DECODER = "mask_decoder.safetensors"
-
-
-@dataclass
-class DataConfig:
-    """Where images and captions come from.
-
-    Args:
-        source: one of four. scenes: the program generates images. webdataset: shards as img2dataset writes them, after
-            `training.prepare`. coco: a folder of images and a captions file, after `training.prepare`. photos: the
-            photographs with captions of a folder that `training.prepare_photos` wrote.
-        scenes: number of generated scenes. By default there are as many as the steps see: each takes time to render.
-        scene_size: height and width of generated scenes in pixels. The default is what synseg-tiny sees of a 4:3
-            camera.
-        rehearsal: generated scenes with exact masks that are shown for each image whose masks are made of its caption.
-            They are of the kind that the shipped decoder was pre-trained on. Needs objective.masks.
-        cache: folder for generated scenes and for masks of captions.
-        shards: a folder or a pattern of shards: "cc12m/{00000..01242}.tar".
-        images: folder of the images of `captions`.
-        captions: COCO captions file.
-        photos: folder of packed photographs.
-        labels: folder of the label files that training.prepare wrote; empty where they lie beside the data.
-        buffer: images that each reader of shards shuffles among.
-    """
-
-    source: Literal["scenes", "webdataset", "coco", "photos"] = "scenes"
-    scenes: int = 1_280
-    scene_size: tuple[int, int] = (168, 224)
-    rehearsal: float = 0.0
-    cache: str = "runs/cache"
-    shards: str = ""
-    images: str = ""
-    captions: str = ""
-    photos: str = "runs/photos"
-    labels: str = ""
-    buffer: int = 5_000
 
 
 @dataclass
@@ -127,26 +92,6 @@ class TrainConfig:
             raise ValueError(f"data.rehearsal is {self.data.rehearsal}: only objective.masks trains on masks")
 
 
-def open_pairs(config: DataConfig, seed: int) -> Pairs:
-    """Open the images with their labels; raises ValueError for what is missing."""
-    if config.source == "scenes":
-        from training.datasets.scene_pairs import ScenePairs
-
-        pool = _pool(config.scene_size, config.scenes, 80_000_000 + 1_000_000 * seed)
-        return ScenePairs(pool, config.cache, seed=seed)
-    if config.source == "coco":
-        from training.datasets.coco_captions import CocoCaptions
-
-        return CocoCaptions(config.images, config.captions, config.labels or None, seed=seed)
-    if config.source == "photos":
-        from training.datasets.packed_captions import PackedCaptions
-
-        return PackedCaptions(config.photos, seed=seed)
-    from training.datasets.webdataset_pairs import WebdatasetPairs
-
-    return WebdatasetPairs(config.shards, config.labels or None, config.buffer, seed)
-
-
 def shown_labels(config: TrainConfig) -> BatchConfig:
     """Return what a batch shows: no absent labels where no term of the objective looks at them."""
     return config.batches if config.objective.uses_absent else dataclasses.replace(config.batches, absent=0)
@@ -160,11 +105,7 @@ def open_masks(pairs: Pairs, network: SynSeg, text: TextEmbedder, config: TrainC
         return made
     count = math.ceil(data.rehearsal * made.size)
     seen = network.config.image.input_size(*data.scene_size, network.encoder.patch)
-    return Rehearsed(made, MaskedScenes(_pool(seen, count, 60_000_000, "base"), data.cache, config.trainer.seed))
-
-
-def _pool(size: tuple[int, int], count: int, seed: int, split: str = "all") -> PoolConfig:
-    return PoolConfig(count, (tuple(size),), seed, split, objects=(2, 5), captions=3, supersample=(1, 2))
+    return Rehearsed(made, MaskedScenes(scene_pool(seen, count, 60_000_000, "base"), data.cache, config.trainer.seed))
 
 
 def train(config: TrainConfig, pairs: Pairs | None = None) -> Path | None:

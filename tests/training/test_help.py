@@ -16,6 +16,7 @@ SETTINGS = [
     "training.datasets.mask_batches.SceneMaskConfig",
     "training.datasets.photo_batches.MixtureConfig",
     "training.datasets.scene_captions.SceneCaptionConfig",
+    "training.datasets.sources.DataConfig",
     "training.evaluate.EvaluateConfig",
     "training.loop.config.TrainerConfig",
     "training.objective.cmpa.CMPAConfig",
@@ -29,7 +30,6 @@ SETTINGS = [
     "training.pretrain_decoder.PretrainDecoderConfig",
     "training.pretrain_photos.PretrainPhotosConfig",
     "training.pretrain_text.PretrainTextConfig",
-    "training.train.DataConfig",
     "training.train.TrainConfig",
     "training.train_tagger.TrainTaggerConfig",
 ]
