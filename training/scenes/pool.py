@@ -106,6 +106,7 @@ def render_closeup(seed: int, size: tuple[int, int], split: str, objects: tuple[
         scene,
         image=cv2.resize(scene.image[window], size[::-1], interpolation=cv2.INTER_AREA),
         index_map=cv2.resize(scene.index_map[window], size[::-1], interpolation=cv2.INTER_NEAREST),
+        geometry=None,
     )
     noun, pair = article(thing.noun), article(f"{thing.color} {thing.noun}")
     return scene, [

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from training.scenes.backgrounds import Background, draw_background
+from training.scenes.depth import make_geometry
 from training.scenes.objects import Look, Sprite, draw_look, paste, shade_ground
 from training.scenes.photograph import Camera
 from training.scenes.plan import check_request, draw_pairs, draw_pose, draw_sprite, segments_of
@@ -46,6 +47,7 @@ __all__ = [
 
 MIN_VISIBLE_FRACTION = 0.45  # of a thing's silhouette
 _MIN_STUFF_FRACTION = 0.2  # of a region of stuff
+_SPACE_STREAM = 11  # random numbers of their own: where things are in space changes nothing in the image
 
 
 def min_visible_pixels(size: tuple[int, int]) -> int:
@@ -118,4 +120,7 @@ def make_scene(
         shade_ground(image, sprite, look)
         paste(image, sprite)
     image = Camera.random(rng).take(image, int(rng.random() * 2**31))
-    return Scene(image, segments_of(background, looks), placement.index_map, int(rng.random() * 2**31))
+    caption_seed = int(rng.random() * 2**31)
+    space = np.random.Generator(np.random.PCG64([seed, SPLITS.index(split), _SPACE_STREAM])).random((count, 2))
+    geometry = make_geometry(background.stuff, background.horizon, placement.sprites, size, space)
+    return Scene(image, segments_of(background, looks), placement.index_map, caption_seed, geometry)

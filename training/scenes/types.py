@@ -7,7 +7,9 @@ from functools import cached_property
 
 import numpy as np
 
+from synseg_model.instances.depth import Intrinsics
 from training.scenes.captions import Seen, phrase_many
+from training.scenes.depth import Geometry, draw_depth, scene_camera, thing_centers
 from training.scenes.vocabulary import parse_label
 
 
@@ -25,13 +27,15 @@ class Scene:
     """Hold one image and its truth.
 
     image is (H, W, 3) uint8 RGB; index_map is (H, W) uint8 and holds for each pixel the index of its segment in
-    segments, of which stuff comes first and things follow from back to front.
+    segments, of which stuff comes first and things follow from back to front. geometry says where things are in space;
+    a part cut out of a scene has none.
     """
 
     image: np.ndarray
     segments: tuple[Segment, ...]
     index_map: np.ndarray
     caption_seed: int
+    geometry: Geometry | None = None
 
     @cached_property
     def areas(self) -> np.ndarray:
@@ -57,6 +61,35 @@ class Scene:
         color, noun = parse_label(label)
         hit = np.array([s.noun == noun and color in (None, s.color) for s in self.segments])
         return hit[self.index_map]
+
+    @property
+    def intrinsics(self) -> Intrinsics:
+        """Return the camera that sees the scene."""
+        return scene_camera(self.index_map.shape)
+
+    @cached_property
+    def depth(self) -> np.ndarray:
+        """Measure the distance along the optical axis, (H, W) float32 in metres, NaN in the sky.
+
+        Raises ValueError for a part that was cut out of a scene.
+        """
+        stuff = [segment.noun for segment in self.segments if segment.kind == "stuff"]
+        return draw_depth(self.index_map, stuff, self._geometry())
+
+    @cached_property
+    def centers(self) -> np.ndarray:
+        """Return the center of each segment, (len(segments), 3) metres in the camera's optical frame; NaN for stuff.
+
+        It is the centroid of the whole thing, hidden parts included. Raises ValueError for a part that was cut out of
+        a scene.
+        """
+        things = thing_centers(self._geometry(), self.index_map.shape)
+        return np.concatenate((np.full((len(self.segments) - len(things), 3), np.nan), things))
+
+    def _geometry(self) -> Geometry:
+        if self.geometry is None:
+            raise ValueError("this scene has no geometry, as it was cut out of another: ask the whole scene for depth")
+        return self.geometry
 
     @cached_property
     def caption(self) -> str:

@@ -7,6 +7,7 @@ from functools import cached_property
 import numpy as np
 
 from training.scenes.backgrounds import Background, draw_background
+from training.scenes.depth import make_geometry
 from training.scenes.objects import FREE_ROTATION, draw_look, paste, shade_ground
 from training.scenes.photograph import Camera
 from training.scenes.plan import Pose, check_request, draw_pairs, draw_sprite, segments_of
@@ -44,6 +45,7 @@ class SceneVideo:
         self._lane = (rng.permutation(count) + 0.5) / count
         self._start = 2 * (rng.permutation(count) + 0.5) / count
         self._camera = Camera.random(rng)
+        self._space = rng.random((count, 2))
 
     @cached_property
     def background(self) -> Background:
@@ -80,11 +82,15 @@ class SceneVideo:
             raise ValueError(f"frame index must be 0 or more, not {index}")
         image, index_map = self.background.image.copy(), self.background.index_map.copy()
         first = len(self.background.stuff)
+        sprites = []
         for thing, look in enumerate(self._looks):
             sprite = draw_sprite(look, self.pose(thing, index / self.fps), self.size)
+            sprites.append(sprite)
             shade_ground(image, sprite, look)
             paste(image, sprite)
             window, inside = sprite.inside(self.size)
             index_map[window][inside] = first + thing
         image = self._camera.take(image, index)
-        return Scene(image, self.segments, index_map, caption_seed=self.seed)
+        background, seconds = self.background, index / self.fps
+        geometry = make_geometry(background.stuff, background.horizon, sprites, self.size, self._space, seconds)
+        return Scene(image, self.segments, index_map, self.seed, geometry)

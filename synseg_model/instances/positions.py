@@ -1,0 +1,216 @@
+"""Where instances are: their positions and boxes in metres, from a depth image that shows the same view."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+
+import cv2
+import numpy as np
+
+from synseg_model.instances.depth import FURTHEST, Intrinsics, view_problem
+from synseg_model.instances.find import Instance
+from synseg_model.instances.transforms import move_box, move_points
+
+_SAMPLES = 600  # pixels of an instance that are looked at, and up to twice as many
+_RIM = 0.06  # part of an instance's side that is left out at its rim, where depth mixes with what is behind
+_WIDEST_RIM = 8  # pixels
+_KERNELS = [np.ones((2 * rim + 1, 2 * rim + 1), np.uint8) for rim in range(_WIDEST_RIM + 1)]
+_LEAST = 5  # pixels with depth, of an instance that has as many
+_TAIL = 0.02  # share of the points that lie outside the 3-D box at its near and its far end
+_EDGE = 0.005  # the same for the other sides: they follow the mask, which is less noisy than depth
+_BODY = 3.0  # spreads from the median beyond which a point belongs to something else
+_FLAT = 0.01  # share of the distance that counts as flat, as depth is not finer than that
+
+
+@dataclass(frozen=True)
+class Position:
+    """Hold where an instance is.
+
+    Args:
+        point: x, y, z in metres: the median of its visible surface. In the camera's optical frame x is right, y down
+            and z forward.
+        spread: metres, half of the range of distances that the middle 68 % of its surface have: the standard deviation
+            for normal noise, more for objects that are deep or at an angle.
+        valid: share of its pixels with depth, 0 to 1.
+        box_center: x, y, z in metres: the center of the box around the surface that is seen.
+        box_size: the sides of that box along x, y and z, in metres.
+    """
+
+    point: tuple[float, float, float]
+    spread: float
+    valid: float
+    box_center: tuple[float, float, float]
+    box_size: tuple[float, float, float]
+
+    def moved(self, transform: np.ndarray) -> Position:
+        """Return the position in another frame; the box is the smallest along that frame's axes around this one.
+
+        Args:
+            transform: (4,4), takes points from this frame to the other, as `transform_matrix` makes it.
+        """
+        center, size = move_box(transform, self.box_center, self.box_size)
+        point = move_points(transform, np.array([self.point]))[0]
+        return replace(
+            self,
+            point=tuple(point.tolist()),
+            box_center=tuple(center.tolist()),
+            box_size=tuple(size.tolist()),
+        )
+
+
+def locate(
+    instances: Sequence[Instance],
+    depth: np.ndarray | None,
+    intrinsics: Intrinsics | None,
+    size: tuple[int, int],
+    least_valid: float = 0.1,
+) -> tuple[Position | str, ...]:
+    """Find the positions of instances.
+
+    Args:
+        instances: of one image.
+        depth: (h,w) float32 in metres of the same view as the image, at any resolution; NaN or 0 where there is none.
+            None: there is no depth image.
+        intrinsics: of the camera, at any resolution. None: there is no camera_info.
+        size: (H,W) of the image.
+        least_valid: share of an instance's pixels that must have depth, 0 to 1.
+
+    Returns:
+        Per instance its position in the camera's optical frame, or the reason why there is none, for people.
+
+    Raises:
+        ValueError: for depth of another type.
+
+    Example:
+        >>> depth = depth_in_metres(pixels)
+        >>> locate(instances, depth, Intrinsics.from_matrix(info.k, info.width, info.height), image.shape[:2])
+    """
+    problem = depth_problem(depth, intrinsics, size)
+    if problem:
+        return (problem,) * len(instances)
+    camera = intrinsics.scaled(depth.shape[1], depth.shape[0])
+    rays = camera.rays()
+    return tuple(_locate(instance, depth, camera, rays, size, least_valid) for instance in instances)
+
+
+def depth_problem(depth: np.ndarray | None, intrinsics: Intrinsics | None, size: tuple[int, int]) -> str:
+    """Say why depth, camera and image give no positions; empty where they do.
+
+    Raises:
+        ValueError: for depth of another type than (h,w) float32.
+    """
+    if depth is None:
+        return "no depth image"
+    if intrinsics is None:
+        return "no camera_info"
+    if depth.dtype != np.float32:
+        raise ValueError(f"depth of type {depth.dtype}: expected float32 in metres, as depth_in_metres gives it")
+    height, width = size
+    return (
+        intrinsics.problem
+        or view_problem("depth image", depth.shape, "image", width, height)
+        or view_problem("image", size, "camera_info", intrinsics.width, intrinsics.height)
+    )
+
+
+def _locate(
+    instance: Instance,
+    depth: np.ndarray,
+    camera: Intrinsics,
+    rays: tuple[np.ndarray, np.ndarray],
+    size: tuple[int, int],
+    least_valid: float,
+) -> Position | str:
+    mask, left, top = _at_depth(instance, depth.shape, size)
+    row, column = _spread_out(mask)
+    if not len(row):
+        return "no depth here: the object is smaller than a depth pixel"
+    inner = _without_rim(mask)[row, column]
+    row, column = row + top, column + left
+    z = depth[row, column]
+    surface = z[inner & (z > 0) & (z < FURTHEST)]  # NaN is not
+    surface.sort()
+    count, asked = len(surface), max(1, int(np.count_nonzero(inner)))
+    share = count / asked
+    if count < min(_LEAST, asked) or share < least_valid:
+        return f"no depth here: {100 * share:.0f} % of the object's pixels have one"
+    low, middle, high = surface[[int(0.16 * count), count // 2, int(0.84 * count)]].tolist()
+    spread = (high - low) / 2
+    slack = _BODY * spread + _FLAT * middle
+    nearest, furthest = np.float32(middle - slack), np.float32(middle + slack)
+    # The rim belongs to the object, too, where it does not see what is behind.
+    body = (z >= nearest) & (z <= furthest)
+    z = z[body]
+    across = np.empty((2, len(z)), np.float32)
+    np.multiply(rays[0][column[body]], z, out=across[0])
+    np.multiply(rays[1][row[body]], z, out=across[1])
+    across.sort(axis=1)
+    along = surface[surface.searchsorted(nearest) : surface.searchsorted(furthest, side="right")]
+    (left_end, x, right_end), (top_end, y, bottom_end) = (_ends(axis, _EDGE) for axis in across)
+    near_end, _, far_end = _ends(along, _TAIL)
+    # Points are the centers of pixels, which reach half a pixel further.
+    box_size = (
+        (right_end - left_end) / (1 - 2 * _EDGE) + middle / camera.fx,
+        (bottom_end - top_end) / (1 - 2 * _EDGE) + middle / camera.fy,
+        (far_end - near_end) / (1 - 2 * _TAIL),
+    )
+    box_center = ((left_end + right_end) / 2, (top_end + bottom_end) / 2, (near_end + far_end) / 2)
+    return Position((x, y, middle), spread, share, box_center, box_size)
+
+
+def _ends(ordered: np.ndarray, tail: float) -> list[float]:
+    """Return a lower percentile, the median and an upper percentile of values in ascending order."""
+    last, cut = len(ordered) - 1, int(tail * len(ordered))
+    return ordered[[cut, last // 2, last - cut]].tolist()
+
+
+def _at_depth(instance: Instance, shape: tuple[int, int], size: tuple[int, int]) -> tuple[np.ndarray, int, int]:
+    """Return the mask at the depth image's resolution, and the column and row of its upper left pixel."""
+    x, y, width, height = instance.box
+    if shape == tuple(size):
+        return instance.mask, x, y
+    picked, starts = [], []
+    for low, length, pixels, other in ((y, height, size[0], shape[0]), (x, width, size[1], shape[1])):
+        scale = pixels / other
+        first = max(0, int(low / scale) - 1)
+        center = ((np.arange(first, min(other, int((low + length) / scale) + 2)) + 0.5) * scale).astype(int) - low
+        inside = (center >= 0) & (center < length)
+        picked.append(center[inside])
+        starts.append(first + int(inside.argmax()) if len(inside) else first)
+    return instance.mask[np.ix_(*picked)], starts[1], starts[0]
+
+
+def _without_rim(mask: np.ndarray) -> np.ndarray:
+    """Return a mask without the pixels at its rim; thin masks stay as they are."""
+    area = np.count_nonzero(mask)
+    kernel = _KERNELS[min(_WIDEST_RIM, max(1, round(_RIM * area**0.5)))]
+    inner = cv2.erode(mask.view(np.uint8), kernel, borderType=cv2.BORDER_CONSTANT, borderValue=0).view(bool)
+    return inner if np.count_nonzero(inner) >= area / 4 else mask
+
+
+def _spread_out(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Choose rows and columns of about _SAMPLES pixels in a mask, on a lattice: even, but never a few columns only."""
+    step = np.count_nonzero(mask) // _SAMPLES
+    if step <= 1:
+        return mask.nonzero()
+    height, width = mask.shape
+    padded = width + (_shift(step) - width) % step
+    at = np.arange(0, height * padded, step)
+    row = at // padded
+    column = at - row * padded
+    hit = mask[row, np.minimum(column, width - 1)] & (column < width)
+    if np.count_nonzero(hit) < _SAMPLES / 2:  # so thin that the lattice misses it
+        return np.divmod(np.flatnonzero(mask)[::step], width)
+    return row[hit], column[hit]
+
+
+@cache
+def _shift(step: int) -> int:
+    """Return by how much a row of the lattice is shifted: about the golden section of the step, coprime to it."""
+    shift = max(1, round(0.382 * step))
+    while math.gcd(shift, step) > 1:
+        shift += 1
+    return shift

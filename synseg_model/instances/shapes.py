@@ -1,0 +1,96 @@
+"""Decide where one blob is clearly two objects, and where two blobs are one object behind something thin."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+# Shapes are judged at this size: a neck of a third of a body is still several pixels wide.
+_SIDE = 80
+# A part whose half-width is below this share of the largest part's is a limb or a handle, not a second object.
+_LIMB = 0.5
+
+
+def split_mask(mask: np.ndarray, neck: float) -> list[np.ndarray]:
+    """Split a mask where a thin neck joins two bodies.
+
+    Args:
+        mask: (h,w) bool, inside its box.
+        neck: the half-width of the neck must be below this share of the smaller body's half-width.
+
+    Returns:
+        The parts, each (h,w) bool and disjoint; the mask alone where it is one body. Every pixel goes to the nearest
+        body.
+    """
+    step = max(1, -(-max(mask.shape) // _SIDE))
+    coarse = mask[::step, ::step]
+    small = np.zeros((coarse.shape[0] + 2, coarse.shape[1] + 2), np.uint8)
+    small[1:-1, 1:-1] = coarse
+    depth = cv2.distanceTransform(small, cv2.DIST_L2, 3)
+    largest = float(depth.max())
+    count, cores = cv2.connectedComponents((depth > neck * largest).view(np.uint8), connectivity=8)
+    if count <= 2:
+        return [mask]
+    bodies = _bodies(depth, cores, count, neck)
+    if len(bodies) < 2:
+        return [mask]
+    seeds = np.ones(small.shape, np.uint8)
+    for core in bodies:
+        seeds[cores == core] = 0
+    _, nearest = cv2.distanceTransformWithLabels(seeds, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_CCOMP)
+    height, width = mask.shape
+    nearest = nearest[1:-1, 1:-1].astype(np.uint8)
+    if step > 1:
+        nearest = nearest.repeat(step, 0).repeat(step, 1)[:height, :width]
+    parts = (mask & (nearest == number) for number in range(1, len(bodies) + 1))
+    return [part for part in parts if part.any()]
+
+
+def _bodies(depth: np.ndarray, cores: np.ndarray, count: int, neck: float) -> list[int]:
+    """Choose the cores that are bodies of their own: thick enough, with a neck to every thicker one."""
+    peaks = {core: float(depth[cores == core].max()) for core in range(1, min(count, 64))}
+    ordered = sorted(peaks, key=peaks.get, reverse=True)
+    thickest = peaks[ordered[0]]
+    bodies = ordered[:1]
+    for core in ordered[1:]:
+        if peaks[core] < _LIMB * thickest:
+            break
+        _, deep = cv2.connectedComponents((depth > neck * peaks[core]).view(np.uint8), connectivity=8)
+        own = deep[cores == core][0]
+        if not any((deep[cores == body] == own).any() for body in bodies):
+            bodies.append(core)
+    return bodies
+
+
+def facing_length(
+    smaller: np.ndarray, at: tuple[int, int], larger: np.ndarray, larger_at: tuple[int, int], reach: float
+) -> float:
+    """Measure how much of a mask's rim lies near another mask.
+
+    Args:
+        smaller: (h,w) bool, inside its box, whose rim is measured.
+        at: left and top of that box in pixels.
+        larger: (h,w) bool, the other mask, inside its box.
+        larger_at: left and top of that box in pixels.
+        reach: what is near, in pixels.
+
+    Returns:
+        Pixels of the rim that are at most `reach` away from the other mask.
+    """
+    margin = int(reach) + 1
+    height, width = smaller.shape
+    left, top = at[0] - margin, at[1] - margin
+    window = (height + 2 * margin, width + 2 * margin)
+    near, other = np.zeros(window, np.uint8), np.ones(window, np.uint8)
+    near[margin:-margin, margin:-margin] = smaller
+    dx, dy = larger_at[0] - left, larger_at[1] - top
+    rows = slice(max(0, dy), max(0, min(window[0], dy + larger.shape[0])))
+    columns = slice(max(0, dx), max(0, min(window[1], dx + larger.shape[1])))
+    if rows.start >= rows.stop or columns.start >= columns.stop:
+        return 0.0
+    other[rows, columns] = ~larger[rows.start - dy : rows.stop - dy, columns.start - dx : columns.stop - dx]
+    step = max(1, max(window) // _SIDE)
+    near, other = np.ascontiguousarray(near[::step, ::step]), np.ascontiguousarray(other[::step, ::step])
+    distance = cv2.distanceTransform(other, cv2.DIST_L2, 3)
+    rim = near - cv2.erode(near, np.ones((3, 3), np.uint8), borderValue=0)
+    return float(np.count_nonzero(rim[distance <= reach / step])) * step
