@@ -1,4 +1,4 @@
-"""Start a camera player and the segmentation node: ros2 launch synseg_ros demo.launch.py."""
+"""Start the player and the segmentation node: ros2 launch synseg_ros demo.launch.py."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ARGUMENTS = {
         "What the camera shows: photographs (its own), scenes (generated, for model:=synseg-tiny), an image, "
         "a folder, a video, a device",
     ),
-    "fps": ("15.0", "Frames per second of the camera player"),
+    "fps": ("15.0", "Frames per second of the player"),
     "camera": ("/camera/image_raw", "Topic of the frames"),
     "labels": (
         "person, cat, bird, cup, table, tree, building, mountain, water, sky",
@@ -32,7 +32,7 @@ ARGUMENTS = {
 
 
 def generate_launch_description() -> LaunchDescription:
-    """Return the camera player and, included with all its arguments, the node."""
+    """Return the player and, included with all its arguments, the node."""
     arguments = [
         DeclareLaunchArgument(name, default_value=default, description=description)
         for name, (default, description) in ARGUMENTS.items()

@@ -1,4 +1,4 @@
-"""ROS 2 around Segmenter: the node, message conversions, a camera player and the demo."""
+"""ROS 2 around Segmenter: the node and its client, messages, recorded data, the player and the demo."""
 
 import pkgutil
 

@@ -27,19 +27,19 @@ SMALL_CLIP = {
 }
 
 
-class NullEngine:
-    """Stand in for a network at the engine boundary: deterministic, instant, and it notes what it was asked.
+class ColorEngine:
+    """Find labels by colour, without a network: deterministic, instant, and it notes the prompts it was given.
 
     A label's embedding comes from a hash of its prompt; its activation is the sigmoid of a random linear
     function, set by the embedding, of the blurred colours of the frame, at an eighth of its size.
     """
 
-    name = "null"
+    name = "color"
     device = "cpu"
     width = 16
 
     def __init__(self, fingerprint: str = "00ff", **config) -> None:
-        self.config = ModelConfig(name="null", encoder=EncoderConfig(model="none"), **config)
+        self.config = ModelConfig(name="color", encoder=EncoderConfig(model="none"), **config)
         self.fingerprint = fingerprint
         self.prompts: list[str] = []
         self._lock = threading.Lock()
@@ -64,15 +64,15 @@ class NullEngine:
 
 
 @pytest.fixture
-def null_engine() -> NullEngine:
-    """A tiny deterministic engine, for tests of what surrounds one."""
-    return NullEngine()
+def color_engine() -> ColorEngine:
+    """An engine that finds labels by colour, for tests of what surrounds one."""
+    return ColorEngine()
 
 
 @pytest.fixture
-def make_null_engine() -> type[NullEngine]:
-    """Make null engines with other fingerprints or configs."""
-    return NullEngine
+def make_color_engine() -> type[ColorEngine]:
+    """Make such engines with other fingerprints or configs."""
+    return ColorEngine
 
 
 @pytest.fixture(scope="session")

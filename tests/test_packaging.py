@@ -51,9 +51,11 @@ def test_wheel_carries_the_model_that_is_used_by_default(wheel):
     assert {f"{shipped}/config.json", f"{shipped}/weights.safetensors"} <= set(wheel.namelist())
 
 
-def test_wheel_installs_the_command_synseg(wheel):
+def test_wheel_installs_the_command_synseg_and_names_its_command_bag(wheel):
     (entry_points,) = (name for name in wheel.namelist() if name.endswith("entry_points.txt"))
-    assert "synseg = synseg_model.cli.main:main" in wheel.read(entry_points).decode().splitlines()
+    lines = wheel.read(entry_points).decode().splitlines()
+    assert "synseg = synseg_model.cli.main:main" in lines
+    assert lines[lines.index("[synseg.commands]") + 1] == "bag = synseg_ros.bags.command"
 
 
 def imported_modules(package):

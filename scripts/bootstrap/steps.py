@@ -166,7 +166,7 @@ def _interface_files() -> list[Path]:
 
 def _installed_files() -> list[str]:
     """List what CMakeLists.txt installs: colcon links these files, so that only their names count."""
-    folders = ("synseg_ros", "synseg_model", "training", "launch", "config", "scripts/ros")
+    folders = ("synseg_ros", "synseg_model", "launch", "config", "scripts/ros")
     files = [str(path.relative_to(ROOT)) for folder in folders for path in (ROOT / folder).rglob("*")]
     return sorted(file for file in files if "__pycache__" not in file)
 

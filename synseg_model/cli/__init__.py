@@ -1,1 +1,1 @@
-"""The command line `synseg`: one file per command."""
+"""The command line `synseg`: one file per command, and what the commands share."""

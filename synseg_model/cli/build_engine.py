@@ -1,4 +1,4 @@
-"""`synseg build-engine`: build an exported folder's TensorRT engines ahead of their first use."""
+"""`synseg build-engine`: build the TensorRT engines of an exported folder ahead of their first use."""
 
 from __future__ import annotations
 
@@ -6,16 +6,38 @@ import argparse
 import time
 from pathlib import Path
 
-from tqdm import tqdm
+NAME = "build-engine"
+HELP = "build an exported folder's TensorRT engines ahead of time"
+DESCRIPTION = """\
+Build the TensorRT engines of an exported folder ahead of their first use, which otherwise takes that time.
 
-from synseg_model.engines.tensorrt.build import Plans, Profile
-from synseg_model.engines.tensorrt.cache import EngineCache
-from synseg_model.engines.tensorrt.flavour import device_index, load_flavour
-from synseg_model.weights.exported_folder import GPU_GRAPHS
+They are kept in the cache folder ($SYNSEG_CACHE_DIR, else ~/.cache/synseg), under a key of the graph, the
+TensorRT and its version, the GPU, the precision and the sizes they are for: another of these means
+another engine. What is there already is left as it is.
+"""
+EXAMPLES = "example:\n  synseg build-engine exported"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments, the description and the example to the command's parser."""
+    parser.description, parser.epilog = DESCRIPTION, EXAMPLES
+    parser.add_argument("folder", metavar="DIR", help="a folder that `synseg export` wrote")
+    parser.add_argument("--device", default="auto", help="auto, cuda or cuda:N (default: %(default)s)")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Build what the cache lacks, with progress, and say where it lies; raise OSError where it cannot be kept."""
+    """Build the engines that the cache lacks, show the progress, and print where each engine lies.
+
+    Raises:
+        OSError: where the cache folder cannot be written.
+    """
+    from tqdm import tqdm
+
+    from synseg_model.engines.tensorrt.build import Plans, Profile
+    from synseg_model.engines.tensorrt.cache import EngineCache
+    from synseg_model.engines.tensorrt.flavour import load_flavour
+    from synseg_model.weights.exported_folder import GPU_GRAPHS
+
     gpu, capability = find_gpu(arguments.device)
     flavour = load_flavour(capability)
     plans = Plans(Path(arguments.folder).expanduser(), flavour, gpu, Profile(), EngineCache())
@@ -24,20 +46,32 @@ def run(arguments: argparse.Namespace) -> int:
         started = time.monotonic()
         with tqdm(desc=name, unit="step", leave=False, disable=None) as bar:  # a terminal's only, no log's
 
-            def report(phase: str, done: int, steps: int, bar: tqdm = bar, name: str = name) -> None:
+            def report(phase: str, done: int, steps: int, bar=bar, name: str = name) -> None:
                 bar.total, bar.n = steps, done
                 bar.set_description(f"{name}: {phase}")
 
             plan = plans.get(name, report=report)
         if plans.find(name) is None:  # the cache has said why
-            raise OSError(f"the engine of {name} cannot be kept: let $SYNSEG_CACHE_DIR be a folder that can be written")
+            raise OSError(f"cannot keep the engine of {name}: set $SYNSEG_CACHE_DIR to a folder that can be written")
         path = plans.cache.path(plans.key(name))
         print(f"{name}: {len(plan) / 1e6:.1f} MB after {time.monotonic() - started:.1f} s, {path}")
     return 0
 
 
 def find_gpu(device: str) -> tuple[str, tuple[int, int] | None]:
-    """Find the GPU to build for: its name and compute capability; ("", None) where "auto" finds none."""
+    """Find the GPU to build for.
+
+    Args:
+        device: "auto", "cuda" or "cuda:N".
+
+    Returns:
+        The GPU's name and its compute capability; ("", None) where "auto" finds no GPU.
+
+    Raises:
+        ImportError, ValueError: where the GPU that `device` names cannot be used.
+    """
+    from synseg_model.engines.tensorrt.flavour import device_index
+
     index = device_index(device)
     try:
         from synseg_model.engines.tensorrt.runner import CudaDevice  # imports pycuda, which imports CUDA's driver

@@ -4,11 +4,53 @@ from __future__ import annotations
 
 import argparse
 
-from synseg_model.export.folder import export_model
+NAME = "export"
+HELP = "write a model as ONNX graphs, which run without torch"
+DESCRIPTION = """\
+Write a model as ONNX graphs, which run without torch: on a robot, or anywhere that has onnxruntime or OpenVINO.
+
+The output folder is a model like any other: name it to `synseg segment --model`, `synseg info`, or the
+node. It holds
+
+  image_encoder.onnx  frames (B,H,W,3) uint8 RGB of any size -> features; resizing and normalising
+                      happen in the graph
+  decoder.onnx        features and text embeddings (K,D) -> activations (B,K,h,w) in [0,1]
+  text_encoder.onnx   token ids (N,L) -> text embeddings (N,D)
+  tokenizer.json      prompts -> token ids, for the `tokenizers` library
+  positions.npy       position embeddings, to be resampled for the token grid of a frame
+  config.json         the model's own
+  export.json         precision, fingerprint, digests of the files, and the parity report
+
+The graphs are compared with torch before anything appears at DIR: one that disagrees is refused.
+"""
+EXAMPLES = """\
+examples:
+  synseg export synseg-tiny --output exported
+  synseg export runs/cc12m_vitb16/model --output exported --precision fp16
+  synseg segment street.jpg --labels "road, car" --model exported --output out
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments, the description and the examples to the command's parser."""
+    parser.description, parser.epilog = DESCRIPTION, EXAMPLES
+    parser.add_argument("model", metavar="MODEL", help="a shipped model, a model folder, or a CLIPSeg id")
+    parser.add_argument(
+        "--output", "-o", metavar="DIR", required=True, help="folder to write: a new one, or an earlier export"
+    )
+    parser.add_argument(
+        "--precision",
+        choices=("fp32", "fp16"),
+        default="fp32",
+        help="fp16 halves image encoder and decoder, for GPUs; normalisation layers and softmax stay fp32, "
+        "and so does the text encoder (default: %(default)s)",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Export and print the parity report."""
+    """Export the model and print its parity report."""
+    from synseg_model.export.folder import export_model
+
     export = export_model(arguments.model, arguments.output, arguments.precision)
     for name, value in export.parity.items():
         print(f"{name.replace('_', ' '):<26}{value:.3g}")

@@ -1,4 +1,4 @@
-"""`synseg info`: what a model folder says about itself, and how it met labels in training."""
+"""`synseg info`: what a model folder says about itself, and how the model met labels in its training."""
 
 from __future__ import annotations
 
@@ -7,14 +7,33 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from synseg_model.config import ModelError
-from synseg_model.weights.exported_folder import NAMES_FILE
-from synseg_model.weights.find import find_folder
-from synseg_model.weights.inspect import aligned, describe
-from synseg_model.weights.pedigree import Pedigree
+
+NAME = "info"
+HELP = "describe a model"
+DESCRIPTION = (
+    "Print what a model folder holds: encoder, decoder, size, prompts, training, results, and how many names it was "
+    "taught; with --labels, how the model met each of them in its training."
+)
+EXAMPLES = 'examples:\n  synseg info synseg-tiny\n  synseg info MODEL --labels "mug, stapler"'
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments, the description and the examples to the command's parser."""
+    parser.description, parser.epilog = DESCRIPTION, EXAMPLES
+    parser.add_argument("model", metavar="MODEL", help="a shipped model's name, a model folder or an exported one")
+    parser.add_argument(
+        "--labels",
+        metavar="TEXTS",
+        help="print for each of these labels, with commas between, whether masks taught it, captions had it, or images "
+        "were named after it; for one never met, the nearest name that the model knows and the cosine of the two texts",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print a model's description, or how it met the labels that are given."""
+    from synseg_model.weights.find import find_folder
+    from synseg_model.weights.inspect import describe
+
     folder = find_folder(arguments.model)
     if arguments.labels is None:
         print("\n".join(describe(folder)))
@@ -24,10 +43,23 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def describe_labels(folder: Path, labels: Sequence[str]) -> list[str]:
-    """Say in a line for each label how the model met it in training; the model is loaded only for labels it never met.
+    """Say for each label how the model met it in its training; load the model only for labels that it never met.
 
-    Raise ModelError where the folder is damaged or has no names, ValueError for labels that no vocabulary has.
+    Args:
+        folder: a model folder or an exported folder.
+        labels: texts, which need not be tidy.
+
+    Returns:
+        One line per label.
+
+    Raises:
+        ModelError: for a folder that is damaged or has no names.
+        ValueError: for labels that no vocabulary accepts.
     """
+    from synseg_model.weights.exported_folder import NAMES_FILE
+    from synseg_model.weights.inspect import aligned
+    from synseg_model.weights.pedigree import Pedigree
+
     pedigree = Pedigree.read(folder)
     if not pedigree:
         raise ModelError(f"{folder} does not say which names it was taught: it has no {NAMES_FILE}")
@@ -38,6 +70,6 @@ def describe_labels(folder: Path, labels: Sequence[str]) -> list[str]:
         return aligned([(label, str(pedigree.of(label))) for label in labels])
     from synseg_model.segmenter import Segmenter
 
-    segmenter = Segmenter.load(folder, device="cpu")  # on a GPU engines might be built first
+    segmenter = Segmenter.load(folder, device="cpu")  # on a GPU, building engines might come first
     vocabulary = segmenter.prepare_vocabulary(labels)
     return aligned(list(zip(vocabulary.labels, segmenter.pedigree_of(vocabulary), strict=True)))

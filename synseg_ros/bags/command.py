@@ -4,33 +4,87 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
-import time
 from pathlib import Path
 
-from rosbags.interfaces import Connection
+from synseg_model.cli.shared_arguments import (
+    add_labels,
+    add_model,
+    engine_options,
+    load_segmenter,
+    read_labels,
+    read_thresholds,
+)
 
-from synseg_model.cli.segment import progress_bar, read_engine_options, read_labels, read_thresholds, warn_of_domain
-from synseg_model.segmenter import Segmenter
-from synseg_ros.bags.cameras import Camera, choose_cameras
-from synseg_ros.bags.reading import Recording
-from synseg_ros.bags.types import VOCABULARY, Types
-from synseg_ros.bags.writing import NewBag, qos
+NAME = "bag"
+HELP = "segment the cameras of a recording (rosbag2) into a new one"
+DESCRIPTION = """\
+Segment the cameras of a recording (rosbag2, MCAP or SQLite) for any labels, without ROS, and write what
+the node would have published into a new recording, with the frames' headers and times:
 
-logger = logging.getLogger(__name__)
+  /synseg/CAMERA/info        synseg_ros/FrameInfo: vocabulary and time taken
+  /synseg/CAMERA/masks       synseg_ros/ClassMasks: a cropped mask per label that is present
+  /synseg/CAMERA/label_map   sensor_msgs/Image: i where the i-th label is the most active one, 0 for
+                             background
+  /synseg/CAMERA/confidence  sensor_msgs/Image, 0 to 255
+  /synseg/CAMERA/overlay     sensor_msgs/Image: the image with coloured regions, contours and names
+  /synseg/active_vocab       synseg_ros/VocabularyStatus: labels, thresholds, colours, pedigree
 
-VOCABULARY_TOPIC, STATUS_TOPIC = "/synseg/vocab", "/synseg/active_vocab"
-OUTPUTS = {  # of each camera, in the order in which a frame's are written
-    "info": "synseg_ros/msg/FrameInfo",
-    "masks": "synseg_ros/msg/ClassMasks",
-    "label_map": "sensor_msgs/msg/Image",
-    "confidence": "sensor_msgs/msg/Image",
-    "overlay": "sensor_msgs/msg/Image",
-}
+CAMERA is the first part of the camera's topic; the whole where two topics begin with the same part.
+
+Damaged recordings are read as far as they go. OUT appears when it is complete: until then, and after an
+interruption, what there is lies in OUT.partial.
+"""
+EXAMPLES = """\
+examples:
+  synseg bag drive/ --labels "road, car, tree" --output drive_masks
+  synseg bag drive_0.mcap --labels "person" --topics front=/cam0/image_raw --every 5 --write masks --output out
+  synseg bag drive/ --labels "road, car" --copy --follow-vocab --output drive_and_masks
+
+exit status: 0 done; 1 some of the recording could not be read or copied; 2 nothing could be done, for the
+reason given; 130 interrupted
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments, the description and the examples to the command's parser."""
+    parser.description, parser.epilog = DESCRIPTION, EXAMPLES
+    parser.add_argument("input", metavar="IN", help="a rosbag2: its folder, or one .mcap or .db3 file")
+    add_labels(parser)
+    parser.add_argument("--output", "-o", metavar="OUT", required=True, help="folder of the new rosbag2")
+    parser.add_argument(
+        "--topics",
+        nargs="+",
+        metavar="TOPIC",
+        help="cameras to segment, as TOPIC or NAME=TOPIC (default: every sensor_msgs/Image and "
+        "CompressedImage topic outside /synseg/, without depth, and once where an image is raw and compressed)",
+    )
+    parser.add_argument(
+        "--write",
+        nargs="+",
+        choices=("info", "masks", "label_map", "confidence", "overlay"),
+        metavar="KIND",
+        help="write only these: info, masks, label_map, confidence, overlay (default: all)",
+    )
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="segment every Nth frame of each camera")
+    parser.add_argument("--copy", action="store_true", help="copy the recording's own topics into the new one")
+    parser.add_argument(
+        "--follow-vocab", action="store_true", help="change labels when the recording does, on /synseg/vocab"
+    )
+    parser.add_argument(
+        "--storage", choices=("mcap", "sqlite3"), default="mcap", help="kind of file (default: %(default)s)"
+    )
+    add_model(parser)
+    parser.add_argument("--overwrite", action="store_true", help="replace a bag that is at OUT")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Segment a recording as the command line says; returns 0, or 1 where some of it could not be read."""
+    from synseg_ros.bags.cameras import choose_cameras
+    from synseg_ros.bags.reading import Recording
+    from synseg_ros.bags.segmenting import OUTPUTS, BagJob
+    from synseg_ros.bags.types import Types
+    from synseg_ros.bags.writing import NewBag
+
     labels, thresholds = read_labels(arguments), read_thresholds(arguments.thresholds)
     threshold = thresholds[0] if thresholds and len(thresholds) == 1 else None
     if arguments.every < 1:
@@ -43,9 +97,7 @@ def run(arguments: argparse.Namespace) -> int:
         cameras = choose_cameras(recording, arguments.topics, types)
         # Refuse a taken output here already: loading a model takes seconds.
         bag = NewBag(target, types, arguments.storage, arguments.overwrite)
-        options = read_engine_options(arguments)
-        segmenter = Segmenter.load(arguments.model, arguments.engine, arguments.device, arguments.max_labels, **options)
-        warn_of_domain(segmenter)
+        segmenter = load_segmenter(arguments)
         segmenter.set_vocabulary(labels, [threshold] * len(labels) if threshold is not None else thresholds)
         bag.about = {
             "synseg": json.dumps(
@@ -56,147 +108,14 @@ def run(arguments: argparse.Namespace) -> int:
                     "engine": segmenter.engine.name,
                     "device": segmenter.engine.device,
                     "every": arguments.every,
-                    **options,
+                    **engine_options(arguments),
                 }
             )
         }
         with bag:
-            job = _Job(recording, cameras, segmenter, types, bag)
+            job = BagJob(recording, cameras, segmenter, types, bag)
             job.add_outputs([kind for kind in OUTPUTS if kind in (arguments.write or OUTPUTS)])
             if arguments.copy:
                 job.add_copies()
             job.segment(arguments.every, arguments.follow_vocab, threshold)
     return job.report()
-
-
-class _Job:
-    """One run of the command: what is read, what is done with it, and where it goes."""
-
-    def __init__(
-        self, recording: Recording, cameras: list[Camera], segmenter: Segmenter, types: Types, bag: NewBag
-    ) -> None:
-        self._recording, self._segmenter, self._types, self._bag = recording, segmenter, types, bag
-        self._cameras = {camera.topic: camera for camera in cameras}
-        self._outputs: dict[str, dict[str, Connection]] = {}
-        self._copies: dict[tuple[str, str], Connection] = {}
-        self._left_out = 0
-        self._version = 0
-
-    def add_outputs(self, kinds: list[str]) -> None:
-        """Add the vocabulary's topic and those of every camera."""
-        self._status = self._bag.add_topic(STATUS_TOPIC, "synseg_ros/msg/VocabularyStatus", qos(1, latched=True))
-        for camera in self._cameras.values():
-            self._outputs[camera.topic] = {
-                kind: self._bag.add_topic(f"/synseg/{camera.name}/{kind}", OUTPUTS[kind], qos(5)) for kind in kinds
-            }
-
-    def add_copies(self) -> None:
-        """Add the recording's own topics, but those that this run writes itself and those of unknown types."""
-        written = {STATUS_TOPIC} | {output.topic for outputs in self._outputs.values() for output in outputs.values()}
-        seen = set()
-        for connection in self._recording.connections:
-            key = (connection.topic, connection.msgtype)
-            if key in seen or connection.topic in written:
-                continue
-            seen.add(key)
-            try:
-                described = self._types.describe_recorded(connection)
-            except ValueError as error:
-                self._left_out += 1
-                logger.warning("%s is not copied: %s", connection.topic, error)
-                continue
-            self._copies[key] = self._bag.add_recorded_topic(*key, *described, connection.ext.offered_qos_profiles)
-
-    def segment(self, every: int, follow: bool, threshold: float | None) -> None:
-        """Segment every so manieth frame of each camera, under a progress bar; raise ValueError where none could be.
-
-        follow: take over vocabularies as they were recorded. threshold: for those that bring none.
-        """
-        topics = {*self._cameras, *(topic for topic, _ in self._copies)} | ({VOCABULARY_TOPIC} if follow else set())
-        total = sum(-(-camera.frames // every) for camera in self._cameras.values())
-        with progress_bar(None, total, unit="frame") as bar:
-            for connection, timestamp, data in self._recording.messages(topics):
-                if not self._version:
-                    self._announce(timestamp)
-                copy = self._copies.get((connection.topic, connection.msgtype))
-                if copy is not None:
-                    self._bag.write([(copy, bytes(data))], timestamp)
-                camera = self._cameras.get(connection.topic)
-                if camera is not None and camera.kind == connection.msgtype:
-                    camera.seen += 1
-                    if (camera.seen - 1) % every == 0:
-                        self._segment(camera, timestamp, data)
-                        bar.update()
-                elif follow and (connection.topic, connection.msgtype) == (VOCABULARY_TOPIC, VOCABULARY):
-                    self._follow(timestamp, data, threshold)
-        if not any(camera.segmented for camera in self._cameras.values()):
-            self._bag.discard()
-            raise ValueError(f"not one frame of {self._recording.path} could be segmented; nothing was written")
-
-    def _segment(self, camera: Camera, timestamp: int, data: bytes) -> None:
-        try:
-            header, image = camera.read(data, self._types)
-        except ValueError as error:
-            camera.failed += 1
-            if camera.failed == 1:
-                logger.warning("skipped a frame of %s, further ones are only counted: %s", camera.topic, error)
-            return
-        start = time.perf_counter()
-        result = self._segmenter.segment(image)
-        milliseconds = 1000 * (time.perf_counter() - start)
-        make = self._types.maker.outputs(image, result, header, self._version, milliseconds)
-        self._bag.write([(topic, make[kind]()) for kind, topic in self._outputs[camera.topic].items()], timestamp)
-        camera.segmented += 1
-
-    def _follow(self, timestamp: int, data: bytes, threshold: float | None) -> None:
-        try:
-            request = self._types.decode(data, VOCABULARY)
-            thresholds = [float(value) for value in request.thresholds]
-            if not thresholds and threshold is not None:
-                thresholds = [threshold] * len(request.labels)
-            before = self._segmenter.vocabulary
-            now = self._segmenter.prepare_vocabulary(request.labels, thresholds).following(before)
-            self._segmenter.use(now)
-        except ValueError as error:
-            logger.warning("refused a recorded vocabulary, version %d stays: %s", self._version, error)
-            self._write_status(timestamp, str(error))
-            return
-        if now.same_as(before):
-            self._write_status(timestamp)
-        else:
-            self._announce(timestamp)
-
-    def _announce(self, timestamp: int) -> None:
-        """Give the vocabulary in use the next version, and say so."""
-        self._version += 1
-        self._write_status(timestamp)
-
-    def _write_status(self, timestamp: int, refusal: str = "") -> None:
-        seconds = min(timestamp // 10**9, 2**31 - 1)  # what a message can say, also where damage made up the time
-        stamp = self._types.type("builtin_interfaces/msg/Time")(sec=seconds, nanosec=timestamp % 10**9)
-        vocabulary = self._segmenter.vocabulary
-        pedigree = self._segmenter.pedigree_of(vocabulary)
-        status = self._types.maker.vocabulary_status(vocabulary, self._version, stamp, refusal, pedigree)
-        self._bag.write([(self._status, status)], timestamp)
-
-    def report(self) -> int:
-        """Print what was done; returns 1 where something of the recording is missing in it, else 0."""
-        cameras = self._cameras.values()
-        width = max(len(camera.topic) for camera in cameras)
-        for camera in cameras:
-            print(f"{camera.topic:{width}} → /synseg/{camera.name}/: {_counted(camera.segmented, camera.failed)}")
-        failed = sum(camera.failed for camera in cameras)
-        parts = [_counted(sum(camera.segmented for camera in cameras), failed)]
-        if self._version > 1:
-            parts.append(f"{self._version} vocabularies")
-        if self._left_out:
-            parts.append(f"{self._left_out} topics not copied")
-        if self._recording.damaged:
-            parts.append("the recording is damaged")
-        print(f"{', '.join(parts)} → {self._bag.path}")
-        return 1 if failed or self._recording.damaged or self._left_out else 0
-
-
-def _counted(segmented: int, failed: int) -> str:
-    text = f"{segmented} frame{'s' * (segmented != 1)} segmented"
-    return f"{text}, {failed} could not be read" if failed else text

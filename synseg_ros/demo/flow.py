@@ -13,7 +13,7 @@ from rclpy.executors import SingleThreadedExecutor
 from tqdm import tqdm
 
 from synseg_ros.demo.listener import HEARD, Listener
-from synseg_ros.demo.plan import Plan, camera_arguments, node_arguments
+from synseg_ros.demo.plan import Plan, node_arguments, player_arguments
 from synseg_ros.demo.processes import Child, private_domain, stop_all
 from synseg_ros.demo.report import TITLES, per_label, table, write_contact_sheet
 from synseg_ros.node.diagnostics import KINDS
@@ -93,7 +93,7 @@ class Demo:
         return statuses
 
     def _start_camera(self) -> None:
-        arguments = camera_arguments(self._plan, TOPIC, HEARD)
+        arguments = player_arguments(self._plan, TOPIC, HEARD)
         self._children["camera"] = Child("camera", "synseg_ros.player", arguments, os.environ)
 
     def _ask(self, labels: tuple[str, ...], timeout: float) -> int:

@@ -107,8 +107,8 @@ def node_arguments(plan: Plan, model: str, engine: str, topic: str, camera: str)
     return ros_arguments(values)
 
 
-def camera_arguments(plan: Plan, topic: str, answers: str) -> Sequence[str]:
-    """Return the ROS arguments of the camera player for a plan."""
+def player_arguments(plan: Plan, topic: str, answers: str) -> Sequence[str]:
+    """Return the ROS arguments of the player for a plan."""
     values = {"source": plan.source, "topic": topic, "loop": plan.frames is None}
     if plan.scenes:
         values["seed"] = SCENE_SEED

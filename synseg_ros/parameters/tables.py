@@ -185,13 +185,14 @@ class NodeSettings:
 
 
 @dataclass(frozen=True)
-class CameraSettings:
-    """List the parameters of the camera player."""
+class PlayerSettings:
+    """List the parameters of the player. Raises ValueError for a name that is no topic."""
 
     source: str = option(
         "photographs",
-        "'photographs' (a slow move over those that ship with the package) or 'scenes' (generated images), both with "
-        "known truth, or an image, a folder, a video or /dev/video0.",
+        "'photographs' (a slow move over those that ship with the package), 'scenes' (generated images, only where the "
+        "training package is installed), an image, a folder, a video or a device such as /dev/video0. For photographs "
+        "and scenes the truth is known.",
     )
     topic: str = option("/camera/image_raw", "Topic of the frames; camera_info and truth are beside it.")
     frame_id: str = option("camera", "frame_id of every header.")

@@ -1,7 +1,7 @@
-"""A camera that plays photographs, scenes, files or a device on a topic. Run as python -m synseg_ros.player.
+"""The player publishes photographs, scenes, files or a device as a camera does. Run it: python -m synseg_ros.player.
 
-Beside the frames it publishes camera_info for each of them, and for photographs and scenes the truth: truth/index_map
-with the frame's stamp, and latched, truth/segments with what the indices mean.
+With each frame it publishes camera_info. Where the truth is known, as for photographs and scenes, it publishes
+truth/index_map with the frame's stamp, and once (latched) truth/segments, which says what the indices mean.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from synseg_ros.conversions import image_from_array
 from synseg_ros.msg import FrameInfo
 from synseg_ros.parameters.given import warn_of_other_nodes_files, warn_of_unknown
 from synseg_ros.parameters.server import declare
-from synseg_ros.parameters.tables import CameraSettings
-from synseg_ros.player.sources import Shot, open_camera_source
+from synseg_ros.parameters.tables import PlayerSettings
+from synseg_ros.player.sources import Shot, make_source
 from synseg_ros.process.shutdown import POLL_SECONDS, ending_with_ros
 from synseg_ros.process.start import WRONG_START, begin
 from synseg_ros.qos import EVERY_MESSAGE, EVERY_MESSAGE_SO_FAR, LATCHED, OVERRIDABLE
@@ -38,16 +38,28 @@ FIRST_ANSWER_SECONDS = 1.0
 FIRST_ATTEMPTS = 60
 
 
-class CameraPlayer(Node):
-    """Publish the frames of a source, from the first subscriber on, at a rate or one per answer.
+class Player(Node):
+    """Publish the frames of a source, at a rate or one per answer.
 
-    Raises ValueError for a source that cannot be opened and ParameterException for a bad parameter. start()
-    begins, close() ends; at the end of a source that does not loop the ROS context is shut down.
+    It begins with the first subscriber. At the end of a source that does not loop it shuts the ROS context down.
+
+    Args:
+        options: Those of rclpy's Node, such as parameter_overrides.
+
+    Attributes:
+        settings: The parameters, see `PlayerSettings`.
+        published: Number of frames published so far.
+        unanswered: Number of frames that nobody answered, with the parameter wait_for.
+        failed: Whether the source failed while it was played.
+
+    Raises:
+        ValueError: The source cannot be opened.
+        ParameterException: A parameter has a wrong type or value.
     """
 
     def __init__(self, **options: Any) -> None:
-        super().__init__("synseg_camera", **options)
-        self.settings = settings = declare(self, CameraSettings)
+        super().__init__("synseg_player", **options)
+        self.settings = settings = declare(self, PlayerSettings)
         warn_of_unknown(self)
         self.published = self.unanswered = 0
         self.failed = False
@@ -64,13 +76,13 @@ class CameraPlayer(Node):
         self._awaited: tuple[int, int] | None = None
         if settings.wait_for:
             self.create_subscription(FrameInfo, settings.wait_for, self._take_answer, EVERY_MESSAGE)
-        self._source = open_camera_source(settings.source, settings.seed, settings.width, settings.height, settings.fps)
+        self._source = make_source(settings.source, settings.seed, settings.width, settings.height, settings.fps)
         if self._source.segments is not None:
             self._segments.publish(String(data=self._source.segments))
-        self._thread = threading.Thread(target=self._run, name="camera", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="synseg-player", daemon=True)
 
     def start(self) -> None:
-        """Start playing, as soon as somebody subscribes to the frames."""
+        """Start playing, as soon as the frames have a subscriber."""
         self._thread.start()
 
     def close(self) -> None:
@@ -151,12 +163,12 @@ def main(args: list[str] | None = None) -> int:
 
     Returns 0, 1 when the source failed underway, or 2 when it or a parameter cannot be used at all.
     """
-    if not begin("camera", args):
+    if not begin("player", args):
         return WRONG_START
     player = None
     try:
         with ending_with_ros(rclpy.get_default_context()):  # drawing scenes may take long
-            player = CameraPlayer()
+            player = Player()
         warn_of_other_nodes_files(player, sys.argv if args is None else args)
         player.start()
         while rclpy.ok():
@@ -166,7 +178,7 @@ def main(args: list[str] | None = None) -> int:
     except (ValueError, ParameterException) as error:
         if player is not None:
             raise
-        print(f"camera: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"player: {' '.join(str(error).split())}", file=sys.stderr)
         return WRONG_START
     except Exception:
         if rclpy.ok():  # else the interrupt closed ROS below a player that was still starting

@@ -1,4 +1,4 @@
-"""What the camera player shows: photographs or generated scenes with known truth, or images from files and devices."""
+"""What the player can show: photographs and generated scenes with known truth, or images from files and devices."""
 
 from __future__ import annotations
 
@@ -20,26 +20,43 @@ SCENE_SECONDS = 6.0
 
 @dataclass(frozen=True)
 class Shot:
-    """One image, (H, W, 3) uint8 RGB, and where known the (H, W) uint8 index of every pixel's segment."""
+    """One image to show.
+
+    Attributes:
+        image: (H, W, 3) uint8 RGB.
+        index_map: (H, W) uint8, the index of every pixel's segment; None where the truth is not known.
+    """
 
     image: np.ndarray
     index_map: np.ndarray | None = None
 
 
 class Source(Protocol):
-    """Something a camera can show: shots to iterate over, from the beginning every time."""
+    """Something to show: shots to iterate over, from the beginning every time.
 
-    live: bool  # sets its own pace and never starts again
-    fps: float  # frames per second that it is meant to be shown at
-    # JSON list of what the index maps point to: {"kind", "noun", "color"}. Kinds are thing and stuff; of photographs
-    # labelled (the noun is drawn wherever it is), background (none of the nouns) and unlabelled (nobody can say).
+    Attributes:
+        live: Whether it sets its own pace and never starts again.
+        fps: Frames per second at which it is meant to be shown.
+        segments: What index maps point to, a JSON list of {"kind", "noun", "color"}; None where the truth is not known.
+            Kinds of scenes are thing and stuff. Kinds of photographs are labelled (the noun is drawn wherever it is),
+            background (none of the nouns) and unlabelled (nobody can say).
+    """
+
+    live: bool
+    fps: float
     segments: str | None
 
     def __iter__(self) -> Iterator[Shot]: ...
 
 
 class PhotographSource:
-    """Pan and zoom over the photographs that ship with the package, endlessly."""
+    """Pan and zoom over the photographs that ship with the package, without end.
+
+    Args:
+        width: Width of the frames in pixels.
+        height: Height of the frames in pixels.
+        fps: Frames per second; 0 for DEFAULT_FPS.
+    """
 
     live = False
 
@@ -56,16 +73,33 @@ class PhotographSource:
 
 
 class SceneSource:
-    """Show a generated video there and back again, endlessly.
+    """Show a generated video there and back again, without end.
 
     All images are drawn at the start, so that the rate holds and showing them costs next to nothing.
+
+    Args:
+        seed: Which scene.
+        width: Width of the frames in pixels.
+        height: Height of the frames in pixels.
+        fps: Frames per second; 0 for DEFAULT_FPS.
+
+    Raises:
+        ValueError: The training package is not installed.
     """
 
     live = False
 
     def __init__(self, seed: int, width: int, height: int, fps: float) -> None:
-        # The generator is needed for nothing else on a robot, so the training package is imported only here.
-        from training.scenes.scenes import SceneVideo
+        try:
+            # The only import of the training package: a robot does without it.
+            from training.scenes.scenes import SceneVideo
+        except ModuleNotFoundError as error:
+            if str(error.name).partition(".")[0] != "training":
+                raise
+            raise ValueError(
+                "source 'scenes' needs the training package, which is not installed: run the player in the project's "
+                "source tree, or choose 'photographs', an image, a folder, a video or a device"
+            ) from None
 
         self.fps = fps or DEFAULT_FPS
         video = SceneVideo(seed, size=(height, width), fps=self.fps)
@@ -84,7 +118,12 @@ class SceneSource:
 class ImageSource:
     """Show an image, the images of a folder in order, a video, or a device such as /dev/video0.
 
-    Raises MediaError where there is nothing to show.
+    Args:
+        path: Path of the image, folder, video or device.
+        fps: Frames per second; 0 for the video's own, else DEFAULT_FPS.
+
+    Raises:
+        MediaError: There is nothing to show.
     """
 
     segments = None
@@ -98,11 +137,21 @@ class ImageSource:
         return (Shot(image) for _, image in self._source)
 
 
-def open_camera_source(source: str, seed: int, width: int, height: int, fps: float) -> Source:
-    """Open 'photographs', 'scenes' or a path.
+def make_source(source: str, seed: int, width: int, height: int, fps: float) -> Source:
+    """Open what the player is to show.
 
-    seed is for scenes, width and height (pixels) for photographs and scenes; fps 0 means the source's own.
+    Args:
+        source: 'photographs', 'scenes' or a path.
+        seed: Which scene; for scenes only.
+        width: Width of the frames in pixels; for photographs and scenes only.
+        height: Height of the frames in pixels; for photographs and scenes only.
+        fps: Frames per second; 0 for the source's own.
+
+    Raises:
+        ValueError: There is nothing to show, or scenes cannot be generated on this machine.
     """
     if source == PHOTOGRAPHS:
         return PhotographSource(width, height, fps)
-    return SceneSource(seed, width, height, fps) if source == SCENES else ImageSource(source, fps)
+    if source == SCENES:
+        return SceneSource(seed, width, height, fps)
+    return ImageSource(source, fps)

@@ -214,9 +214,9 @@ def test_settings_that_make_no_sense_are_refused(values):
         RefineConfig(**values)
 
 
-def test_segmenter_averages_the_engines_maps_inside_superpixels(null_engine, tmp_path, disk):
+def test_segmenter_averages_the_engines_maps_inside_superpixels(color_engine, tmp_path, disk):
     image, _ = disk
-    plain, refined = (Segmenter(null_engine, cache_dir=tmp_path, refine=kind) for kind in ("none", "superpixels"))
+    plain, refined = (Segmenter(color_engine, cache_dir=tmp_path, refine=kind) for kind in ("none", "superpixels"))
     for segmenter in (plain, refined):
         segmenter.set_vocabulary(["red ball", "grass"])
     maps = plain.segment(image).maps
@@ -225,12 +225,12 @@ def test_segmenter_averages_the_engines_maps_inside_superpixels(null_engine, tmp
     assert np.array_equal(refined.segment(image).maps, expected)
 
 
-def test_engines_without_attention_and_unknown_kinds_are_refused(null_engine):
-    with pytest.raises(ValueError, match="'sgc' needs CLIP's attention, which the engine null cannot give: use torch"):
-        make_refiner("sgc", null_engine)
+def test_engines_without_attention_and_unknown_kinds_are_refused(color_engine):
+    with pytest.raises(ValueError, match="'sgc' needs CLIP's attention, which the engine color cannot give: use torch"):
+        make_refiner("sgc", color_engine)
     with pytest.raises(ValueError, match="refine 'crf': expected one of none, superpixels, sgc"):
-        make_refiner("crf", null_engine)
-    assert make_refiner("none", null_engine) is None
+        make_refiner("crf", color_engine)
+    assert make_refiner("none", color_engine) is None
 
 
 def noisy_activations(truth: np.ndarray, labels: list[int], unsure: float, pixels: int) -> np.ndarray:

@@ -30,8 +30,8 @@ THRESHOLDS = [[0.5] * 6, [0.0, 0.2, 0.9, 1.0, 0.3, 0.5], [1.0] * 6, [0.0] * 6]
 
 
 @pytest.fixture
-def segmenter(null_engine, tmp_path) -> Segmenter:
-    return Segmenter(null_engine, cache_dir=tmp_path)
+def segmenter(color_engine, tmp_path) -> Segmenter:
+    return Segmenter(color_engine, cache_dir=tmp_path)
 
 
 @pytest.mark.parametrize("thresholds", THRESHOLDS)
@@ -176,10 +176,10 @@ def test_maps_that_do_not_fit_the_vocabulary_are_refused():
         Result(result.vocabulary, random_maps(5), SHAPE)
 
 
-def test_segmenting_gives_the_engines_maps_at_the_images_size(segmenter, null_engine, gradient_image):
+def test_segmenting_gives_the_engines_maps_at_the_images_size(segmenter, color_engine, gradient_image):
     vocabulary = segmenter.set_vocabulary(["car", "tree"])
     result = segmenter.segment(gradient_image)
-    (maps,) = null_engine.activations([gradient_image], vocabulary.embeddings)
+    (maps,) = color_engine.activations([gradient_image], vocabulary.embeddings)
     np.testing.assert_array_equal(result.maps, maps)
     assert result.labels == ("car", "tree")
     assert result.label_map.shape == gradient_image.shape[:2]
@@ -255,8 +255,8 @@ def test_a_prepared_vocabulary_is_used_only_when_told(segmenter, gradient_image)
     assert segmenter.segment(gradient_image).vocabulary is prepared
 
 
-def test_a_vocabulary_of_another_model_is_refused(segmenter, make_null_engine, tmp_path, gradient_image):
-    foreign = Segmenter(make_null_engine("11"), cache_dir=tmp_path).prepare_vocabulary(["car"])
+def test_a_vocabulary_of_another_model_is_refused(segmenter, make_color_engine, tmp_path, gradient_image):
+    foreign = Segmenter(make_color_engine("11"), cache_dir=tmp_path).prepare_vocabulary(["car"])
     segmenter.set_vocabulary(["tree"])
     with pytest.raises(ValueError, match="another model"):
         segmenter.use(foreign)
@@ -265,13 +265,13 @@ def test_a_vocabulary_of_another_model_is_refused(segmenter, make_null_engine, t
 
 
 @pytest.mark.parametrize("limit", [0, -1, 65536])
-def test_label_limits_that_a_label_map_cannot_hold_are_refused(null_engine, limit):
+def test_label_limits_that_a_label_map_cannot_hold_are_refused(color_engine, limit):
     with pytest.raises(ValueError, match="expected 1 to 65535"):
-        Segmenter(null_engine, max_labels=limit)
+        Segmenter(color_engine, max_labels=limit)
 
 
-def test_the_label_limit_is_the_segmenters(null_engine, tmp_path):
-    segmenter = Segmenter(null_engine, max_labels=2, cache_dir=tmp_path)
+def test_the_label_limit_is_the_segmenters(color_engine, tmp_path):
+    segmenter = Segmenter(color_engine, max_labels=2, cache_dir=tmp_path)
     with pytest.raises(VocabularyError, match="more than 2 labels"):
         segmenter.set_vocabulary(["a", "b", "c"])
 
@@ -303,10 +303,10 @@ def test_each_result_belongs_to_one_vocabulary_while_another_thread_changes_it(s
     assert len(seen) > 1
 
 
-def test_known_labels_are_not_tokenised_again(null_engine, tmp_path):
-    counted, count = [], null_engine.count_tokens
-    null_engine.count_tokens = lambda text: counted.append(text) or count(text)
-    segmenter = Segmenter(null_engine, cache_dir=tmp_path)
+def test_known_labels_are_not_tokenised_again(color_engine, tmp_path):
+    counted, count = [], color_engine.count_tokens
+    color_engine.count_tokens = lambda text: counted.append(text) or count(text)
+    segmenter = Segmenter(color_engine, cache_dir=tmp_path)
     segmenter.set_vocabulary(["ball", "grass"])
     once = len(counted)
     segmenter.set_vocabulary(["grass", "ball"])

@@ -99,8 +99,8 @@ def test_the_orientation_is_applied_to_files_and_not_to_frames(tmp_path):
         decode_image(np.frombuffer(half_with_an_end(data.tobytes()), np.uint8))
 
 
-def test_segment_names_the_damaged_file_and_ends_with_1(tmp_path, null_engine, monkeypatch, capsys):
-    monkeypatch.setattr("synseg_model.segmenter.load_engine", lambda *_: null_engine)
+def test_segment_names_the_damaged_file_and_ends_with_1(tmp_path, color_engine, monkeypatch, capsys):
+    monkeypatch.setattr("synseg_model.segmenter.load_engine", lambda *_: color_engine)
     folder = tmp_path / "photos"
     folder.mkdir()
     (folder / "good.jpg").write_bytes(encoded(SCENES[0]))

@@ -26,41 +26,41 @@ def files(folder: Path) -> list[Path]:
     return sorted((folder / "text").iterdir())
 
 
-def test_labels_are_put_into_the_models_template(null_engine, tmp_path):
-    embeddings = TextCache(null_engine, tmp_path).embed(["car"])
-    assert null_engine.prompts == ["a photo of a car."]
-    np.testing.assert_array_equal(embeddings, null_engine.encode_text(["a photo of a car."]))
+def test_labels_are_put_into_the_models_template(color_engine, tmp_path):
+    embeddings = TextCache(color_engine, tmp_path).embed(["car"])
+    assert color_engine.prompts == ["a photo of a car."]
+    np.testing.assert_array_equal(embeddings, color_engine.encode_text(["a photo of a car."]))
 
 
-def test_braces_in_labels_are_text(null_engine, tmp_path):
-    TextCache(null_engine, tmp_path).embed(["{} {0} {x}"])
-    assert null_engine.prompts == ["a photo of a {} {0} {x}."]
+def test_braces_in_labels_are_text(color_engine, tmp_path):
+    TextCache(color_engine, tmp_path).embed(["{} {0} {x}"])
+    assert color_engine.prompts == ["a photo of a {} {0} {x}."]
 
 
-def test_templates_are_averaged_as_they_are_without_normalisation(make_null_engine, tmp_path):
-    engine = make_null_engine(templates=("{}", "a {}"), normalize_text=False)
+def test_templates_are_averaged_as_they_are_without_normalisation(make_color_engine, tmp_path):
+    engine = make_color_engine(templates=("{}", "a {}"), normalize_text=False)
     expected = engine.encode_text(["car", "a car"]).mean(axis=0)
     np.testing.assert_allclose(TextCache(engine, tmp_path).embed(["car"])[0], expected, rtol=1e-6)
 
 
-def test_with_normalisation_unit_vectors_are_averaged_and_made_unit_again(make_null_engine, tmp_path):
-    engine = make_null_engine(templates=("{}", "a {}"), normalize_text=True)
+def test_with_normalisation_unit_vectors_are_averaged_and_made_unit_again(make_color_engine, tmp_path):
+    engine = make_color_engine(templates=("{}", "a {}"), normalize_text=True)
     raw = engine.encode_text(["car", "a car"]).astype(np.float64)
     mean = (raw / np.linalg.norm(raw, axis=1, keepdims=True)).mean(axis=0)
     np.testing.assert_allclose(TextCache(engine, tmp_path).embed(["car"])[0], mean / np.linalg.norm(mean), rtol=1e-5)
 
 
-def test_each_label_is_encoded_once_in_a_process(null_engine, tmp_path):
-    cache = TextCache(null_engine, tmp_path)
+def test_each_label_is_encoded_once_in_a_process(color_engine, tmp_path):
+    cache = TextCache(color_engine, tmp_path)
     first = cache.embed(LABELS)
     second = cache.embed(["sky", *LABELS[::-1]])
-    assert len(null_engine.prompts) == 4
+    assert len(color_engine.prompts) == 4
     np.testing.assert_array_equal(second[1:], first[::-1])
 
 
-def test_another_process_finds_the_embeddings_on_disk(make_null_engine, tmp_path):
-    first = TextCache(make_null_engine(), tmp_path).embed(LABELS)
-    engine = make_null_engine()
+def test_another_process_finds_the_embeddings_on_disk(make_color_engine, tmp_path):
+    first = TextCache(make_color_engine(), tmp_path).embed(LABELS)
+    engine = make_color_engine()
     np.testing.assert_array_equal(TextCache(engine, tmp_path).embed(LABELS), first)
     assert engine.prompts == []
     assert len(files(tmp_path)) == 3
@@ -71,9 +71,9 @@ def test_another_process_finds_the_embeddings_on_disk(make_null_engine, tmp_path
     [{"fingerprint": "11"}, {"templates": ("{}",)}, {"normalize_text": True}],
     ids=["fingerprint", "templates", "normalisation"],
 )
-def test_embeddings_of_another_model_are_not_used(make_null_engine, tmp_path, change):
-    TextCache(make_null_engine(), tmp_path).embed(LABELS)
-    engine = make_null_engine(**change)
+def test_embeddings_of_another_model_are_not_used(make_color_engine, tmp_path, change):
+    TextCache(make_color_engine(), tmp_path).embed(LABELS)
+    engine = make_color_engine(**change)
     TextCache(engine, tmp_path).embed(LABELS)
     assert len(engine.prompts) == 3
 
@@ -114,51 +114,51 @@ def _huge_claim(path: Path) -> None:
     ],
     ids=["empty", "cut", "noise", "large", "zeros", "nan", "pickle", "other-width", "huge-claim"],
 )
-def test_a_damaged_file_is_computed_again_and_replaced(make_null_engine, tmp_path, damage):
-    expected = TextCache(make_null_engine(), tmp_path).embed(LABELS)
+def test_a_damaged_file_is_computed_again_and_replaced(make_color_engine, tmp_path, damage):
+    expected = TextCache(make_color_engine(), tmp_path).embed(LABELS)
     before = files(tmp_path)[1].read_bytes()
     damage(files(tmp_path)[1])
     assert files(tmp_path)[1].read_bytes() != before
-    engine = make_null_engine()
+    engine = make_color_engine()
     np.testing.assert_array_equal(TextCache(engine, tmp_path).embed(LABELS), expected)
     assert engine.prompts
     assert files(tmp_path)[1].read_bytes() == before
     assert len(files(tmp_path)) == 3
 
 
-def test_a_folder_that_cannot_be_made_costs_one_warning(null_engine, tmp_path, warnings_of_cache):
+def test_a_folder_that_cannot_be_made_costs_one_warning(color_engine, tmp_path, warnings_of_cache):
     (tmp_path / "file").write_text("in the way")
-    cache = TextCache(null_engine, tmp_path / "file")
+    cache = TextCache(color_engine, tmp_path / "file")
     first = cache.embed(LABELS)
     cache.embed(["more"])
     np.testing.assert_array_equal(cache.embed(LABELS), first)
-    assert len(null_engine.prompts) == 4
+    assert len(color_engine.prompts) == 4
     assert len(warnings_of_cache()) == 1
     assert "in memory only" in warnings_of_cache()[0].getMessage()
 
 
-def test_a_full_disk_costs_one_warning_and_leaves_no_rubbish(null_engine, tmp_path, warnings_of_cache, monkeypatch):
+def test_a_full_disk_costs_one_warning_and_leaves_no_rubbish(color_engine, tmp_path, warnings_of_cache, monkeypatch):
     def full(*_args, **_kwargs):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(np, "save", full)
-    assert TextCache(null_engine, tmp_path).embed(LABELS).shape == (3, 16)
+    assert TextCache(color_engine, tmp_path).embed(LABELS).shape == (3, 16)
     assert files(tmp_path) == []
     assert [record.getMessage() for record in warnings_of_cache()] == [
         f"text cache: cannot write to {tmp_path / 'text'} (No space left on device): embeddings are kept in memory only"
     ]
 
 
-def test_memory_is_bounded(null_engine, tmp_path, monkeypatch):
+def test_memory_is_bounded(color_engine, tmp_path, monkeypatch):
     monkeypatch.setattr("synseg_model.text.embedding_cache.REMEMBERED", 2)
-    cache = TextCache(null_engine, tmp_path)
+    cache = TextCache(color_engine, tmp_path)
     expected = cache.embed(LABELS)
     assert len(cache._memory) == 2
     np.testing.assert_array_equal(cache.embed(LABELS), expected)
 
 
-def test_many_threads_get_the_same_embeddings_and_encode_each_label_once(null_engine, tmp_path):
-    cache = TextCache(null_engine, tmp_path)
+def test_many_threads_get_the_same_embeddings_and_encode_each_label_once(color_engine, tmp_path):
+    cache = TextCache(color_engine, tmp_path)
     labels = [f"label {i}" for i in range(40)]
     start, results = threading.Barrier(8), []
 
@@ -174,7 +174,7 @@ def test_many_threads_get_the_same_embeddings_and_encode_each_label_once(null_en
         thread.join()
     assert len(results) == 8
     assert all((result == results[0]).all() for result in results)
-    assert sorted(null_engine.prompts) == sorted(f"a photo of a {label}." for label in labels)
+    assert sorted(color_engine.prompts) == sorted(f"a photo of a {label}." for label in labels)
 
 
 WRITER = """

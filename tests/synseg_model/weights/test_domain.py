@@ -15,9 +15,9 @@ from synseg_model.weights.inspect import describe
 
 
 @pytest.fixture
-def engine(make_null_engine, monkeypatch):
+def engine(make_color_engine, monkeypatch):
     """Let the command line load an engine whose model is for generated scenes."""
-    engine = make_null_engine(domain="generated scenes")
+    engine = make_color_engine(domain="generated scenes")
     monkeypatch.setattr("synseg_model.segmenter.load_engine", lambda *_: engine)
     return engine
 
@@ -33,11 +33,11 @@ def engine(make_null_engine, monkeypatch):
         ("generated scenes", "", False),
     ],
 )
-def test_a_warning_is_given_where_a_model_says_that_it_is_for_other_images(make_null_engine, domain, expected, warns):
-    warning = domain_warning(make_null_engine(domain=domain).config, expected)
+def test_a_warning_is_given_where_a_model_says_that_it_is_for_other_images(make_color_engine, domain, expected, warns):
+    warning = domain_warning(make_color_engine(domain=domain).config, expected)
     assert bool(warning) == warns
     if warns:
-        assert "'null' is for generated scenes" in warning and "'synseg-everyday'" in warning
+        assert "'color' is for generated scenes" in warning and "'synseg-everyday'" in warning
 
 
 def test_segmenting_files_warns_once(engine, tmp_path, capsys):
@@ -47,7 +47,7 @@ def test_segmenting_files_warns_once(engine, tmp_path, capsys):
     assert cli.main(["segment", str(tmp_path / "a.png"), str(tmp_path / "b.png"), *options]) == 0
     error = capsys.readouterr().err
     assert error.count("is for generated scenes") == 1
-    assert error.startswith("synseg: the model 'null' is for generated scenes;")
+    assert error.startswith("synseg: the model 'color' is for generated scenes;")
 
 
 def test_a_model_that_says_nothing_causes_no_warning(engine, tmp_path, capsys):

@@ -64,11 +64,11 @@ def test_how_a_name_was_met_is_said_in_words(met, text):
     assert str(met) == text
 
 
-def test_a_model_without_the_file_says_nothing_of_any_label(tmp_path, null_engine):
+def test_a_model_without_the_file_says_nothing_of_any_label(tmp_path, color_engine):
     assert not Pedigree.read(tmp_path)
-    segmenter = Segmenter(null_engine, pedigree=Pedigree.read(tmp_path))
+    segmenter = Segmenter(color_engine, pedigree=Pedigree.read(tmp_path))
     assert segmenter.pedigree_of(segmenter.prepare_vocabulary(["mug"])) == ()
-    assert null_engine.prompts == ["a photo of a mug."]
+    assert color_engine.prompts == ["a photo of a mug."]
 
 
 @pytest.mark.parametrize(
@@ -106,11 +106,11 @@ def test_what_a_later_writer_adds_to_a_name_is_passed_over(tmp_path):
     assert Pedigree.read(tmp_path).of("mug") == Met(masks=1)
 
 
-def test_a_label_never_met_is_given_the_nearest_name_that_was(null_engine, tmp_path):
-    segmenter = Segmenter(null_engine, cache_dir=tmp_path, pedigree=Pedigree.read(write_names(tmp_path)))
+def test_a_label_never_met_is_given_the_nearest_name_that_was(color_engine, tmp_path):
+    segmenter = Segmenter(color_engine, cache_dir=tmp_path, pedigree=Pedigree.read(write_names(tmp_path)))
     labels, known = ["stapler", "MUG", "ghost"], ["mug", "wall", "Traffic light", "lynx"]
     texts = segmenter.pedigree_of(segmenter.prepare_vocabulary(labels))
-    unit = [v / np.linalg.norm(v) for v in null_engine.encode_text([f"a photo of a {n}." for n in labels + known])]
+    unit = [v / np.linalg.norm(v) for v in color_engine.encode_text([f"a photo of a {n}." for n in labels + known])]
     for index in (0, 2):
         cosines = [float(unit[index] @ vector) for vector in unit[3:]]
         best = int(np.argmax(cosines))
@@ -118,8 +118,8 @@ def test_a_label_never_met_is_given_the_nearest_name_that_was(null_engine, tmp_p
     assert texts[1] == "taught by masks (120 images), met in captions (14)"
 
 
-def test_names_are_embedded_for_the_first_strange_label_and_then_kept(make_null_engine, tmp_path):
-    engine, pedigree = make_null_engine(), Pedigree.read(write_names(tmp_path))
+def test_names_are_embedded_for_the_first_strange_label_and_then_kept(make_color_engine, tmp_path):
+    engine, pedigree = make_color_engine(), Pedigree.read(write_names(tmp_path))
     segmenter = Segmenter(engine, cache_dir=tmp_path, pedigree=pedigree)
     segmenter.pedigree_of(segmenter.prepare_vocabulary(["mug"]))
     strange = segmenter.prepare_vocabulary(["stapler"])
@@ -128,38 +128,38 @@ def test_names_are_embedded_for_the_first_strange_label_and_then_kept(make_null_
     told = segmenter.pedigree_of(strange)
     assert told[0].startswith("never met; nearest known: ")
     assert len(engine.prompts) == 6
-    again = make_null_engine()
+    again = make_color_engine()
     segmenter = Segmenter(again, cache_dir=tmp_path, pedigree=pedigree)
     assert segmenter.pedigree_of(segmenter.prepare_vocabulary(["stapler"])) == told
     assert again.prompts == []
 
 
-def test_names_can_be_embedded_in_pieces(null_engine, tmp_path):
+def test_names_can_be_embedded_in_pieces(color_engine, tmp_path):
     pedigree = Pedigree.read(write_names(tmp_path))
-    at_once = Segmenter(null_engine, cache_dir=tmp_path / "a", pedigree=pedigree)
-    pieces = Segmenter(null_engine, cache_dir=tmp_path / "b", pedigree=pedigree)
+    at_once = Segmenter(color_engine, cache_dir=tmp_path / "a", pedigree=pedigree)
+    pieces = Segmenter(color_engine, cache_dir=tmp_path / "b", pedigree=pedigree)
     missing = []
     while pieces.nearest_names.missing:
         missing.append(pieces.nearest_names.missing)
         pieces.nearest_names.embed(3)
     assert missing == [4, 1]
-    before = len(null_engine.prompts)
+    before = len(color_engine.prompts)
     vocabulary = pieces.prepare_vocabulary(["stapler"])
     assert pieces.pedigree_of(vocabulary) == at_once.pedigree_of(at_once.prepare_vocabulary(["stapler"]))
-    assert len(null_engine.prompts) == before + 1 + 1 + 4
+    assert len(color_engine.prompts) == before + 1 + 1 + 4
 
 
-def test_a_damaged_table_of_names_is_made_again(make_null_engine, tmp_path):
+def test_a_damaged_table_of_names_is_made_again(make_color_engine, tmp_path):
     pedigree = Pedigree.read(write_names(tmp_path))
 
     def tell(engine):
         segmenter = Segmenter(engine, cache_dir=tmp_path, pedigree=pedigree)
         return segmenter.pedigree_of(segmenter.prepare_vocabulary(["stapler"]))
 
-    told = tell(make_null_engine())
+    told = tell(make_color_engine())
     for path in (tmp_path / "text").iterdir():
         path.write_bytes(path.read_bytes()[:-5])
-    engine = make_null_engine()
+    engine = make_color_engine()
     assert tell(engine) == told
     assert len(engine.prompts) == 5
 

@@ -18,12 +18,12 @@ from synseg_model.config import DEFAULT_MODEL
 from synseg_ros.demo import flow
 from synseg_ros.demo.__main__ import main
 from synseg_ros.demo.listener import KeptOverlay
-from synseg_ros.demo.plan import SCENE_SEED, STREET, Plan, camera_arguments, make_plan, node_arguments
+from synseg_ros.demo.plan import SCENE_SEED, STREET, Plan, make_plan, node_arguments, player_arguments
 from synseg_ros.demo.processes import private_domain
 from synseg_ros.demo.report import choose, per_label, table
 from synseg_ros.demo.truth import IntersectionOverUnion, TruthSegments
 from synseg_ros.parameters.server import declare
-from synseg_ros.parameters.tables import CameraSettings, ros_arguments
+from synseg_ros.parameters.tables import PlayerSettings, ros_arguments
 from synseg_ros.player.photographs.tour import load_photographs
 
 pytestmark = pytest.mark.ros
@@ -106,7 +106,7 @@ def test_photographs_are_shown_unless_something_else_is_asked_for():
 def test_scenes_are_shown_to_the_model_that_knows_them():
     plan = make_plan("scenes", "")
     assert (plan.scenes, plan.model) == (True, "synseg-tiny")
-    assert {'source:="scenes"', f"seed:={SCENE_SEED}"} <= set(camera_arguments(plan, "/topic", "/answers"))
+    assert {'source:="scenes"', f"seed:={SCENE_SEED}"} <= set(player_arguments(plan, "/topic", "/answers"))
 
 
 def test_a_scene_is_asked_for_nouns_first_and_for_colours_then(segments):
@@ -160,7 +160,7 @@ def test_a_few_images_are_shown_again_and_again_and_none_is_dropped(folder):
         path.unlink()
     plan = make_plan(str(folder), "")
     assert (plan.frames, plan.every) == (None, True)
-    assert {"loop:=true", 'wait_for:="/answers"'} <= set(camera_arguments(plan, "/topic", "/answers"))
+    assert {"loop:=true", 'wait_for:="/answers"'} <= set(player_arguments(plan, "/topic", "/answers"))
 
 
 def test_a_folder_that_is_called_scenes_is_not_taken_for_generated_ones(folder, monkeypatch):
@@ -190,7 +190,7 @@ def test_arguments_reach_a_node_as_they_are(bench):
     context = rclpy.Context()
     rclpy.init(context=context, args=ros_arguments({"source": text, "loop": False, "seed": 5}))
     node = Node("tested", context=context)
-    settings = declare(node, CameraSettings)
+    settings = declare(node, PlayerSettings)
     node.destroy_node()
     context.shutdown()
     assert (settings.source, settings.loop, settings.seed) == (text, False, 5)

@@ -218,3 +218,32 @@ def test_the_quality_of_service_of_the_camera_can_be_set(make_rig):
     (subscription,) = (s for s in rig.node.subscriptions if s.topic_name == TOPIC)
     assert subscription.qos_profile.reliability == ReliabilityPolicy.RELIABLE
     assert subscription.qos_profile.depth == 4
+
+
+BAD_FRAMES = {
+    "encoding 'nonsense'": {"encoding": "nonsense"},
+    "size 0x48 is empty": {"width": 0},
+    "step 179 is shorter": {"step": WIDTH * 3 - 1},
+    "data has 5 bytes": {"data": b"12345"},
+}
+
+
+@pytest.mark.parametrize("reason", BAD_FRAMES)
+def test_bad_frames_cause_one_warning_and_the_next_good_frame_is_segmented(make_rig, capfd, reason):
+    rig = make_rig()
+    masks = rig.listen(ClassMasks, "masks")
+    rig.connect()
+    rig.ask("ball")
+
+    def show_bad():
+        seen = rig.counts()["received"]
+        rig.show(**BAD_FRAMES[reason])
+        rig.bench.spin_until(lambda: rig.counts()["received"] > seen)
+
+    rig.bench.spin_until(lambda: rig.counts()["bad"] >= 5, meanwhile=show_bad)
+    good_from = rig.stamp + 1
+    rig.show_until(lambda: masks, "masks of a good frame")
+    assert masks[0].header.stamp.nanosec >= good_from
+    warnings = [line for line in capfd.readouterr().err.splitlines() if "skipped a frame" in line]
+    assert len(warnings) == 1
+    assert f"skipped a frame of {TOPIC}: {reason}" in warnings[0]

@@ -14,7 +14,7 @@ from rclpy.parameter import Parameter
 from synseg_ros.node.node import SynSegNode
 from synseg_ros.parameters.given import warn_of_other_nodes_files
 from synseg_ros.parameters.server import LiveSettings, declare
-from synseg_ros.parameters.tables import CameraSettings, NodeSettings, from_text, ros_arguments
+from synseg_ros.parameters.tables import NodeSettings, PlayerSettings, from_text, ros_arguments
 
 pytestmark = pytest.mark.ros
 
@@ -32,7 +32,7 @@ def node_with(bench):
     return make
 
 
-@pytest.mark.parametrize("table", [NodeSettings, CameraSettings])
+@pytest.mark.parametrize("table", [NodeSettings, PlayerSettings])
 def test_without_overrides_every_parameter_has_its_default(node_with, table):
     assert declare(node_with(), table) == table()
 
@@ -42,7 +42,7 @@ def test_overrides_are_taken(node_with):
     assert (settings.labels, settings.threshold, settings.max_labels) == (("red ball", "grass"), 0.25, 7)
 
 
-@pytest.mark.parametrize("table", [NodeSettings, CameraSettings])
+@pytest.mark.parametrize("table", [NodeSettings, PlayerSettings])
 def test_every_parameter_is_described_and_read_only_unless_it_is_live(node_with, table):
     node = node_with()
     declare(node, table)
@@ -158,7 +158,7 @@ def test_a_launch_argument_out_of_range_is_refused_with_the_range(name, text):
         from_text(field, text)
 
 
-@pytest.mark.parametrize("table", [NodeSettings, CameraSettings])
+@pytest.mark.parametrize("table", [NodeSettings, PlayerSettings])
 def test_all_parameters_are_answered_when_they_are_asked_for_at_once(node_with, table):
     node, names = node_with(), [field.name for field in dataclasses.fields(table)]
     declare(node, table)
@@ -234,8 +234,8 @@ def test_a_camera_is_named_after_its_topic_as_ros_resolves_it(bench, namespace, 
     [
         (NodeSettings, "camera"),
         (NodeSettings, "camera_topics"),
-        (CameraSettings, "topic"),
-        (CameraSettings, "wait_for"),
+        (PlayerSettings, "topic"),
+        (PlayerSettings, "wait_for"),
     ],
 )
 def test_a_topic_that_ros_would_refuse_is_refused_by_its_name(table, name, topic):

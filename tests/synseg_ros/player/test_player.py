@@ -1,4 +1,4 @@
-"""The camera player shows what it was given, with the truth where it is known."""
+"""The player shows what it was given, with the truth where it is known."""
 
 import json
 from itertools import islice
@@ -18,10 +18,10 @@ from synseg_ros.msg import FrameInfo
 
 from synseg_ros.demo.truth import TruthSegments
 from synseg_ros.interfaces.image_encodings import image_to_array, image_to_rgb
-from synseg_ros.player import player as camera
+from synseg_ros.player import player as player_module
 from synseg_ros.player.photographs.tour import Tour
-from synseg_ros.player.player import CameraPlayer
-from synseg_ros.player.sources import SCENE_SECONDS, ImageSource, SceneSource, open_camera_source
+from synseg_ros.player.player import Player
+from synseg_ros.player.sources import SCENE_SECONDS, ImageSource, SceneSource, make_source
 from synseg_ros.qos import EVERY_MESSAGE, EVERY_MESSAGE_SO_FAR, LATCHED
 from training.scenes.scenes import SceneVideo
 
@@ -32,13 +32,13 @@ SEED, WIDTH, HEIGHT = 3, 96, 64
 
 @pytest.fixture
 def play(bench):
-    """Start a camera player with a context of its own, which it shuts down at its end."""
+    """Start a player with a context of its own, which it shuts down at its end."""
 
     def start(**parameters):
         context = rclpy.Context()
         rclpy.init(context=context, args=[])
         given = [Parameter(name, value=value) for name, value in parameters.items()]
-        player = CameraPlayer(context=context, parameter_overrides=given)
+        player = Player(context=context, parameter_overrides=given)
         bench.closers += [context.try_shutdown, player.close]
         player.start()
         return player
@@ -78,7 +78,7 @@ def test_the_truth_of_a_scene_agrees_with_the_scene():
 
 
 def test_photographs_are_shown_with_the_truth_of_their_labels():
-    source = open_camera_source("photographs", SEED, WIDTH, HEIGHT, fps=0.0)
+    source = make_source("photographs", SEED, WIDTH, HEIGHT, fps=0.0)
     tour, truth = Tour(WIDTH, HEIGHT, source.fps), TruthSegments.from_json(source.segments)
     for index, shot in enumerate(islice(source, 30)):
         image, index_map = tour.frame(index)
@@ -172,7 +172,7 @@ def test_a_frame_waits_for_the_answer_to_the_one_before(bench, play, folder):
 
 
 def test_a_frame_without_an_answer_is_sent_again_and_then_given_up(bench, play, folder, monkeypatch):
-    monkeypatch.setattr(camera, "ANSWER_SECONDS", 0.1)
+    monkeypatch.setattr(player_module, "ANSWER_SECONDS", 0.1)
     images = bench.collect(Image, "/camera/image_raw", qos_profile_sensor_data)
     player = play(source=str(folder), loop=False, wait_for="/answers")
     bench.spin_until(lambda: not player.context.ok())

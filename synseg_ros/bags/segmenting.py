@@ -1,0 +1,159 @@
+"""What `synseg bag` does once its arguments are read: a recording segmented into a new one."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from rosbags.interfaces import Connection
+
+from synseg_model.cli.progress import progress_bar
+from synseg_model.segmenter import Segmenter
+from synseg_ros.bags.cameras import Camera
+from synseg_ros.bags.reading import Recording
+from synseg_ros.bags.types import VOCABULARY, Types
+from synseg_ros.bags.writing import NewBag, qos
+
+logger = logging.getLogger(__name__)
+
+VOCABULARY_TOPIC, STATUS_TOPIC = "/synseg/vocab", "/synseg/active_vocab"
+OUTPUTS = {  # of each camera, in the order in which a frame's are written
+    "info": "synseg_ros/msg/FrameInfo",
+    "masks": "synseg_ros/msg/ClassMasks",
+    "label_map": "sensor_msgs/msg/Image",
+    "confidence": "sensor_msgs/msg/Image",
+    "overlay": "sensor_msgs/msg/Image",
+}
+
+
+class BagJob:
+    """Segment the cameras of a recording into a new bag: one run of `synseg bag`."""
+
+    def __init__(
+        self, recording: Recording, cameras: list[Camera], segmenter: Segmenter, types: Types, bag: NewBag
+    ) -> None:
+        self._recording, self._segmenter, self._types, self._bag = recording, segmenter, types, bag
+        self._cameras = {camera.topic: camera for camera in cameras}
+        self._outputs: dict[str, dict[str, Connection]] = {}
+        self._copies: dict[tuple[str, str], Connection] = {}
+        self._left_out = 0
+        self._version = 0
+
+    def add_outputs(self, kinds: list[str]) -> None:
+        """Add the vocabulary's topic and those of every camera."""
+        self._status = self._bag.add_topic(STATUS_TOPIC, "synseg_ros/msg/VocabularyStatus", qos(1, latched=True))
+        for camera in self._cameras.values():
+            self._outputs[camera.topic] = {
+                kind: self._bag.add_topic(f"/synseg/{camera.name}/{kind}", OUTPUTS[kind], qos(5)) for kind in kinds
+            }
+
+    def add_copies(self) -> None:
+        """Add the recording's own topics, but those that this run writes itself and those of unknown types."""
+        written = {STATUS_TOPIC} | {output.topic for outputs in self._outputs.values() for output in outputs.values()}
+        seen = set()
+        for connection in self._recording.connections:
+            key = (connection.topic, connection.msgtype)
+            if key in seen or connection.topic in written:
+                continue
+            seen.add(key)
+            try:
+                described = self._types.describe_recorded(connection)
+            except ValueError as error:
+                self._left_out += 1
+                logger.warning("%s is not copied: %s", connection.topic, error)
+                continue
+            self._copies[key] = self._bag.add_recorded_topic(*key, *described, connection.ext.offered_qos_profiles)
+
+    def segment(self, every: int, follow: bool, threshold: float | None) -> None:
+        """Segment every so manieth frame of each camera, under a progress bar; raise ValueError where none could be.
+
+        follow: take over vocabularies as they were recorded. threshold: for those that bring none.
+        """
+        topics = {*self._cameras, *(topic for topic, _ in self._copies)} | ({VOCABULARY_TOPIC} if follow else set())
+        total = sum(-(-camera.frames // every) for camera in self._cameras.values())
+        with progress_bar(None, total, unit="frame") as bar:
+            for connection, timestamp, data in self._recording.messages(topics):
+                if not self._version:
+                    self._announce(timestamp)
+                copy = self._copies.get((connection.topic, connection.msgtype))
+                if copy is not None:
+                    self._bag.write([(copy, bytes(data))], timestamp)
+                camera = self._cameras.get(connection.topic)
+                if camera is not None and camera.kind == connection.msgtype:
+                    camera.seen += 1
+                    if (camera.seen - 1) % every == 0:
+                        self._segment(camera, timestamp, data)
+                        bar.update()
+                elif follow and (connection.topic, connection.msgtype) == (VOCABULARY_TOPIC, VOCABULARY):
+                    self._follow(timestamp, data, threshold)
+        if not any(camera.segmented for camera in self._cameras.values()):
+            self._bag.discard()
+            raise ValueError(f"not one frame of {self._recording.path} could be segmented; nothing was written")
+
+    def _segment(self, camera: Camera, timestamp: int, data: bytes) -> None:
+        try:
+            header, image = camera.read(data, self._types)
+        except ValueError as error:
+            camera.failed += 1
+            if camera.failed == 1:
+                logger.warning("skipped a frame of %s, further ones are only counted: %s", camera.topic, error)
+            return
+        start = time.perf_counter()
+        result = self._segmenter.segment(image)
+        milliseconds = 1000 * (time.perf_counter() - start)
+        make = self._types.maker.outputs(image, result, header, self._version, milliseconds)
+        self._bag.write([(topic, make[kind]()) for kind, topic in self._outputs[camera.topic].items()], timestamp)
+        camera.segmented += 1
+
+    def _follow(self, timestamp: int, data: bytes, threshold: float | None) -> None:
+        try:
+            request = self._types.decode(data, VOCABULARY)
+            thresholds = [float(value) for value in request.thresholds]
+            if not thresholds and threshold is not None:
+                thresholds = [threshold] * len(request.labels)
+            before = self._segmenter.vocabulary
+            now = self._segmenter.prepare_vocabulary(request.labels, thresholds).following(before)
+            self._segmenter.use(now)
+        except ValueError as error:
+            logger.warning("refused a recorded vocabulary, version %d stays: %s", self._version, error)
+            self._write_status(timestamp, str(error))
+            return
+        if now.same_as(before):
+            self._write_status(timestamp)
+        else:
+            self._announce(timestamp)
+
+    def _announce(self, timestamp: int) -> None:
+        """Give the vocabulary in use the next version, and say so."""
+        self._version += 1
+        self._write_status(timestamp)
+
+    def _write_status(self, timestamp: int, refusal: str = "") -> None:
+        seconds = min(timestamp // 10**9, 2**31 - 1)  # what a message can say, also where damage made up the time
+        stamp = self._types.type("builtin_interfaces/msg/Time")(sec=seconds, nanosec=timestamp % 10**9)
+        vocabulary = self._segmenter.vocabulary
+        pedigree = self._segmenter.pedigree_of(vocabulary)
+        status = self._types.maker.vocabulary_status(vocabulary, self._version, stamp, refusal, pedigree)
+        self._bag.write([(self._status, status)], timestamp)
+
+    def report(self) -> int:
+        """Print what was done; returns 1 where something of the recording is missing in it, else 0."""
+        cameras = self._cameras.values()
+        width = max(len(camera.topic) for camera in cameras)
+        for camera in cameras:
+            print(f"{camera.topic:{width}} → /synseg/{camera.name}/: {_counted(camera.segmented, camera.failed)}")
+        failed = sum(camera.failed for camera in cameras)
+        parts = [_counted(sum(camera.segmented for camera in cameras), failed)]
+        if self._version > 1:
+            parts.append(f"{self._version} vocabularies")
+        if self._left_out:
+            parts.append(f"{self._left_out} topics not copied")
+        if self._recording.damaged:
+            parts.append("the recording is damaged")
+        print(f"{', '.join(parts)} → {self._bag.path}")
+        return 1 if failed or self._recording.damaged or self._left_out else 0
+
+
+def _counted(segmented: int, failed: int) -> str:
+    text = f"{segmented} frame{'s' * (segmented != 1)} segmented"
+    return f"{text}, {failed} could not be read" if failed else text
