@@ -15,13 +15,14 @@ class Engine(Protocol):
     """What the Segmenter asks of an engine.
 
     name: one of ENGINES but "auto". device: "cpu" or "cuda:0". fingerprint: hex digest of the weights, part of cache
-    keys.
+    keys. independent_labels: whether a label's activations are the same whatever other labels are asked for.
     """
 
     name: str
     device: str
     config: ModelConfig
     fingerprint: str
+    independent_labels: bool
 
     def count_tokens(self, text: str) -> int:
         """Count a prompt's tokens with start and end marks, never truncated."""

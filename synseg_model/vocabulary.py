@@ -77,6 +77,31 @@ class Vocabulary:
         return replace(self, ids=tuple(number or next(free) for number in kept))
 
 
+def join(vocabularies: Sequence[Vocabulary]) -> tuple[Vocabulary, list[slice | np.ndarray]]:
+    """Join vocabularies of one engine; labels that several have are there once.
+
+    Args:
+        vocabularies: At least one.
+
+    Returns:
+        The joined vocabulary, and for each of the given ones where its labels are in it, in their order.
+    """
+    places: dict[str, int] = {}
+    rows, parts = [], []
+    for vocabulary in vocabularies:
+        for label, threshold, embedding in zip(
+            vocabulary.labels, vocabulary.thresholds, vocabulary.embeddings, strict=True
+        ):
+            if label not in places:
+                places[label] = len(places)
+                rows.append((threshold, embedding))
+        parts.append(np.array([places[label] for label in vocabulary.labels]))
+    parts[0] = slice(0, len(vocabularies[0]))
+    thresholds, embeddings = zip(*rows, strict=True)
+    joined = Vocabulary(tuple(places), np.array(thresholds), np.array(embeddings), vocabularies[0].fingerprint)
+    return joined, parts
+
+
 class CheckedLabels(NamedTuple):
     """Labels that a model accepts, not encoded yet: (K) distinct texts and their thresholds (K,) float32 in [0, 1]."""
 

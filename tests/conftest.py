@@ -36,6 +36,7 @@ class ColorEngine:
 
     name = "color"
     device = "cpu"
+    independent_labels = True
     width = 16
 
     def __init__(self, fingerprint: str = "00ff", **config) -> None:

@@ -99,6 +99,11 @@ class TorchEngine:
         self._mean, self._std = (values.view(3, 1, 1) * 255 for values in statistics)
         self._weights: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
 
+    @property
+    def independent_labels(self) -> bool:
+        """Whether all labels are decoded in full."""
+        return not self._keep_labels
+
     def count_tokens(self, text: str) -> int:
         return self.network.encoder.count_tokens(text)
 

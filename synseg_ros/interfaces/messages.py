@@ -111,10 +111,12 @@ class MessageMaker:
         stamp: Any,
         refusal: str = "",
         pedigree: Sequence[str] = (),
+        wanted_by: Sequence[Sequence[str]] = (),
     ) -> Any:
         """Make the status of the vocabulary in use (None at version 0) and of the last request.
 
-        pedigree: one text per label, or none, as `Segmenter.pedigree_of` gives them.
+        pedigree: one text per label, or none, as `Segmenter.pedigree_of` gives them. wanted_by: per label the names of
+        the clients that want it, or none.
         """
         return self._types["VocabularyStatus"](
             stamp=stamp,
@@ -124,6 +126,7 @@ class MessageMaker:
             thresholds=self._sequence(vocabulary.thresholds if vocabulary else np.zeros(0, np.float32)),
             colors=self._colors(colors_of(vocabulary)) if vocabulary else [],
             pedigree=list(pedigree),
+            wanted_by=[", ".join(clients) for clients in wanted_by],
             accepted=not refusal,
             message=refusal,
         )

@@ -24,6 +24,7 @@ class Camera:
         topic: Topic of its frames.
         settings: Returns the settings in force.
         ready: Tells whether there is a vocabulary to segment with.
+        asked_for: Tells whether a request waits for a frame.
         offer: Takes a frame for the engine; returns False when it replaced one that still waited.
 
     Attributes:
@@ -39,19 +40,23 @@ class Camera:
         topic: str,
         settings: Callable[[], NodeSettings],
         ready: Callable[[], bool],
+        asked_for: Callable[[Frame], bool],
         offer: Callable[[Frame], bool],
     ) -> None:
         self.name, self.topic = name, node.resolve_topic_name(topic)
         self.log = CameraLog(node, self.topic)
         self.outputs = CameraOutputs(node, name, settings)
-        self.input = CameraInput(
-            node, name, self.topic, settings, self.log, lambda: ready() and self.outputs.wanted(), offer
-        )
+        self._ready = ready
+        self.input = CameraInput(node, name, self.topic, settings, self.log, self.wanted, asked_for, offer)
 
     @property
     def statistics(self) -> CameraStatistics:
         """The counts and times of the camera's frames."""
         return self.log.statistics
+
+    def wanted(self) -> bool:
+        """Tell whether a frame would be segmented and published now."""
+        return self._ready() and self.outputs.wanted()
 
     def publish(self, segmented: SegmentedFrame) -> None:
         """Publish a frame and count it; an error costs this frame and no other."""

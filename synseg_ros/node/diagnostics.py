@@ -18,7 +18,7 @@ from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
 WINDOW_SECONDS = 5.0
 WARNING_SECONDS = 5.0
-KINDS = ("received", "lost", "segmented", "dropped", "skipped", "idle", "bad", "failed")
+KINDS = ("received", "lost", "segmented", "dropped", "skipped", "idle", "requested", "bad", "failed")
 STAGES = ("latency", "wait", "decode", "inference", "publish")
 MANY_LOST = 0.2  # share of a camera's frames that is worth a warning
 
@@ -46,7 +46,7 @@ class CameraStatistics:
     """Count the frames of one camera; called from the receiving and the working thread.
 
     received: all messages; lost: sent by the camera, but never received; bad: refused ones; idle: nobody
-    subscribed or no vocabulary yet; skipped: above the rate limit; dropped: replaced by a newer frame before its turn;
+    subscribed or no vocabulary yet; requested: segmented for a request alone; skipped: above the rate limit; dropped: replaced by a newer frame before its turn;
     failed: the engine raised; segmented: published.
     """
 

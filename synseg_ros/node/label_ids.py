@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 
 from synseg_model.folding import case_key
@@ -44,9 +44,11 @@ class LabelIds:
                 kept[key] = self._resting.pop(key)[0]
         free = self._free(set(kept.values()), len(keys))
         self._ids = {key: kept[key] if key in kept else next(free) for key in keys}
+        used = set(self._ids.values())
+        self._resting = {key: one for key, one in self._resting.items() if one[0] not in used}
         return tuple(self._ids.values())
 
-    def _free(self, taken: set[int], wanted: int):
+    def _free(self, taken: set[int], wanted: int) -> Iterator[int]:
         """Yield ids that are neither taken nor resting; those that have rested longest before ids over SMALL.
 
         An id over SMALL makes label maps mono16, which some consumers do not read.

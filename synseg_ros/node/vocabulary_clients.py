@@ -48,12 +48,14 @@ class Wish:
     Args:
         checked: Its labels, tidied, and their thresholds.
         own_thresholds: Whether the client gave the thresholds; else those of the settings come before them.
+        given: The request as it was made, by which a client that only renews its lease is known.
         lease: Seconds for which the labels are kept.
         ends: When they are forgotten, by the clock of `VocabularyClients`.
     """
 
     checked: CheckedLabels
     own_thresholds: bool
+    given: object
     lease: float
     ends: float
 
@@ -135,22 +137,30 @@ class VocabularyClients:
             raise ClientError(f"lease of {lease:g} s: expected 1 to {limits.longest_lease:g}, or 0 for the default")
         return lease or limits.default_lease
 
-    def put(self, client: str, checked: CheckedLabels, own_thresholds: bool, lease: float = math.inf) -> Wish | None:
+    def put(
+        self,
+        client: str,
+        checked: CheckedLabels,
+        own_thresholds: bool,
+        given: object = None,
+        lease: float = math.inf,
+    ) -> tuple[Wish, Wish | None]:
         """Let a client want these labels, in place of what it wanted before.
 
         Args:
             client: Name of the client.
             checked: Its labels and thresholds.
             own_thresholds: Whether the client gave the thresholds.
+            given: The request as it was made.
             lease: Seconds for which the labels are kept.
 
         Returns:
-            What it wanted before, for `restore`.
+            What it wants now, and what it wanted before, for `restore`.
 
         Raises:
             ClientError: There is no room for the client or its labels; what it wanted before stays.
         """
-        wish = Wish(checked, own_thresholds, lease, self._clock() + lease)
+        wish = Wish(checked, own_thresholds, given, lease, self._clock() + lease)
         with self._lock:
             others = {name: other for name, other in self._wishes.items() if name != client}
             if client != TOPIC and len(others.keys() - {TOPIC}) >= self.limits.clients:
@@ -166,9 +176,9 @@ class VocabularyClients:
                 )
             before = self._wishes.get(client)
             self._wishes[client] = wish
-        return before
+        return wish, before
 
-    def restore(self, client: str, wish: Wish | None, before: Wish | None) -> None:
+    def restore(self, client: str, wish: Wish, before: Wish | None) -> None:
         """Take back a `put` whose labels turned out not to be usable, unless the client has asked again since."""
         with self._lock:
             if self._wishes.get(client) is wish:
