@@ -11,9 +11,9 @@ from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import Image
 
 from synseg_model.memory import keep_freed_memory
-from synseg_ros.conversions import image_from_array
 from synseg_ros.interfaces.image_encodings import image_to_rgb
 from synseg_ros.qos import OUTPUT
+from synseg_ros.ros_messages import image_from_array
 
 
 def main() -> None:

@@ -19,10 +19,10 @@ from std_msgs.msg import Header
 from synseg_ros.msg import ClassMasks, FrameInfo, Vocabulary, VocabularyStatus
 
 from synseg_model.memory import keep_freed_memory
-from synseg_ros.conversions import image_from_array
 from synseg_ros.demo.processes import Child, private_domain
 from synseg_ros.parameters.tables import ros_arguments
 from synseg_ros.qos import EVERY_MESSAGE, LATCHED
+from synseg_ros.ros_messages import image_from_array
 
 PATIENCE = 120.0
 STAMP, STAMP_AT = struct.Struct("<iI"), 4  # of a header, behind four bytes that say how the message is serialised

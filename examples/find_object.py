@@ -15,7 +15,7 @@ import numpy as np
 import rclpy
 from rclpy.node import Node
 
-from synseg_ros.client import Frame, MaskClient
+from synseg_ros.client import FrameMasks, MaskClient
 
 FOUND, NOT_SEEN, REFUSED = 0, 1, 2
 
@@ -29,7 +29,7 @@ class Finder(Node):
         self._client = MaskClient(self, camera, self._look, self._give_up)
         self._client.ask([label])
 
-    def _look(self, frame: Frame) -> None:
+    def _look(self, frame: FrameMasks) -> None:
         if self.label not in frame.present or self.result is not None:
             return
         rows, columns = np.nonzero(frame.masks[self.label])

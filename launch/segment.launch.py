@@ -16,7 +16,7 @@ from launch.substitutions import EnvironmentVariable, LaunchConfiguration
 from launch_ros.actions import LifecycleNode, LoadComposableNodes
 from launch_ros.descriptions import ComposableNode
 
-from synseg_ros.parameters.tables import NodeSettings, checked, from_text, nearest, ros_arguments
+from synseg_ros.parameters.tables import NodeSettings, from_text, make_settings, nearest, ros_arguments
 
 CONFIG = Path(get_package_share_directory("synseg_ros"), "config", "synseg.yaml")
 
@@ -155,5 +155,5 @@ def raw_topics(given: dict[str, Any], name: str, namespace: str) -> dict[str, st
             return f"{own}{name}{topic[1:]}"
         return topic if topic.startswith("/") else own + topic
 
-    cameras = checked(NodeSettings, given).cameras(lambda topic: resolve(topic).removeprefix(own))
+    cameras = make_settings(NodeSettings, given).cameras(lambda topic: resolve(topic).removeprefix(own))
     return {camera: resolve(topic).removesuffix("/compressed") for camera, topic in cameras.items()}

@@ -1,4 +1,4 @@
-"""The consumer's side: masks joined with their vocabulary, as full-size boolean arrays."""
+"""The consumer's side: masks joined with their vocabulary, as boolean arrays of the image's size."""
 
 from __future__ import annotations
 
@@ -13,11 +13,19 @@ from synseg_ros.interfaces.image_encodings import image_to_array
 from synseg_ros.msg import ClassMask, ClassMasks, Vocabulary, VocabularyStatus
 from synseg_ros.qos import LATCHED, OUTPUT
 
+__all__ = ["FrameMasks", "LabelMasks", "MaskClient"]
+
 
 class LabelMasks(Mapping[str, np.ndarray]):
-    """The masks of one frame by label, (H, W) bool: all False for labels of the vocabulary that are not there.
+    """The masks of one frame by label: (H, W) bool arrays, all False for labels that are not in the image.
 
-    They are made when asked for. Raises KeyError for a label that is not in the vocabulary.
+    A mask is made when it is asked for.
+
+    Args:
+        message: The message as the node publishes it.
+
+    Raises:
+        KeyError: The label is not in the vocabulary.
     """
 
     def __init__(self, message: ClassMasks) -> None:
@@ -44,12 +52,18 @@ class LabelMasks(Mapping[str, np.ndarray]):
 
 
 @dataclass(frozen=True)
-class Frame:
+class FrameMasks:
     """What the node found in one image.
 
-    header: of the image. version, labels, ids: of the vocabulary it was segmented with. present: labels that are
-    there. scores: mean activation of each of these in [0, 1]. presence: how sure the model is that each of these is in
-    the image at all, in [0, 1]. masks: by label, see LabelMasks.
+    Attributes:
+        header: Header of the image.
+        version: Version of the vocabulary that the image was segmented with.
+        labels: Labels of that vocabulary.
+        ids: Their numbers in label maps, one per label.
+        present: Labels that are in the image.
+        scores: By label that is present, the mean activation inside its mask, 0 to 1.
+        presence: By label that is present, how sure the model is that it is in the image at all, 0 to 1.
+        masks: By label, (H, W) bool, see `LabelMasks`.
     """
 
     header: Header
@@ -62,8 +76,12 @@ class Frame:
     masks: LabelMasks
 
     @classmethod
-    def from_message(cls, message: ClassMasks) -> Frame:
-        """Read a message; it carries its whole vocabulary, so nothing needs to be joined."""
+    def from_message(cls, message: ClassMasks) -> FrameMasks:
+        """Read a message; it carries its whole vocabulary, so nothing needs to be joined.
+
+        Args:
+            message: From the topic synseg/<camera>/masks.
+        """
         return cls(
             message.header,
             message.vocabulary_version,
@@ -77,17 +95,34 @@ class Frame:
 
 
 class MaskClient:
-    """Ask for labels and hear where they are, as a part of any node.
+    """Ask the segmentation node for labels and get their masks, as a part of any node.
 
-    on_frame gets every Frame of the camera (a name as in synseg/<camera>/masks). on_refusal gets the reason when the
-    node refused what was asked for last. status is the newest VocabularyStatus, None before the first. close() ends it.
+    Args:
+        node: The node that publishes and subscribes. Its executor calls `on_frame` and `on_refusal`.
+        camera: Name of the camera, as in synseg/<camera>/masks.
+        on_frame: Called with every frame of the camera. Without it the client only asks for labels.
+        on_refusal: Called with the reason when the node refuses a vocabulary.
+
+    Attributes:
+        status: The newest VocabularyStatus, None before the first.
+
+    Example:
+        In a program with a `node` that is being spun:
+
+        >>> from synseg_ros.client import MaskClient
+        >>> def on_frame(frame):
+        ...     for label in frame.present:
+        ...         print(label, frame.scores[label], frame.masks[label].sum(), "pixels")
+        >>> client = MaskClient(node, camera="camera", on_frame=on_frame)
+        >>> client.ask(["cup", "table"], thresholds=[0.5, 0.4])
+        >>> client.close()  # when the masks are no longer needed
     """
 
     def __init__(
         self,
         node: Node,
         camera: str = "camera",
-        on_frame: Callable[[Frame], None] | None = None,
+        on_frame: Callable[[FrameMasks], None] | None = None,
         on_refusal: Callable[[str], None] | None = None,
     ) -> None:
         self.status: VocabularyStatus | None = None
@@ -96,22 +131,29 @@ class MaskClient:
         self._subscriptions = [
             node.create_subscription(VocabularyStatus, "synseg/active_vocab", self._take_status, LATCHED)
         ]
-        if on_frame is not None:  # the node segments for those who listen
-            take = lambda message: on_frame(Frame.from_message(message))  # noqa: E731
-            self._subscriptions.append(node.create_subscription(ClassMasks, f"synseg/{camera}/masks", take, OUTPUT))
+        if on_frame is not None:  # the node segments only what has a subscriber
+            self._subscriptions.append(
+                node.create_subscription(ClassMasks, f"synseg/{camera}/masks", self._take_masks, OUTPUT)
+            )
 
     @property
     def pedigree(self) -> dict[str, str]:
-        """How the model met each label of the running vocabulary, for people; empty where it does not say.
+        """How the model met each label of the running vocabulary, as text for users; empty where it does not say.
 
-        Of labels that it never met, the nearest known name is in a later status.
+        For labels that the model never met, a later status adds the nearest name that it knows.
         """
         return dict(zip(self.status.labels, self.status.pedigree, strict=False)) if self.status else {}
 
     def ask(self, labels: Sequence[str], thresholds: Sequence[float] = ()) -> None:
-        """Ask for labels; thresholds in [0, 1], none or one per label. They replace everybody's.
+        """Ask for labels; they replace those that any client asked for before.
 
-        Raise ValueError for a label with a NUL, at which ROS would cut it in silence.
+        Args:
+            labels: Any texts.
+            thresholds: Activation from which on a pixel belongs to a label, 0 to 1: one per label, or none for the
+                node's own.
+
+        Raises:
+            ValueError: A label has a NUL, at which ROS would cut it without a word.
         """
         for label in labels:
             if "\0" in label:
@@ -119,10 +161,13 @@ class MaskClient:
         self._vocabulary.publish(Vocabulary(labels=list(labels), thresholds=list(thresholds)))
 
     def close(self) -> None:
-        """End publisher and subscriptions."""
+        """End the publisher and the subscriptions."""
         self._node.destroy_publisher(self._vocabulary)
         while self._subscriptions:
             self._node.destroy_subscription(self._subscriptions.pop())
+
+    def _take_masks(self, message: ClassMasks) -> None:
+        self._on_frame(FrameMasks.from_message(message))
 
     def _take_status(self, message: VocabularyStatus) -> None:
         self.status = message

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from synseg_ros.bags.message_types import COMPRESSED, IMAGE, MessageTypes
 from synseg_ros.bags.reading import Recording
-from synseg_ros.bags.types import COMPRESSED, IMAGE, Types
 from synseg_ros.interfaces.camera_names import camera_names
 from synseg_ros.interfaces.image_encodings import compressed_to_rgb, depth_in, image_to_rgb, to_rgb
 
@@ -25,7 +25,7 @@ _NAME = re.compile(r"[A-Za-z_]\w*(/[A-Za-z_]\w*)*", re.ASCII)
 
 
 @dataclass
-class Camera:
+class RecordedCamera:
     """A topic with images, the name of its outputs, and what became of its frames so far."""
 
     topic: str
@@ -36,13 +36,13 @@ class Camera:
     segmented: int = 0
     failed: int = 0
 
-    def read(self, data: bytes, types: Types) -> tuple[Any, np.ndarray]:
+    def read(self, data: bytes, types: MessageTypes) -> tuple[Any, np.ndarray]:
         """Return a frame's header and its image (H, W, 3) uint8 RGB; raise ValueError that says what is wrong."""
         message = types.decode(data, self.kind)
         return message.header, to_rgb(_DECODERS[self.kind], message)
 
 
-def choose_cameras(recording: Recording, wanted: Sequence[str] | None, types: Types) -> list[Camera]:
+def choose_cameras(recording: Recording, wanted: Sequence[str] | None, types: MessageTypes) -> list[RecordedCamera]:
     """Choose the topics to segment: "TOPIC" or "NAME=TOPIC" each, or all that show a camera's images, each once.
 
     Not among all are a node's own outputs, depth, and of an image that was recorded raw and compressed the topic with
@@ -50,11 +50,11 @@ def choose_cameras(recording: Recording, wanted: Sequence[str] | None, types: Ty
     its topic; where two would be called the same, after the whole. Raise ValueError for a topic that has no images
     and for names that are taken or invalid.
     """
-    found: dict[str, Camera] = {}
+    found: dict[str, RecordedCamera] = {}
     for connection in recording.connections:
         if connection.msgtype in _DECODERS:
             topic = connection.topic
-            camera = found.setdefault(topic, Camera(topic, "", connection.msgtype, 0))
+            camera = found.setdefault(topic, RecordedCamera(topic, "", connection.msgtype, 0))
             camera.frames += connection.msgcount if connection.msgtype == camera.kind else 0
     if wanted:
         given = dict(_split(text) for text in wanted)
@@ -71,7 +71,9 @@ def choose_cameras(recording: Recording, wanted: Sequence[str] | None, types: Ty
     return cameras
 
 
-def _without_depth(found: dict[str, Camera], recording: Recording, types: Types) -> dict[str, Camera]:
+def _without_depth(
+    found: dict[str, RecordedCamera], recording: Recording, types: MessageTypes
+) -> dict[str, RecordedCamera]:
     """Leave out what has no frames, a node's own outputs, and topics whose first frame is depth."""
     kept = {}
     for topic, camera in found.items():
@@ -88,7 +90,7 @@ def _without_depth(found: dict[str, Camera], recording: Recording, types: Types)
     return kept
 
 
-def _once(found: dict[str, Camera]) -> list[Camera]:
+def _once(found: dict[str, RecordedCamera]) -> list[RecordedCamera]:
     """Of an image that was recorded raw and compressed keep the topic with more frames, the raw one of equal ones."""
     left_out = set()
     for topic, camera in found.items():
@@ -107,7 +109,7 @@ def _split(text: str) -> tuple[str, str]:
     return topic, name
 
 
-def _name(cameras: list[Camera], given: dict[str, str]) -> None:
+def _name(cameras: list[RecordedCamera], given: dict[str, str]) -> None:
     for camera, name in zip(cameras, camera_names([camera.topic for camera in cameras], given), strict=True):
         camera.name = name
     for name, count in Counter(camera.name for camera in cameras).items():
@@ -115,7 +117,7 @@ def _name(cameras: list[Camera], given: dict[str, str]) -> None:
             raise ValueError(f"{count} cameras would be called {name!r}: give names, --topics NAME=TOPIC ...")
 
 
-def _listed(found: dict[str, Camera]) -> str:
+def _listed(found: dict[str, RecordedCamera]) -> str:
     if not found:
         return "no topic in it is a sensor_msgs/Image or CompressedImage"
     return "its images are on " + ", ".join(f"{camera.topic} ({camera.frames})" for camera in found.values())

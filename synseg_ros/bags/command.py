@@ -80,9 +80,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Segment a recording as the command line says; returns 0, or 1 where some of it could not be read."""
     from synseg_ros.bags.cameras import choose_cameras
+    from synseg_ros.bags.message_types import MessageTypes
     from synseg_ros.bags.reading import Recording
     from synseg_ros.bags.segmenting import OUTPUTS, BagJob
-    from synseg_ros.bags.types import Types
     from synseg_ros.bags.writing import NewBag
 
     labels, thresholds = read_labels(arguments), read_thresholds(arguments.thresholds)
@@ -92,7 +92,7 @@ def run(arguments: argparse.Namespace) -> int:
     source, target = Path(arguments.input).expanduser(), Path(arguments.output).expanduser()
     if target.resolve() in (source.resolve(), *source.resolve().parents):
         raise ValueError(f"the output {target} would replace the recording itself: choose another")
-    types = Types()
+    types = MessageTypes()
     with Recording(source) as recording:
         cameras = choose_cameras(recording, arguments.topics, types)
         # Refuse a taken output here already: loading a model takes seconds.

@@ -9,9 +9,9 @@ from rosbags.interfaces import Connection
 
 from synseg_model.cli.progress import progress_bar
 from synseg_model.segmenter import Segmenter
-from synseg_ros.bags.cameras import Camera
+from synseg_ros.bags.cameras import RecordedCamera
+from synseg_ros.bags.message_types import VOCABULARY, MessageTypes
 from synseg_ros.bags.reading import Recording
-from synseg_ros.bags.types import VOCABULARY, Types
 from synseg_ros.bags.writing import NewBag, qos
 
 logger = logging.getLogger(__name__)
@@ -30,7 +30,12 @@ class BagJob:
     """Segment the cameras of a recording into a new bag: one run of `synseg bag`."""
 
     def __init__(
-        self, recording: Recording, cameras: list[Camera], segmenter: Segmenter, types: Types, bag: NewBag
+        self,
+        recording: Recording,
+        cameras: list[RecordedCamera],
+        segmenter: Segmenter,
+        types: MessageTypes,
+        bag: NewBag,
     ) -> None:
         self._recording, self._segmenter, self._types, self._bag = recording, segmenter, types, bag
         self._cameras = {camera.topic: camera for camera in cameras}
@@ -90,7 +95,7 @@ class BagJob:
             self._bag.discard()
             raise ValueError(f"not one frame of {self._recording.path} could be segmented; nothing was written")
 
-    def _segment(self, camera: Camera, timestamp: int, data: bytes) -> None:
+    def _segment(self, camera: RecordedCamera, timestamp: int, data: bytes) -> None:
         try:
             header, image = camera.read(data, self._types)
         except ValueError as error:

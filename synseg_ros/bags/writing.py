@@ -24,7 +24,7 @@ from rosbags.interfaces import (
 )
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 
-from synseg_ros.bags.types import Types
+from synseg_ros.bags.message_types import MessageTypes
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ class NewBag:
     where nothing can be written.
     """
 
-    def __init__(self, path: Path, types: Types, storage: str = "mcap", overwrite: bool = False) -> None:
+    def __init__(self, path: Path, types: MessageTypes, storage: str = "mcap", overwrite: bool = False) -> None:
         self.path = path
         self.partial = path.with_name(f"{path.name}.partial")
         self._folder = self.partial / path.name

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from synseg_ros.demo.listener import HEARD, Listener
 from synseg_ros.demo.plan import Plan, node_arguments, player_arguments
 from synseg_ros.demo.processes import Child, private_domain, stop_all
-from synseg_ros.demo.report import TITLES, per_label, table, write_contact_sheet
+from synseg_ros.demo.report import TITLES, per_label, results_table, write_contact_sheet
 from synseg_ros.node.diagnostics import KINDS
 
 NODE_MODULE, ENGINE = "synseg_ros.node", "auto"
@@ -53,7 +53,7 @@ class Demo:
         self._executor.add_node(self._listener)
 
     def run(self) -> int:
-        """Ask for both vocabularies, print the table, write the contact sheet; return 0 for a sound run."""
+        """Ask for both vocabularies, print the results_table, write the contact sheet; return 0 for a sound run."""
         listener = self._listener
         if self._plan.scenes:
             self._wait(lambda: listener.segments is not None, START_SECONDS, "the camera told no truth")
@@ -68,7 +68,7 @@ class Demo:
         self._collect(versions[1], "after the change", last=True)
         counts = self._finish()
         write_contact_sheet(listener, versions, self._sheet)
-        print(f"\n{table(listener, versions)}\n")
+        print(f"\n{results_table(listener, versions)}\n")
         for title, version in zip(TITLES, versions, strict=True):
             print(f"{title}: {', '.join(per_label(listener.phases[version]))}")
         print(f"frames by the node's own count: {counts}")

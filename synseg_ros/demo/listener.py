@@ -15,7 +15,7 @@ from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header, String
 
 from synseg_ros.demo.truth import IntersectionOverUnion, TruthSegments
-from synseg_ros.interfaces.image_encodings import check_image, image_to_array, image_to_rgb
+from synseg_ros.interfaces.image_encodings import check_image_message, image_to_array, image_to_rgb
 from synseg_ros.msg import ClassMasks, FrameInfo, Vocabulary, VocabularyStatus
 from synseg_ros.qos import EVERY_MESSAGE, EVERY_MESSAGE_SO_FAR, LATCHED
 
@@ -216,7 +216,7 @@ class Listener(Node):
             phase.add_image(KeptOverlay(self._overlays.pop(stamp), self._shown.pop(stamp)))
 
     def _take_confidence(self, message: Image) -> None:
-        check_image(message)
+        check_image_message(message)
 
     def _take_segments(self, message: String) -> None:
         self.segments = TruthSegments.from_json(message.data)

@@ -16,7 +16,7 @@ COLUMNS = 4
 TITLES = ("before", "after")
 
 
-def table(listener: Listener, versions: Sequence[int]) -> str:
+def results_table(listener: Listener, versions: Sequence[int]) -> str:
     """Lay out what was measured before and after the vocabulary change, one column each."""
     phases = [listener.phases[version] for version in versions]
     columns = [[title, *_column(listener, phase).values()] for title, phase in zip(TITLES, phases, strict=True)]

@@ -102,7 +102,7 @@ DEPTH = ("16UC1", "32FC1", "64FC1")  # ROS's encodings of depth: in millimetres,
 ACCEPTED = ", ".join(sorted(FORMATS, key=str.lower))
 
 
-def check_image(message: ImageMessage) -> None:
+def check_image_message(message: ImageMessage) -> None:
     """Raise FrameError when a sensor_msgs/Image cannot be read as an image; look at no pixel.
 
     Checked are the encoding, the size, the step (bytes per row, padding allowed) and the length of the data.
@@ -162,9 +162,9 @@ def image_to_array(message: ImageMessage) -> np.ndarray:
 
     The array is (H, W) or (H, W, C), uint8 or uint16 in the byte order of the message, and shares its memory;
     for nv12 and nv21 it has the chroma rows below the luma rows: (3H/2, W). Raises FrameError like
-    check_image.
+    check_image_message.
     """
-    check_image(message)
+    check_image_message(message)
     form = FORMATS[message.encoding]
     order = ">" if message.is_bigendian else "<"
     shape = (_rows(form, message.height), message.width, form.channels)
@@ -178,7 +178,7 @@ def image_to_rgb(message: ImageMessage) -> np.ndarray:
 
     For rgb8 the array is a view of the message's data (with padded rows, a strided one); every other encoding
     is converted once. Alpha is dropped, 16-bit samples are scaled so that 65535 becomes 255, and YUV is read
-    as BT.601 video range, as V4L cameras deliver it. Raises FrameError like check_image.
+    as BT.601 video range, as V4L cameras deliver it. Raises FrameError like check_image_message.
     """
     pixels = image_to_array(message)
     form = FORMATS[message.encoding]

@@ -11,13 +11,13 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from synseg_model.vocabulary import Vocabulary
-from synseg_ros.conversions import MAKER
 from synseg_ros.msg import ClassMasks, FrameInfo
 from synseg_ros.node.class_topics import MOST_CLASS_TOPICS, ClassTopics
 from synseg_ros.node.frames import SegmentedFrame
 from synseg_ros.node.publishers import create_output, has_subscriber
 from synseg_ros.parameters.tables import NodeSettings
 from synseg_ros.qos import LATCHED, OUTPUT
+from synseg_ros.ros_messages import MAKER
 
 try:
     from vision_msgs.msg import LabelInfo, VisionClass

@@ -11,10 +11,10 @@ from rclpy.node import Node
 from rclpy.publisher import Publisher
 from sensor_msgs.msg import Image
 
-from synseg_ros.conversions import MAKER
 from synseg_ros.node.frames import SegmentedFrame
 from synseg_ros.node.publishers import create_output, has_subscriber
 from synseg_ros.qos import OUTPUT
+from synseg_ros.ros_messages import MAKER
 
 MOST_CLASS_TOPICS = 64
 

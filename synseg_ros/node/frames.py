@@ -11,7 +11,7 @@ from std_msgs.msg import Header
 
 from synseg_model.result import Result
 from synseg_ros.interfaces.image_encodings import (
-    check_image,
+    check_image_message,
     check_not_depth,
     compressed_to_rgb,
     image_to_rgb,
@@ -53,7 +53,7 @@ class Frame:
         """
         check_not_depth(self.message)
         if isinstance(self.message, Image):  # a compressed image shows what it is when it is decoded
-            check_image(self.message)
+            check_image_message(self.message)
 
     def to_rgb(self) -> np.ndarray:
         """Read the image: (H, W, 3) uint8 RGB, for rgb8 a view of the message's own data.

@@ -33,8 +33,7 @@ from synseg_ros.node.vocabulary_switch import ActiveVocabulary
 from synseg_ros.parameters.given import warn_of_other_nodes_files, warn_of_unknown
 from synseg_ros.parameters.server import LiveSettings
 from synseg_ros.parameters.tables import NodeSettings
-from synseg_ros.process.shutdown import POLL_SECONDS, ending_with_ros
-from synseg_ros.process.start import WRONG_START, begin
+from synseg_ros.program import POLL_SECONDS, WRONG_START, ending_with_ros, init_ros
 
 CLEANUP_SECONDS = 10.0  # to wait for the frame and the vocabulary at hand
 DONE, REFUSED = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
@@ -300,7 +299,7 @@ def spin(node: SynSegNode) -> None:
 def main(args: list[str] | None = None) -> int:
     """Run the node until it is interrupted; return 0, or 2 for a model or parameter that cannot work."""
     keep_freed_memory()
-    if not begin("synseg", args):
+    if not init_ros("synseg", args):
         return WRONG_START
     node, status = None, 0
     try:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from rclpy.node import Node
 
 from synseg_model.weights.pedigree import NEVER_MET
-from synseg_ros.conversions import MAKER
 from synseg_ros.msg import VocabularyStatus
 from synseg_ros.node.vocabulary_switch import ActiveVocabulary
 from synseg_ros.qos import LATCHED
+from synseg_ros.ros_messages import MAKER
 
 LABELS_SHOWN = 20
 

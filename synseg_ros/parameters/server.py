@@ -11,7 +11,7 @@ from rclpy.exceptions import InvalidParameterValueException
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from synseg_ros.parameters.tables import checked
+from synseg_ros.parameters.tables import make_settings
 
 Settings = TypeVar("Settings")
 
@@ -30,7 +30,7 @@ def declare(node: Node, table: type[Settings]) -> Settings:
         default = [""] if field.default == () else field.default
         values[field.name] = node.declare_parameter(field.name, default, _descriptor(field)).value
     try:
-        return checked(table, values)
+        return make_settings(table, values)
     except ValueError as error:
         name = str(error).split()[0].rstrip(":")
         raise InvalidParameterValueException(name, values.get(name), str(error)) from None
@@ -60,7 +60,7 @@ class LiveSettings(Generic[Settings]):
         if not changes:  # somebody else's, such as use_sim_time
             return SetParametersResult(successful=True)
         try:
-            new = checked(self._table, {**vars(self.value), **changes})
+            new = make_settings(self._table, {**vars(self.value), **changes})
         except ValueError as error:
             return SetParametersResult(successful=False, reason=str(error))
         self.value = new

@@ -249,7 +249,7 @@ def from_text(field: dataclasses.Field, text: str) -> Any:
         value = type(field.default)(text)
     except ValueError:
         raise ValueError(f"{field.name}:={text}: expected a number, such as {field.name}:={field.default}") from None
-    check(field, value)
+    check_value(field, value)
     return value
 
 
@@ -263,7 +263,7 @@ def ros_arguments(values: Mapping[str, Any]) -> list[str]:
     return arguments
 
 
-def check(field: dataclasses.Field, value: Any) -> None:
+def check_value(field: dataclasses.Field, value: Any) -> None:
     """Raise ValueError for a value that is not among a field's choices or not in its range."""
     choices, minimum, maximum = (field.metadata[key] for key in ("choices", "minimum", "maximum"))
     if choices and value not in choices:
@@ -272,7 +272,7 @@ def check(field: dataclasses.Field, value: Any) -> None:
         raise ValueError(f"{field.name} is {value!r}; accepted: {minimum} to {maximum}")
 
 
-def checked(table: type, values: Mapping[str, Any]) -> Any:
+def make_settings(table: type, values: Mapping[str, Any]) -> Any:
     """Make the settings of a table; raise ValueError for a value that is not accepted.
 
     Lists become tuples without empty texts: [''] is how ROS writes a list of texts that is empty.
@@ -281,6 +281,6 @@ def checked(table: type, values: Mapping[str, Any]) -> Any:
     for field in dataclasses.fields(table):
         value = values.get(field.name, field.default)
         value = tuple(filter(None, value)) if isinstance(value, (list, tuple)) else value
-        check(field, value)
+        check_value(field, value)
         given[field.name] = value
     return table(**given)

@@ -21,15 +21,14 @@ from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header, String
 
-from synseg_ros.conversions import image_from_array
 from synseg_ros.msg import FrameInfo
 from synseg_ros.parameters.given import warn_of_other_nodes_files, warn_of_unknown
 from synseg_ros.parameters.server import declare
 from synseg_ros.parameters.tables import PlayerSettings
 from synseg_ros.player.sources import Shot, make_source
-from synseg_ros.process.shutdown import POLL_SECONDS, ending_with_ros
-from synseg_ros.process.start import WRONG_START, begin
+from synseg_ros.program import POLL_SECONDS, WRONG_START, ending_with_ros, init_ros
 from synseg_ros.qos import EVERY_MESSAGE, EVERY_MESSAGE_SO_FAR, LATCHED, OVERRIDABLE
+from synseg_ros.ros_messages import image_from_array
 
 ANSWER_SECONDS = 5.0  # until a frame that was not answered is sent again
 ATTEMPTS = 4
@@ -163,7 +162,7 @@ def main(args: list[str] | None = None) -> int:
 
     Returns 0, 1 when the source failed underway, or 2 when it or a parameter cannot be used at all.
     """
-    if not begin("player", args):
+    if not init_ros("player", args):
         return WRONG_START
     player = None
     try:

@@ -31,7 +31,7 @@ class Shot:
     index_map: np.ndarray | None = None
 
 
-class Source(Protocol):
+class ShotSource(Protocol):
     """Something to show: shots to iterate over, from the beginning every time.
 
     Attributes:
@@ -137,7 +137,7 @@ class ImageSource:
         return (Shot(image) for _, image in self._source)
 
 
-def make_source(source: str, seed: int, width: int, height: int, fps: float) -> Source:
+def make_source(source: str, seed: int, width: int, height: int, fps: float) -> ShotSource:
     """Open what the player is to show.
 
     Args:

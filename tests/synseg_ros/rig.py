@@ -9,8 +9,8 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from synseg_ros.msg import Vocabulary, VocabularyStatus
 
-from synseg_ros.conversions import image_from_array
 from synseg_ros.qos import EVERY_MESSAGE, LATCHED
+from synseg_ros.ros_messages import image_from_array
 
 HEIGHT, WIDTH = 48, 60
 TOPIC = "/camera/image_raw"

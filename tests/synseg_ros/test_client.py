@@ -1,5 +1,6 @@
 """Consumers get full-size masks by name, and the example finds what is there."""
 
+import doctest
 import os
 import subprocess
 import sys
@@ -10,8 +11,10 @@ import pytest
 
 pytest.importorskip("synseg_ros.msg", reason="needs ROS 2 and the built messages: use scripts/with_env")
 
+from synseg_ros.msg import ClassMasks
+
 from synseg_model.weights.pedigree import Met, Pedigree
-from synseg_ros.client import MaskClient
+from synseg_ros.client import FrameMasks, MaskClient
 from tests.synseg_ros.rig import HEIGHT, WIDTH
 
 pytestmark = pytest.mark.ros
@@ -61,6 +64,17 @@ def test_the_example_tells_direction_or_refusal(make_rig, bench, label, status, 
     bench.spin_until(lambda: process.poll() is not None, rig.show, "the example's end")
     out, err = process.communicate()
     assert (process.returncode, said in out + err) == (status, True), out + err
+
+
+def test_the_example_of_the_client_runs_and_prints_what_is_present(make_rig, bench, capsys):
+    (example,) = doctest.DocTestFinder(recurse=False).find(MaskClient, "MaskClient", globs={"node": bench.node})
+    assert doctest.DocTestRunner().run(example, clear_globs=False).failed == 0
+    rig = make_rig(labels=["cup", "table"])
+    masks = rig.listen(ClassMasks, "masks")
+    rig.show_until(lambda: masks, "masks")
+    example.globs["on_frame"](FrameMasks.from_message(masks[0]))
+    half = HEIGHT * WIDTH // 2
+    assert capsys.readouterr().out == f"cup 1.0 {half} pixels\ntable 1.0 {half} pixels\n"
 
 
 def test_a_label_that_ros_would_cut_is_refused(bench):

@@ -37,7 +37,7 @@ def run_without(blocked, code):
 
 def test_messages_and_recorded_data_need_no_ros():
     pytest.importorskip("rosbags", reason="needs the extra bag")
-    assert "synseg_ros.bags.command" in WITHOUT_ROS and "synseg_ros.interfaces.messages" in WITHOUT_ROS
+    assert "synseg_ros.bags.command" in WITHOUT_ROS and "synseg_ros.interfaces.message_maker" in WITHOUT_ROS
     names = [name.removesuffix(".__init__") for name in WITHOUT_ROS]
     printed = run_without(ROS_PACKAGES, f"for name in {names!r}: print(importlib.import_module(name).__name__)")
     assert printed.split() == names

@@ -8,12 +8,12 @@ from rosbags.rosbag2 import Writer
 
 from synseg_model import Segmenter
 from synseg_model.cli import main as cli
-from synseg_ros.bags.types import COMPRESSED, IMAGE, Types
+from synseg_ros.bags.message_types import COMPRESSED, IMAGE, MessageTypes
 from synseg_ros.bags.writing import STORAGES
 from synseg_ros.interfaces.image_encodings import image_fields
 from training.scenes.scenes import make_scene
 
-TYPES = Types()
+TYPES = MessageTypes()
 FRONT, REAR = "/front/image_raw", "/rear/image/compressed"
 SIZE = (48, 64)
 FRAMES = 6

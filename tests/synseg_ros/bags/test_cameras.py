@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("rosbags", reason="needs rosbags: the extra bag")
 
 from synseg_ros.bags.cameras import choose_cameras
-from synseg_ros.bags.types import COMPRESSED, IMAGE
+from synseg_ros.bags.message_types import COMPRESSED, IMAGE
 from synseg_ros.interfaces.image_encodings import image_fields
 from tests.synseg_ros.bags.recordings import (
     FRAMES,

@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("rosbags", reason="needs rosbags: the extra bag")
 
-from synseg_ros.bags.types import IMAGE
+from synseg_ros.bags.message_types import IMAGE
 from tests.synseg_ros.bags.recordings import FRONT, START, TYPES, front_frame, read, refused, run
 
 

@@ -7,7 +7,7 @@ pytest.importorskip("rosbags", reason="needs rosbags: the extra bag")
 
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 
-from synseg_ros.bags.types import IMAGE
+from synseg_ros.bags.message_types import IMAGE
 from synseg_ros.bags.writing import STORAGES
 from tests.synseg_ros.bags.recordings import (
     FRAMES,

@@ -13,7 +13,7 @@ from rosbags.typesys import get_types_from_msg
 from synseg_model.io.drawing import overlay
 from synseg_model.io.media import decode_image
 from synseg_model.weights.pedigree import Met, Pedigree
-from synseg_ros.bags.types import COMPRESSED, IMAGE, VOCABULARY, Types
+from synseg_ros.bags.message_types import COMPRESSED, IMAGE, VOCABULARY, MessageTypes
 from synseg_ros.bags.writing import STORAGES
 from synseg_ros.interfaces.image_encodings import image_to_array
 from tests.synseg_ros.bags.recordings import (
@@ -125,7 +125,7 @@ def test_outputs_recorded_before_are_neither_segmented_nor_copied(tmp_path):
 
 
 def test_a_topic_of_an_unknown_type_is_not_copied_and_named(tmp_path, capsys):
-    types = Types()
+    types = MessageTypes()
     types._store.register(get_types_from_msg("int32 value", "other_msgs/msg/Secret"))
     with Writer(tmp_path / "in", version=9, storage_plugin=StoragePlugin.MCAP) as writer:
         secret = writer.add_connection("/secret", "other_msgs/msg/Secret", typestore=types._store)

@@ -11,8 +11,8 @@ import pytest
 
 pytest.importorskip("rosbags", reason="needs rosbags: the extra bag")
 
+from synseg_ros.bags.message_types import IMAGE
 from synseg_ros.bags.reading import Recording
-from synseg_ros.bags.types import IMAGE
 from synseg_ros.bags.writing import STORAGES
 from synseg_ros.interfaces.image_encodings import image_fields
 from tests.synseg_ros.bags.recordings import FRONT, LABELS, START, header, message, read, record, refused, run

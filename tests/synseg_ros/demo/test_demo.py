@@ -20,7 +20,7 @@ from synseg_ros.demo.__main__ import main
 from synseg_ros.demo.listener import KeptOverlay
 from synseg_ros.demo.plan import SCENE_SEED, STREET, Plan, make_plan, node_arguments, player_arguments
 from synseg_ros.demo.processes import private_domain
-from synseg_ros.demo.report import choose, per_label, table
+from synseg_ros.demo.report import choose, per_label, results_table
 from synseg_ros.demo.truth import IntersectionOverUnion, TruthSegments
 from synseg_ros.parameters.server import declare
 from synseg_ros.parameters.tables import PlayerSettings, ros_arguments
@@ -243,7 +243,7 @@ def test_a_folder_goes_through_frame_by_frame(stripes, listeners, folder, tmp_pa
     assert len(before.stamps) >= 10
     assert len(before.stamps) + len(after.stamps) == len(set(listeners[0].sent)) == 20
     assert per_label(after) == ["road", "car", "sky"]
-    rows = [line.split() for line in table(listeners[0], [1, 2]).splitlines()]
+    rows = [line.split() for line in results_table(listeners[0], [1, 2]).splitlines()]
     assert ["frames", "dropped", "0", "0"] in rows
 
 

@@ -10,7 +10,7 @@ import pytest
 from synseg_ros.interfaces.image_encodings import (
     FORMATS,
     FrameError,
-    check_image,
+    check_image_message,
     compressed_to_rgb,
     image_fields,
     image_to_array,
@@ -198,7 +198,7 @@ def altered(encoding="rgb8", **fields):
 )
 def test_an_unreadable_message_is_refused_with_value_and_remedy(message, reason):
     with pytest.raises(FrameError, match=reason):
-        check_image(message)
+        check_image_message(message)
 
 
 def test_random_messages_give_a_image_or_a_reason_and_nothing_else():

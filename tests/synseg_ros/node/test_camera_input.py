@@ -13,8 +13,8 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 from synseg_ros.msg import ClassMasks
 
-from synseg_ros.conversions import image_from_array
 from synseg_ros.qos import EVERY_MESSAGE
+from synseg_ros.ros_messages import image_from_array
 from tests.synseg_ros.rig import HEIGHT, TOPIC, WIDTH
 
 pytestmark = pytest.mark.ros

@@ -53,7 +53,7 @@ def test_without_subscribers_nothing_is_segmented(make_rig):
 
 def test_an_output_without_subscribers_is_not_made(make_rig, monkeypatch):
     made = []
-    monkeypatch.setattr("synseg_ros.interfaces.messages.overlay", lambda *_: made.append("overlay"))
+    monkeypatch.setattr("synseg_ros.interfaces.message_maker.overlay", lambda *_: made.append("overlay"))
     rig = make_rig()
     label_maps = rig.listen(Image, "label_map")
     rig.connect()

@@ -21,11 +21,11 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from synseg_ros.msg import ClassMasks, Vocabulary, VocabularyStatus
 
-from synseg_ros.conversions import image_from_array
 from synseg_ros.demo.processes import Child
 from synseg_ros.interfaces.image_encodings import FORMATS
 from synseg_ros.parameters.tables import ros_arguments
 from synseg_ros.qos import EVERY_MESSAGE, LATCHED
+from synseg_ros.ros_messages import image_from_array
 
 pytestmark = pytest.mark.ros
 

@@ -10,8 +10,8 @@ pytest.importorskip("synseg_ros.msg", reason="needs ROS 2 and the built messages
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
-from synseg_ros.conversions import image_from_array, sequence
 from synseg_ros.interfaces.image_encodings import image_to_array, image_to_rgb
+from synseg_ros.ros_messages import image_from_array, sequence
 
 pytestmark = pytest.mark.ros
 

@@ -9,7 +9,7 @@ import numpy as np
 from rosbags.interfaces import Connection, MessageDefinitionFormat
 from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
 
-from synseg_ros.interfaces.messages import MESSAGES, MessageMaker
+from synseg_ros.interfaces.message_maker import MESSAGES, MessageMaker
 
 IMAGE, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
 VOCABULARY = "synseg_ros/msg/Vocabulary"
@@ -18,7 +18,7 @@ _ROOT = Path(__file__).resolve().parents[1]
 _IDL_SEPARATOR = "=" * 80 + "\n"
 
 
-class Types:
+class MessageTypes:
     """Know ROS's common message types and ours: as classes, as bytes (CDR), and as text."""
 
     def __init__(self) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
-from synseg_ros.interfaces.messages import MESSAGES, MessageMaker
+from synseg_ros.interfaces.message_maker import MESSAGES, MessageMaker
 
 
 def sequence(values: np.ndarray) -> array.array:

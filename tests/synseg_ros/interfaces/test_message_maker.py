@@ -13,8 +13,8 @@ from std_msgs.msg import Header
 from synseg_model.io.drawing import overlay, palette
 from synseg_model.result import Result
 from synseg_model.vocabulary import Vocabulary
-from synseg_ros.conversions import MAKER
 from synseg_ros.interfaces.image_encodings import image_to_array
+from synseg_ros.ros_messages import MAKER
 
 pytestmark = pytest.mark.ros
 

@@ -1,1 +1,0 @@
-"""How a ROS process begins and ends."""
