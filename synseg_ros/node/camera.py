@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from rclpy.node import Node
 
+from synseg_model.instances import Instance, Position
 from synseg_ros.node.camera_input import CameraInput
 from synseg_ros.node.camera_log import CameraLog
 from synseg_ros.node.camera_outputs import CameraOutputs
 from synseg_ros.node.diagnostics import CameraStatistics
 from synseg_ros.node.frames import Frame, SegmentedFrame
 from synseg_ros.parameters.tables import NodeSettings
+
+NO_DEPTH = "the node takes no depth images of this camera"
 
 
 class Camera:
@@ -66,6 +69,12 @@ class Camera:
             self.log.segmented(segmented, 1e3 * (time.perf_counter() - began))
         except Exception as error:
             self.log.failed(error)
+
+    def positions_of(
+        self, frame: Frame, instances: Sequence[Instance], shape: tuple[int, int]
+    ) -> tuple[Position | str, ...]:
+        """Return where the instances of a frame of size (H, W) are in its optical frame, or why that is not known."""
+        return (NO_DEPTH,) * len(instances)
 
     def destroy(self) -> None:
         """End the subscription and all outputs."""

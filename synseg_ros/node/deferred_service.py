@@ -50,9 +50,7 @@ class DeferredService:
         qos: Quality of service; its depth is how many requests may wait for the executor.
     """
 
-    def __init__(
-        self, node: Node, kind: type, name: str, take: Callable[[Any, Reply], None], qos: QoSProfile
-    ) -> None:
+    def __init__(self, node: Node, kind: type, name: str, take: Callable[[Any, Reply], None], qos: QoSProfile) -> None:
         self._node, self._take = node, take
         self._service = node.create_service(kind, name, lambda request, response: request, qos_profile=qos)
         self._send = self._service.send_response

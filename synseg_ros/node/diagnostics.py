@@ -46,8 +46,8 @@ class CameraStatistics:
     """Count the frames of one camera; called from the receiving and the working thread.
 
     received: all messages; lost: sent by the camera, but never received; bad: refused ones; idle: nobody
-    subscribed or no vocabulary yet; requested: segmented for a request alone; skipped: above the rate limit; dropped: replaced by a newer frame before its turn;
-    failed: the engine raised; segmented: published.
+    subscribed or no vocabulary yet; requested: segmented for a request alone; skipped: above the rate limit; dropped:
+    replaced by a newer frame before its turn; failed: the engine raised; segmented: published.
     """
 
     clock: Callable[[], float] = time.monotonic

@@ -10,13 +10,17 @@ from dataclasses import dataclass
 import numpy as np
 from std_msgs.msg import Header
 
-from synseg_model.instances import Instance, find_in_masks
+from synseg_model.instances import Instance, Position, find_in_masks
 from synseg_model.result import Result
 from synseg_model.vocabulary import Vocabulary
 from synseg_ros.node.frames import Frame
 
 ROUNDING = 1e-4  # how far an activation may rise when it is resampled
 LABELS_AT_ONCE = 256  # of looks, that are decoded with one frame at most; other looks wait for the next one
+
+
+# From a frame, its instances and its size (H, W): per instance where it is, or why that is not known.
+PositionsOf = Callable[[Frame, Sequence[Instance], tuple[int, int]], tuple[Position | str, ...]]
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,7 @@ class Sighting:
         shape: (H, W) of the frame in pixels.
         presence: The label's largest activation, 0 to 1.
         instances: What was found, the largest first.
+        positions: Per instance where it is, or why that is not known.
     """
 
     camera: str
@@ -36,6 +41,7 @@ class Sighting:
     shape: tuple[int, int]
     presence: float
     instances: tuple[Instance, ...]
+    positions: tuple[Position | str, ...]
 
 
 class Look:
@@ -43,7 +49,8 @@ class Look:
 
     Args:
         vocabulary: The labels to look for.
-        cameras: Names of the cameras that must be looked at once at least.
+        cameras: Names of the cameras whose frames are looked at.
+        awaited: Those of them that must be looked at once before the answer, if they give a frame in time.
         until: When to stop to look for labels that are not in view, in seconds of `time.monotonic`.
         deadline: When to answer, even if not every camera was looked at.
         answer: Gets this look when it is over, once, on the thread on which that is noticed.
@@ -57,12 +64,14 @@ class Look:
         self,
         vocabulary: Vocabulary,
         cameras: Iterable[str],
+        awaited: Iterable[str],
         asked: float,
         until: float,
         deadline: float,
         answer: Callable[[Look], None],
     ) -> None:
-        self.vocabulary, self.cameras = vocabulary, frozenset(cameras)
+        self.vocabulary = vocabulary
+        self.cameras, self._awaited = frozenset(cameras), frozenset(awaited)
         self.asked, self.until, self.deadline = asked, until, deadline
         self.error = ""
         self._answer = answer
@@ -99,12 +108,21 @@ class Look:
         """Return the newest frame of each camera that shows a label, by the camera's name."""
         return [self._found[index][camera] for camera in sorted(self._found[index])]
 
-    def see(self, frame: Frame, result: Result) -> None:
-        """Look at a frame that was segmented with this look's vocabulary."""
-        sightings = [
-            Sighting(frame.camera, frame.header, result.shape, float(presence), find_label(result, index))
-            for index, presence in enumerate(result.presence)
-        ]
+    def see(self, frame: Frame, result: Result, positions_of: PositionsOf) -> None:
+        """Look at a frame that was segmented with this look's vocabulary.
+
+        Args:
+            frame: The frame.
+            result: What was found in it.
+            positions_of: Finds the positions of instances of the frame.
+        """
+        if self._over:
+            return
+        sightings = []
+        for index, presence in enumerate(result.presence.tolist()):
+            found = find_label(result, index)
+            positions = positions_of(frame, found, result.shape) if found else ()
+            sightings.append(Sighting(frame.camera, frame.header, result.shape, presence, found, positions))
         with self._lock:
             if self._over:
                 return
@@ -119,7 +137,7 @@ class Look:
 
     def check(self, now: float) -> None:
         """Answer if all is found, or the time is over."""
-        looked = not self.missing
+        looked = self._awaited <= self._newest.keys()
         if now >= self.deadline or (looked and (now >= self.until or all(self._found))):
             self._end()
 

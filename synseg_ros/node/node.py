@@ -27,6 +27,8 @@ from synseg_ros.node import bond
 from synseg_ros.node.camera import Camera
 from synseg_ros.node.diagnostics import RateLimit, memory, pairs, worst
 from synseg_ros.node.pipeline import Pipeline
+from synseg_ros.node.services import Services
+from synseg_ros.node.vocabulary_clients import ClientLimits, VocabularyClients
 from synseg_ros.node.vocabulary_input import VocabularyRequest, VocabularySubscription
 from synseg_ros.node.vocabulary_output import VocabularyOutput
 from synseg_ros.node.vocabulary_switch import ActiveVocabulary
@@ -35,6 +37,7 @@ from synseg_ros.parameters.server import LiveSettings
 from synseg_ros.parameters.tables import NodeSettings
 from synseg_ros.program import POLL_SECONDS, WRONG_START, ending_with_ros, init_ros
 
+REQUESTS_SECONDS = 0.1  # from one look for requests whose time is over to the next
 CLEANUP_SECONDS = 10.0  # to wait for the frame and the vocabulary at hand
 DONE, REFUSED = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
@@ -54,14 +57,21 @@ class SynSegNode(LifecycleNode):
         self._cameras: dict[str, Camera] = {}
         self._domain_warning = ""  # of a model that was made for other images
         self._release: list[Callable[[], object]] = []  # what undoes configure, in the order of doing
-        self._last = ActiveVocabulary()  # which a later configure goes on with
+        self._last = ActiveVocabulary()  # whose version a later configure goes on with
+        limits = ClientLimits(labels=self.settings.client_labels, total=self.settings.max_labels)
+        self._clients = VocabularyClients(limits)  # whose labels a later configure goes on with
         self._state, self._error = "unconfigured", ""
+        self._services = Services(
+            self, lambda: self.settings, lambda: self._state, lambda: self._pipeline, self._cameras, self._clients
+        )
         self._errors = RateLimit()
         self._activated = False  # ever
         self._bond: bond.Bond | None = None  # while it is active under a manager
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         # On a clock that nobody sets back.
-        self.create_timer(1.0, self._every_second, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(1.0, self._every_second, clock=steady)
+        self.create_timer(REQUESTS_SECONDS, self._services.check, clock=steady)
 
     @property
     def settings(self) -> NodeSettings:
@@ -110,11 +120,12 @@ class SynSegNode(LifecycleNode):
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Listen no more; what is in the engine just now is not published."""
         self._break_bond()
+        self._state = "inactive"
+        self._services.refuse_waiting("the node was deactivated")
         for frame in self._pipeline.worker.pause():
             self._cameras[frame.camera].statistics.count("dropped")
         for camera in self._cameras.values():
             camera.input.ignore()
-        self._state = "inactive"
         return DONE
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -150,18 +161,31 @@ class SynSegNode(LifecycleNode):
         self._vocabulary_output = VocabularyOutput(self, self._last)
         self._release.append(self._vocabulary_output.destroy)
         self._pipeline = pipeline = Pipeline(
-            segmenter, self._cameras, lambda: self.settings, self._announce, self.report, self._last.version
+            segmenter,
+            self._cameras,
+            lambda: self.settings,
+            self._announce,
+            self.report,
+            self._clients,
+            self._last.version,
         )
         for name, topic in settings.cameras(self._resolved).items():
             self._cameras[name] = camera = Camera(
-                self, name, topic, lambda: self.settings, lambda: bool(pipeline.active.version), pipeline.offer
+                self,
+                name,
+                topic,
+                lambda: self.settings,
+                lambda: pipeline.active.vocabulary is not None,
+                pipeline.lookout.wants,
+                pipeline.offer,
             )
             self._release.append(camera.destroy)
         pipeline.start()
-        given = VocabularyRequest(settings.labels) if settings.labels else None
-        first = self._last.request or given
-        if first:
-            pipeline.request(first)
+        self._clients.expire()
+        if len(self._clients):
+            pipeline.vocabularies.refresh()
+        elif settings.labels:
+            pipeline.request(VocabularyRequest(settings.labels))
         self._release.append(VocabularySubscription(self, "synseg/vocab", pipeline.request).close)
         topics = ", ".join(camera.topic for camera in self._cameras.values())
         self.get_logger().info(
@@ -185,6 +209,7 @@ class SynSegNode(LifecycleNode):
     def _clean_up(self, state: str = "unconfigured") -> None:
         self._break_bond()
         self._state = state
+        self._services.refuse_waiting("the node was cleaned up", vocabularies=True)
         pipeline, self._pipeline = self._pipeline, None
         if pipeline is not None:
             self._last = pipeline.active if pipeline.active.version else self._last
@@ -241,6 +266,11 @@ class SynSegNode(LifecycleNode):
         message = self._error or "; ".join(filter(None, (self._state, silent, building)))
         values = {"state": self._state, **self._values(active), **memory()}
         values |= {"stale cameras": ", ".join(stale), "engine build": building, "last error": self._error}
+        values |= {
+            "vocabulary clients": ", ".join(self._clients.names),
+            "requests waiting": str(self._services.waiting),
+        }
+        values["requests over the limit"] = str(self._services.over_limit)
         values["model warning"] = self._domain_warning
         own = DiagnosticStatus.ERROR if self._error else DiagnosticStatus.WARN if failed else DiagnosticStatus.OK
         level = max(own, worst(cameras))

@@ -11,17 +11,19 @@ import numpy as np
 from synseg_model import Segmenter
 from synseg_model.engines.upgrading import UpgradingEngine
 from synseg_model.result import Result
+from synseg_model.vocabulary import Vocabulary
 from synseg_ros.interfaces.image_encodings import FrameError
 from synseg_ros.node.camera import Camera
 from synseg_ros.node.frames import Frame, SegmentedFrame, Timing
 from synseg_ros.node.looks import Look, Lookout
+from synseg_ros.node.request_thread import RequestThread
 from synseg_ros.node.vocabulary_clients import VocabularyClients
 from synseg_ros.node.vocabulary_input import VocabularyRequest
-from synseg_ros.node.vocabulary_switch import ActiveVocabulary, VocabularySwitch
+from synseg_ros.node.vocabulary_switch import ActiveVocabulary, VocabularySwitch, own_thresholds
 from synseg_ros.node.worker import Worker
 from synseg_ros.parameters.tables import NodeSettings
 
-STOP_SECONDS = 0.5  # to wait for each of the three threads when the node ends
+STOP_SECONDS = 0.5  # to wait for each of the threads when the node ends
 
 
 class _ReadFrame(NamedTuple):
@@ -63,6 +65,7 @@ class Pipeline:
 
     Attributes:
         lookout: The requests that wait for frames.
+        requests: Works on requests that come between.
         upgrade: The segmenter's engine, where a better one is being built in the background.
     """
 
@@ -81,8 +84,8 @@ class Pipeline:
         self.worker = Worker(self._segment, on_error)
         self.worker.pause()
         self.vocabularies = VocabularySwitch(segmenter, self.worker, settings, announce, on_error, clients, version)
-        self.lookout = Lookout()
-        self._cameras = cameras
+        self.lookout, self.requests = Lookout(), RequestThread(on_error)
+        self._cameras, self._settings = cameras, settings
 
     @property
     def active(self) -> ActiveVocabulary:
@@ -93,6 +96,7 @@ class Pipeline:
         """Start the threads, paused: vocabularies are taken, frames are not."""
         self.worker.start()
         self.vocabularies.start()
+        self.requests.start()
         if self.upgrade:
             self.upgrade.start()
 
@@ -109,9 +113,24 @@ class Pipeline:
         ended = self.upgrade is None or self.upgrade.stop(timeout)
         ended &= self.worker.stop(timeout)
         ended &= self.vocabularies.stop(timeout)  # may wait for the worker
+        ended &= self.requests.stop(timeout)  # the same
         # Whatever else holds this pipeline a little longer, such as an executor's lists.
         self.segmenter = self.upgrade = None
         return ended
+
+    def prepare(self, labels: Sequence[str], thresholds: Sequence[float]) -> Vocabulary:
+        """Check and encode labels between frames, without using them; called on a thread that may wait.
+
+        Raises:
+            VocabularyError: The labels or thresholds cannot be used.
+        """
+        segmenter, encoding = self.segmenter, self.vocabularies.encoding
+        checked = segmenter.check_vocabulary(labels, thresholds)
+        if not thresholds:
+            own = map(own_thresholds(self._settings()), checked.labels, checked.thresholds.tolist())
+            checked = checked._replace(thresholds=np.array(list(own), np.float32))
+        encoding.encode(segmenter.unknown_labels(checked))
+        return segmenter.encode_vocabulary(checked)
 
     # One frame's way
 
@@ -132,7 +151,8 @@ class Pipeline:
             self._publish(outcome)
         for outcome in outcomes:
             for look, result in outcome.seen:
-                look.see(outcome.read.frame, result)
+                frame = outcome.read.frame
+                look.see(frame, result, self._cameras[frame.camera].positions_of)
 
     def _read(self, frames: Sequence[Frame]) -> list[_ReadFrame]:
         """Read the images; one that cannot be read costs its camera this frame only."""
@@ -169,11 +189,7 @@ class Pipeline:
         published = results.pop(0) if turn.publish else [None] * len(read)
         outcomes = []
         for index, (one, result) in enumerate(zip(read, published, strict=True)):
-            seen = [
-                (look, own[index])
-                for look, own in zip(turn.looks, results, strict=True)
-                if look.wants(one.frame)
-            ]
+            seen = [(look, own[index]) for look, own in zip(turn.looks, results, strict=True) if look.wants(one.frame)]
             timing = Timing(one.wait_ms, one.decode_ms, inference_ms)
             outcome = _Outcome(one, None, seen)
             if result is not None:

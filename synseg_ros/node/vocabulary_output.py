@@ -51,9 +51,7 @@ class VocabularyOutput:
     def _publish(self, active: ActiveVocabulary, refusal: str) -> None:
         now = self._node.get_clock().now().to_msg()
         self._publisher.publish(
-            MAKER.vocabulary_status(
-                active.vocabulary, active.version, now, refusal, active.pedigree, active.wanted_by
-            )
+            MAKER.vocabulary_status(active.vocabulary, active.version, now, refusal, active.pedigree, active.wanted_by)
         )
 
 

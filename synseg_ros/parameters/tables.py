@@ -103,7 +103,27 @@ class NodeSettings:
         "Thresholds of single labels, which come before 'threshold', as in ['person=0.4', 'red ball=0.7'].",
         live=True,
     )
-    max_labels: int = option(1203, "Longest vocabulary that is accepted.", minimum=1, maximum=65535)
+    max_labels: int = option(
+        1203, "Longest vocabulary that is accepted, of all clients together.", minimum=1, maximum=65535
+    )
+    client_labels: int = option(
+        64, "Labels that one client of a service may have, or ask for at once.", minimum=1, maximum=65535
+    )
+    client_requests: float = option(
+        10.0,
+        "Requests per second that one client of a service may make; twice as many may come at once.",
+        minimum=0.1,
+        maximum=1000.0,
+        live=True,
+    )
+    request_timeout: float = option(
+        5.0,
+        "A service request is answered after so many seconds at the latest, beyond those that it asks for itself; one "
+        "for a vocabulary after 60 s.",
+        minimum=0.1,
+        maximum=600.0,
+        live=True,
+    )
     cache_dir: str = option("", "Folder for text embeddings; empty: the user's cache folder.")
     max_rate: float = option(
         0.0,
