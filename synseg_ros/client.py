@@ -12,6 +12,25 @@ from std_msgs.msg import Header
 from synseg_ros.interfaces.image_encodings import image_to_array
 from synseg_ros.msg import ClassMask, ClassMasks, Vocabulary, VocabularyStatus
 from synseg_ros.qos import LATCHED, OUTPUT
+from synseg_ros.service_client import (
+    Location,
+    RequestRefusedError,
+    SynSegClient,
+    Thing,
+    VocabularyLease,
+    check_no_nul,
+)
+
+__all__ = [
+    "FrameMasks",
+    "LabelMasks",
+    "Location",
+    "MaskClient",
+    "RequestRefusedError",
+    "SynSegClient",
+    "Thing",
+    "VocabularyLease",
+]
 
 __all__ = ["FrameMasks", "LabelMasks", "MaskClient"]
 
@@ -155,9 +174,7 @@ class MaskClient:
         Raises:
             ValueError: A label has a NUL, at which ROS would cut it without a word.
         """
-        for label in labels:
-            if "\0" in label:
-                raise ValueError(f"label {label!r} has a NUL, which no ROS message carries: leave it out")
+        check_no_nul(labels)
         self._vocabulary.publish(Vocabulary(labels=list(labels), thresholds=list(thresholds)))
 
     def close(self) -> None:

@@ -59,10 +59,15 @@ class SynSegNode(LifecycleNode):
         self._release: list[Callable[[], object]] = []  # what undoes configure, in the order of doing
         self._last = ActiveVocabulary()  # whose version a later configure goes on with
         limits = ClientLimits(labels=self.settings.client_labels, total=self.settings.max_labels)
-        self._clients = VocabularyClients(limits)  # whose labels a later configure goes on with
+        self._vocabulary_clients = VocabularyClients(limits)  # whose labels a later configure goes on with
         self._state, self._error = "unconfigured", ""
-        self._services = Services(
-            self, lambda: self.settings, lambda: self._state, lambda: self._pipeline, self._cameras, self._clients
+        self._request_services = Services(
+            self,
+            lambda: self.settings,
+            lambda: self._state,
+            lambda: self._pipeline,
+            self._cameras,
+            self._vocabulary_clients,
         )
         self._errors = RateLimit()
         self._activated = False  # ever
@@ -71,7 +76,7 @@ class SynSegNode(LifecycleNode):
         # On a clock that nobody sets back.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(1.0, self._every_second, clock=steady)
-        self.create_timer(REQUESTS_SECONDS, self._services.check, clock=steady)
+        self.create_timer(REQUESTS_SECONDS, self._request_services.check, clock=steady)
 
     @property
     def settings(self) -> NodeSettings:
@@ -121,7 +126,7 @@ class SynSegNode(LifecycleNode):
         """Listen no more; what is in the engine just now is not published."""
         self._break_bond()
         self._state = "inactive"
-        self._services.refuse_waiting("the node was deactivated")
+        self._request_services.refuse_waiting("the node was deactivated")
         for frame in self._pipeline.worker.pause():
             self._cameras[frame.camera].statistics.count("dropped")
         for camera in self._cameras.values():
@@ -166,7 +171,7 @@ class SynSegNode(LifecycleNode):
             lambda: self.settings,
             self._announce,
             self.report,
-            self._clients,
+            self._vocabulary_clients,
             self._last.version,
         )
         for name, topic in settings.cameras(self._resolved).items():
@@ -181,8 +186,8 @@ class SynSegNode(LifecycleNode):
             )
             self._release.append(camera.destroy)
         pipeline.start()
-        self._clients.expire()
-        if len(self._clients):
+        self._vocabulary_clients.expire()
+        if len(self._vocabulary_clients):
             pipeline.vocabularies.refresh()
         elif settings.labels:
             pipeline.request(VocabularyRequest(settings.labels))
@@ -209,7 +214,7 @@ class SynSegNode(LifecycleNode):
     def _clean_up(self, state: str = "unconfigured") -> None:
         self._break_bond()
         self._state = state
-        self._services.refuse_waiting("the node was cleaned up", vocabularies=True)
+        self._request_services.refuse_waiting("the node was cleaned up", vocabularies=True)
         pipeline, self._pipeline = self._pipeline, None
         if pipeline is not None:
             self._last = pipeline.active if pipeline.active.version else self._last
@@ -267,10 +272,10 @@ class SynSegNode(LifecycleNode):
         values = {"state": self._state, **self._values(active), **memory()}
         values |= {"stale cameras": ", ".join(stale), "engine build": building, "last error": self._error}
         values |= {
-            "vocabulary clients": ", ".join(self._clients.names),
-            "requests waiting": str(self._services.waiting),
+            "vocabulary clients": ", ".join(self._vocabulary_clients.names),
+            "requests waiting": str(self._request_services.waiting),
         }
-        values["requests over the limit"] = str(self._services.over_limit)
+        values["requests over the limit"] = str(self._request_services.over_limit)
         values["model warning"] = self._domain_warning
         own = DiagnosticStatus.ERROR if self._error else DiagnosticStatus.WARN if failed else DiagnosticStatus.OK
         level = max(own, worst(cameras))
