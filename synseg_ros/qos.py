@@ -1,4 +1,4 @@
-"""Quality of service of every topic, in one place, and what to say where two sides do not fit."""
+"""QoS of every topic, in one place, and warnings of publishers and subscribers with incompatible QoS."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ except ImportError:  # ROS 2 Humble
 # Frames into the node: only the newest is of interest.
 NEWEST_FRAME = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 
-# Reliable, because some consumers ask for it and the others accept it; a slow one misses old messages.
+# Reliable, because some subscribers ask for it and the others accept it; a slow one misses old messages.
 OUTPUT = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
 
-# For messages that must not be missed, by publishers and subscribers that keep up.
+# For messages that must not be missed, between publishers and subscribers that keep up.
 EVERY_MESSAGE = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
 
-# Like EVERY_MESSAGE, and subscribers that come late get what was said before, too.
+# Like EVERY_MESSAGE; subscribers that come late get the earlier messages, too.
 EVERY_MESSAGE_SO_FAR = QoSProfile(
     depth=1000, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL
 )
@@ -36,7 +36,7 @@ OVERRIDABLE = QoSOverridingOptions(
     (QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH, QoSPolicyKind.RELIABILITY, QoSPolicyKind.DURABILITY)
 )
 
-# Of the two policies that have an order: what the subscriber asked for and the publisher does not offer.
+# For the two policies that have an order: what the subscriber asks for, and what the publisher offers instead.
 _ASKED = {
     QoSPolicyKind.RELIABILITY: ("RELIABLE", "BEST_EFFORT"),
     QoSPolicyKind.DURABILITY: ("TRANSIENT_LOCAL", "VOLATILE"),
@@ -44,15 +44,19 @@ _ASKED = {
 
 
 def remedy_for_losses(topic: str, environment: Mapping[str, str] = os.environ) -> str:
-    """Say what helps where the frames of a topic are lost on their way, in the ROS environment of this process.
+    """Say what helps where the frames of a topic are lost on their way.
 
     In the discovery range LOCALHOST, rmw_fastrtps chooses the transports itself and ignores those that are asked for.
+
+    Args:
+        topic: Topic of the frames.
+        environment: Environment variables of this process.
     """
     if not environment.get("RMW_IMPLEMENTATION", "rmw_fastrtps").startswith("rmw_fastrtps"):
-        return "larger buffers of the middleware help, or a reliable connection"
+        return "give the middleware larger buffers, or use a reliable connection"
     reliable = (
         f"start this node with -p qos_overrides.{topic}.subscription.reliability:=reliable, and let the camera's "
-        "driver publish with reliability reliable, too"
+        "driver publish with reliability RELIABLE, too"
     )
     range_ = environment.get("ROS_AUTOMATIC_DISCOVERY_RANGE", "").upper()
     if range_ == "LOCALHOST" or (not range_ and environment.get("ROS_LOCALHOST_ONLY") == "1"):
@@ -67,7 +71,14 @@ def remedy_for_losses(topic: str, environment: Mapping[str, str] = os.environ) -
 def subscriber_events(
     node: Node, topic: str, overridable: bool = True, ignored: tuple[QoSPolicyKind, ...] = ()
 ) -> SubscriptionEventCallbacks:
-    """Make the callbacks of a subscription that warn of publishers it cannot hear, except for the ignored policies."""
+    """Make the event callbacks of a subscription, which warn of publishers with incompatible QoS.
+
+    Args:
+        node: The node that subscribes, whose logger is used.
+        topic: The topic, resolved.
+        overridable: Whether a parameter can change the subscription's QoS.
+        ignored: Policies without a warning.
+    """
 
     def warn(event: Any) -> None:
         kind = QoSPolicyKind(int(event.last_policy_kind))
@@ -79,7 +90,13 @@ def subscriber_events(
 
 
 def publisher_events(node: Node, topic: str, overridable: bool = True) -> PublisherEventCallbacks:
-    """Make the callbacks of a publisher that warn of subscribers which cannot hear it."""
+    """Make the event callbacks of a publisher, which warn of subscribers with incompatible QoS.
+
+    Args:
+        node: The node that publishes, whose logger is used.
+        topic: The topic, resolved.
+        overridable: Whether a parameter can change the publisher's QoS.
+    """
 
     def warn(event: Any) -> None:
         kind = QoSPolicyKind(int(event.last_policy_kind))
@@ -90,27 +107,33 @@ def publisher_events(node: Node, topic: str, overridable: bool = True) -> Publis
 
 
 def mismatch(topic: str, kind: QoSPolicyKind, other: str, names: str = "", overridable: bool = True) -> str:
-    """Say what does not fit on a topic, both sides' policies, and what to change.
+    """Say which QoS is incompatible on a topic, with both sides' policies, and what to change.
 
-    other: which side is somebody else's, "publisher" or "subscriber"; names: of the nodes there, if known. overridable:
-    whether our side can be changed by a parameter.
+    Args:
+        topic: The topic.
+        kind: The policy that does not fit.
+        other: The other node's side, "publisher" or "subscriber".
+        names: Names of the other nodes, "" where they are not known.
+        overridable: Whether a parameter can change this node's side.
     """
-    who = f"the {other}" + (f" in {names}" if names else "")
+    who = f"{topic}: the {other}" + (f" in {names}" if names else "") + " has incompatible QoS: "
     policy = kind.name.lower()
-    asked, offered = _ASKED.get(kind, ("a stricter one", "a laxer one"))
+    if kind not in _ASKED:
+        return who + f"its {policy} does not fit this node's. Let both use the same {policy}"
+    asked, offered = _ASKED[kind]
     if other == "publisher":
-        said = f"is not heard, because its {policy} is {offered} and this node asks for {asked}"
+        said = f"its {policy} is {offered} and this node asks for {asked}"
         fix, ours, ending = f"Let it publish with {policy} {asked}", offered.lower(), "subscription"
     else:
-        said = f"hears nothing, because it asks for {policy} {asked} and this node offers {offered}"
+        said = f"it asks for {policy} {asked} and this node offers {offered}"
         fix, ours, ending = f"Let it subscribe with {policy} {offered}", asked.lower(), "publisher"
-    if overridable and kind in _ASKED:
+    if overridable:
         fix += f", or start this node with -p qos_overrides.{topic}.{ending}.{policy}:={ours}"
-    return f"{topic}: {who} {said}. {fix}"
+    return f"{who}{said}. {fix}"
 
 
 def _named(endpoints: list, kind: QoSPolicyKind, offering: bool) -> str:
-    """Name the nodes of endpoints whose policy is the one that does not fit; of all, if that is not told by it."""
+    """Name the nodes whose policy does not fit; all nodes, where the policy does not show which ones."""
     asked, offered = _ASKED.get(kind, ("", ""))
     unfit = {offered if offering else asked, ""}
     names = {

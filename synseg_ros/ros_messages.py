@@ -1,4 +1,4 @@
-"""ROS's own message classes for what synseg_model makes: images and results."""
+"""Images and results as messages of rclpy's own classes."""
 
 from __future__ import annotations
 
@@ -13,9 +13,12 @@ from synseg_ros.interfaces.message_maker import MESSAGES, MessageMaker
 
 
 def sequence(values: np.ndarray) -> array.array:
-    """Copy (N) numbers into an array.array, which messages take over as it is.
+    """Copy numbers into an array.array, which rclpy's messages take over as it is.
 
-    Bytes, lists and numpy arrays would be checked and copied element by element.
+    rclpy would check and copy bytes, lists and numpy arrays element by element.
+
+    Args:
+        values: (N) uint8, uint16 or float32.
     """
     copied = array.array(values.dtype.char)
     copied.frombytes(memoryview(values).cast("B") if values.size else b"")
@@ -29,8 +32,14 @@ MAKER = MessageMaker(
 
 
 def image_from_array(pixels: np.ndarray, encoding: str, header: Header) -> Image:
-    """Build a sensor_msgs/Image without padding from (H, W) or (H, W, C) uint8 or uint16 samples.
+    """Build a sensor_msgs/Image without padding.
 
-    encoding must be a packed one whose channels and depth are those of the array; else ValueError.
+    Args:
+        pixels: (H, W) or (H, W, C) uint8 or uint16 samples.
+        encoding: A packed encoding with the channels and the depth of the array, such as "rgb8".
+        header: Header of the image.
+
+    Raises:
+        ValueError: The encoding does not fit the array.
     """
     return MAKER.image(pixels, encoding, header)

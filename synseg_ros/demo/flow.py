@@ -16,7 +16,7 @@ from synseg_ros.demo.listener import HEARD, Listener
 from synseg_ros.demo.plan import Plan, node_arguments, player_arguments
 from synseg_ros.demo.processes import Child, private_domain, stop_all
 from synseg_ros.demo.report import TITLES, per_label, results_table, write_contact_sheet
-from synseg_ros.node.diagnostics import KINDS
+from synseg_ros.node.camera_statistics import KINDS
 
 NODE_MODULE, ENGINE = "synseg_ros.node", "auto"
 TOPIC, CAMERA = "/camera/image_raw", "camera"

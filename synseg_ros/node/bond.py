@@ -1,7 +1,7 @@
 """The bond that Nav2's lifecycle manager expects of its nodes: heartbeats while the node is active.
 
-Without it the manager takes the node for dead and ends the whole bringup, unless its bond_timeout is 0. The messages
-are those of the package `bond`, which Nav2 brings; where it is not installed there is no bond.
+Without heartbeats the manager takes the node for dead and ends the whole bringup, unless its bond_timeout is 0. Nav2
+brings the package `bond` with the messages. Where it is not installed there is no bond.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 
 try:
     from bond.msg import Status
-except ImportError:  # it is a package of its own, and not everybody has it
+except ImportError:  # a package of its own, which is not installed everywhere
     Status = None
 
 TOPIC = "bond"
@@ -24,14 +24,18 @@ BEATS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
 
 
 def available() -> bool:
-    """Tell whether the messages are installed."""
+    """Tell whether the package `bond` is installed."""
     return Status is not None
 
 
 class Bond:
-    """Send heartbeats under the node's name, as a Nav2 node does, until it is broken.
+    """Send heartbeats under the node's name, as a Nav2 node does, until the bond is broken.
 
-    The other side, a lifecycle manager, bonds with the first who does so under a name: each activation is another one.
+    A lifecycle manager bonds with the first instance that sends heartbeats under a name. So each activation is another
+    instance.
+
+    Args:
+        node: The node that sends the heartbeats.
     """
 
     def __init__(self, node: Node) -> None:
@@ -41,7 +45,7 @@ class Bond:
         self._beat()
 
     def break_up(self) -> None:
-        """Say that the node is no longer there, and end the heartbeats."""
+        """Say that the node is no longer active, and end the heartbeats."""
         self._node.destroy_timer(self._timer)
         if self._node.context.ok():
             self._beat(active=False)

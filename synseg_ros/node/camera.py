@@ -11,7 +11,7 @@ from synseg_model.instances import Instance, Position
 from synseg_ros.node.camera_input import CameraInput
 from synseg_ros.node.camera_log import CameraLog
 from synseg_ros.node.camera_outputs import CameraOutputs
-from synseg_ros.node.diagnostics import CameraStatistics
+from synseg_ros.node.camera_statistics import CameraStatistics
 from synseg_ros.node.frames import Frame, SegmentedFrame
 from synseg_ros.parameters.tables import NodeSettings
 

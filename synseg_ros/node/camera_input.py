@@ -1,4 +1,4 @@
-"""What arrives from one camera: its subscription, of the type that it publishes, and frames that pass the checks."""
+"""What arrives from one camera: the subscription, of the type that it publishes, and the checks of its frames."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from synseg_ros.interfaces.image_encodings import FrameError
 from synseg_ros.node.camera_log import CameraLog
-from synseg_ros.node.diagnostics import MANY_LOST, RateLimit
+from synseg_ros.node.camera_statistics import MANY_LOST
 from synseg_ros.node.frames import Frame, FrameMessage
+from synseg_ros.node.rate_limit import RateLimit
 from synseg_ros.parameters.tables import NodeSettings
 from synseg_ros.qos import NEWEST_FRAME, OVERRIDABLE, remedy_for_losses, subscriber_events
 
@@ -64,15 +65,15 @@ class CameraInput:
         self._silent = False
         kind, topic = self._source()
         if topic != self.topic and self._settings().transport == "auto":
-            self._node.get_logger().info(f"nobody publishes {self.topic}: subscribing to {topic}")
+            self._node.get_logger().info(f"{self.topic} has no publisher: subscribing to {topic}")
         self._subscribe(kind, topic)
 
     def follow(self) -> None:
-        """Subscribe anew where the camera turned out to publish the other kind of message, or on the other topic."""
+        """Subscribe anew if the camera turns out to publish the other type of message, or on the other topic."""
         kind, topic = self._source()
         before = self._subscription
         if before is not None and (before.msg_type is not kind or before.topic_name != topic):
-            self._node.get_logger().info(f"subscribing to {topic}: it has {kind.__name__} messages")
+            self._node.get_logger().info(f"subscribing to {topic}, of type {kind.__name__}")
             self.ignore()
             self._subscribe(kind, topic)
 
@@ -140,7 +141,7 @@ class CameraInput:
         )
 
     def _source(self) -> tuple[type, str]:
-        """Choose the type and the topic to subscribe to, from the transport and what is published at present."""
+        """Choose the type and the topic to subscribe to, by the transport and the publishers at present."""
         transport = self._settings().transport
         if transport == "raw":
             return Image, self.topic
@@ -153,15 +154,15 @@ class CameraInput:
         return (found or [guess])[0], self.topic
 
     def _published(self, topic: str) -> list[type]:
-        """Return the kinds of frames that are published on a topic at present."""
+        """Return the types of frames that are published on a topic at present."""
         published = {end.topic_type for end in self._node.get_publishers_info_by_topic(topic)}
         return [kind for name, kind in TYPES.items() if name in published]
 
     def _absence(self) -> str:
-        """Say what there is in the place of the topic's frames, where nobody publishes any."""
+        """Say why no frames come, where the topic has no publisher of frames."""
         ends = self._node.get_publishers_info_by_topic(self._source()[1])
         if not ends:
             both = self._settings().transport == "auto" and not self.topic.endswith(COMPRESSED)
-            return ": nobody publishes it" + (f", nor {self.topic}{COMPRESSED}" if both else "")
+            return ": it has no publisher" + (f", nor has {self.topic}{COMPRESSED}" if both else "")
         others = sorted({end.topic_type for end in ends} - TYPES.keys())
-        return f": it has {', '.join(others)}, and expected is one of {', '.join(TYPES)}" if others else ""
+        return f": its type is {', '.join(others)}; accepted: {', '.join(TYPES)}" if others else ""

@@ -1,14 +1,15 @@
-"""What one camera says of itself: its frames are counted, and what goes wrong with them is logged, not too often."""
+"""The log of one camera: its frames are counted, and what goes wrong with them is logged, not too often."""
 
 from __future__ import annotations
 
 from rclpy.node import Node
 from std_msgs.msg import Header
 
-from synseg_ros.node.diagnostics import CameraStatistics, RateLimit
+from synseg_ros.node.camera_statistics import CameraStatistics
 from synseg_ros.node.frames import SegmentedFrame
+from synseg_ros.node.rate_limit import RateLimit
 
-# How old a frame may be at its publication, by its stamp; beyond these the stamp is of another clock than the node's.
+# How old a frame may be at its publication, by its stamp; beyond these the stamp comes from another clock.
 EARLIEST_SECONDS, LATEST_SECONDS = -1.0, 60.0
 
 
@@ -58,7 +59,7 @@ class CameraLog:
             self._node.get_logger().warning(f"{done} {self._topic}: {reason}{more}")
 
     def _age_ms(self, header: Header) -> float:
-        """Return the milliseconds since a frame's stamp, nan where it is of another clock: then no latency is known.
+        """Return the milliseconds since a frame's stamp, nan where the stamp comes from another clock.
 
         Such are stamps that are not set, negative, counted from a boot, or wrong by an hour.
         """
@@ -70,7 +71,7 @@ class CameraLog:
             self._clock_told = True
             wrong = f"are {abs(age):.0f} s {'old' if age > 0 else 'ahead'}" if stamp else "are not set"
             self._node.get_logger().warning(
-                f"the stamps of {self._topic} {wrong} (the first such: {stamp:.3f} s): they are of another clock, and "
-                "the latency is not known. Masks keep the frame's own stamp"
+                f"the stamps of {self._topic} {wrong} (the first such: {stamp:.3f} s): they come from another clock, "
+                "so the latency is not known. Masks keep the frame's own stamp"
             )
         return float("nan")

@@ -21,7 +21,7 @@ from synseg_ros.ros_messages import MAKER
 
 try:
     from vision_msgs.msg import LabelInfo, VisionClass
-except ImportError:  # it is a package of its own, and not everybody has it
+except ImportError:  # a package of its own, which is not installed everywhere
     LabelInfo = None
 
 
@@ -103,14 +103,21 @@ class CameraOutputs:
         return any(topic.wanted() for topic in self._topics)
 
     def announce(self, vocabulary: Vocabulary | None, stamp: object) -> None:
-        """Say what ids mean, and offer a topic per label if that is asked for; before any mask with these labels."""
+        """Publish what ids mean, and offer a topic per label if the settings ask for it.
+
+        It is called before any mask with these labels is published.
+
+        Args:
+            vocabulary: The vocabulary in use from now on; None for none.
+            stamp: The time now, a builtin_interfaces/Time.
+        """
         if vocabulary is not None and self._label_info is not None:
             self._label_info.publish(_label_info(vocabulary, stamp))
         offered = vocabulary.labels if vocabulary is not None and self._settings().publish_class_topics else ()
         self._classes.offer(offered[:MOST_CLASS_TOPICS])
 
     def publish(self, segmented: SegmentedFrame) -> None:
-        """Publish all that is wanted of a frame, with the frame's own header."""
+        """Publish the outputs that are wanted, with the frame's own header."""
         for topic in self._topics:
             topic.publish(segmented)
 
@@ -123,7 +130,7 @@ class CameraOutputs:
 
 
 def _label_info(vocabulary: Vocabulary, stamp: object) -> Any:
-    """Make the LabelInfo that names a vocabulary's ids."""
+    """Make the LabelInfo that says which label an id means."""
     classes = [
         VisionClass(class_id=number, class_name=label)
         for number, label in zip(vocabulary.ids, vocabulary.labels, strict=True)

@@ -69,9 +69,16 @@ class ClassTopics:
 
 
 def class_topics(labels: Iterable[str]) -> dict[str, str]:
-    """Name a topic after each label: small Latin letters, digits and _; label_N for what has none of them.
+    """Name a topic after each label: small Latin letters, digits and _.
 
-    Labels that would be called the same get _2, _3 ... behind the first.
+    A label without any of them, the N-th, gets label_N. Where two labels would have the same name, the later one gets
+    _2, _3 and so on.
+
+    Args:
+        labels: Distinct labels.
+
+    Returns:
+        The names by label, in the order of the labels.
     """
     names: dict[str, str] = {}
     for position, label in enumerate(labels, start=1):

@@ -42,7 +42,7 @@ class LabelEncoding:
             start, count = start + count, self.next_count(count, encode, self.fewest, SHARE_OF_FRAME)
 
     def next_count(self, count: int, encode: Callable[[], object], fewest: int, share: float) -> int:
-        """Encode so many labels between two frames; return how many may follow, to take a share of a frame's time."""
+        """Encode `count` labels between two frames; return how many may follow, to take a share of a frame's time."""
 
         def seconds_to_encode() -> float:
             began = time.perf_counter()

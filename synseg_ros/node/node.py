@@ -1,41 +1,35 @@
-"""The segmentation node: camera topics and a vocabulary in, masks out. Run as python -m synseg_ros.node.
+"""The segmentation node: camera topics and a vocabulary in, masks out.
 
-A lifecycle node: configure loads the model and takes vocabularies, activate listens to the cameras, deactivate stops
+A lifecycle node: configure loads the model and takes vocabularies, activate subscribes to the cameras, deactivate stops
 that within a frame, cleanup frees all. The executor's thread takes messages; the pipeline's threads do the work.
 """
 
 from __future__ import annotations
 
 import gc
-import os
 import sys
 from collections.abc import Callable
 from typing import Any
 
-import rclpy
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.clock import Clock, ClockType
-from rclpy.exceptions import ParameterException
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
 from synseg_model import Segmenter
 from synseg_model.install_hints import missing_module
-from synseg_model.memory import keep_freed_memory
 from synseg_model.weights.find import domain_warning
 from synseg_ros.node import bond
 from synseg_ros.node.camera import Camera
-from synseg_ros.node.diagnostics import RateLimit, memory, pairs, worst
+from synseg_ros.node.diagnostics import Diagnostics
 from synseg_ros.node.pipeline import Pipeline
+from synseg_ros.node.rate_limit import RateLimit
 from synseg_ros.node.services import Services
 from synseg_ros.node.vocabulary_clients import ClientLimits, VocabularyClients
 from synseg_ros.node.vocabulary_input import VocabularyRequest, VocabularySubscription
 from synseg_ros.node.vocabulary_output import VocabularyOutput
 from synseg_ros.node.vocabulary_switch import ActiveVocabulary
-from synseg_ros.parameters.given import warn_of_other_nodes_files, warn_of_unknown
+from synseg_ros.parameters.given import warn_of_unknown
 from synseg_ros.parameters.server import LiveSettings
 from synseg_ros.parameters.tables import NodeSettings
-from synseg_ros.program import POLL_SECONDS, WRONG_START, ending_with_ros, init_ros
 
 REQUESTS_SECONDS = 0.1  # from one look for requests whose time is over to the next
 CLEANUP_SECONDS = 10.0  # to wait for the frame and the vocabulary at hand
@@ -45,8 +39,11 @@ DONE, REFUSED = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILU
 class SynSegNode(LifecycleNode):
     """Segment cameras with the vocabulary that was asked for last.
 
-    Raises ParameterException for a parameter of wrong type or value. start() configures and activates it at once;
-    close() ends the threads. Options, such as parameter_overrides, are those of rclpy's Node.
+    Args:
+        options: Those of rclpy's Node, such as parameter_overrides.
+
+    Raises:
+        ParameterException: A parameter has a wrong type or value.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -72,7 +69,7 @@ class SynSegNode(LifecycleNode):
         self._errors = RateLimit()
         self._activated = False  # ever
         self._bond: bond.Bond | None = None  # while it is active under a manager
-        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self._diagnostics = Diagnostics(self, lambda: self.settings, self._cameras)
         # On a clock that nobody sets back.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(1.0, self._every_second, clock=steady)
@@ -92,10 +89,17 @@ class SynSegNode(LifecycleNode):
         self._break_bond()
         return self._pipeline is None or self._pipeline.stop()
 
+    def report(self, error: Exception) -> None:
+        """Log an error that belongs to no camera, not too often."""
+        held_back = self._errors.admit()
+        if self.context.ok() and held_back is not None:
+            more = f" ({held_back} more errors held back)" if held_back else ""
+            self.get_logger().error(f"{type(error).__name__}: {error}{more}")
+
     # Transitions
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Load the model and take vocabularies; on an error say why and stay unconfigured."""
+        """Load the model and take vocabularies; after an error, say why and stay unconfigured."""
         self._state = "configuring"
         try:
             self._configure()
@@ -111,7 +115,7 @@ class SynSegNode(LifecycleNode):
         return DONE
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Listen to the cameras, and publish."""
+        """Subscribe to the cameras, and publish."""
         for camera in self._cameras.values():
             camera.input.listen()
         self._pipeline.worker.resume()
@@ -123,7 +127,7 @@ class SynSegNode(LifecycleNode):
         return DONE
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Listen no more; what is in the engine just now is not published."""
+        """End the subscriptions; what is in the engine just now is not published."""
         self._break_bond()
         self._state = "inactive"
         self._request_services.refuse_waiting("the node was deactivated")
@@ -146,7 +150,7 @@ class SynSegNode(LifecycleNode):
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Free everything after a transition that went wrong, and be as before the first configure."""
         self._clean_up()
-        self.get_logger().error("a transition failed: unconfigured again")
+        self.get_logger().error("a transition failed: the node is unconfigured again")
         return DONE
 
     def _configure(self) -> None:
@@ -237,69 +241,14 @@ class SynSegNode(LifecycleNode):
             self._pipeline.vocabularies.refresh()  # thresholds and class topics may be others
 
     def _every_second(self) -> None:
-        if self._state == "active":
-            for camera in self._cameras.values():
-                camera.input.follow()
-        settings, active, own = self.settings, self._active(), self._diagnosed_as()
-        statuses = [
-            camera.statistics.status(
-                f"{own}: {name}",
-                self._values(active) | {"topic": camera.topic, "queue age (ms)": self._queue_age(name)},
-                ready=active.version > 0,
-                stale_seconds=settings.stale_seconds if self._state == "active" else float("inf"),
-                slow_ms=settings.slow_ms,
-            )
-            for name, camera in self._cameras.items()
-        ]
-        if self._state == "active":
-            for camera in self._cameras.values():
-                camera.input.watch()
-        message = DiagnosticArray()
-        message.header.stamp = self.get_clock().now().to_msg()
-        message.status = [*statuses, self._own_status(statuses, active)]
-        self._diagnostics.publish(message)
-
-    def _own_status(self, cameras: list[DiagnosticStatus], active: ActiveVocabulary) -> DiagnosticStatus:
-        stale = [
-            f"{name} ({camera.topic})"
-            for name, camera in self._cameras.items()
-            if self._state == "active" and camera.input.silent
-        ]
-        upgrade = self._pipeline.upgrade if self._pipeline else None
-        building, failed = (upgrade.progress, upgrade.failure) if upgrade else ("", "")
-        silent = f"no frames from {', '.join(stale)}" if stale else ""
-        message = self._error or "; ".join(filter(None, (self._state, silent, building)))
-        values = {"state": self._state, **self._values(active), **memory()}
-        values |= {"stale cameras": ", ".join(stale), "engine build": building, "last error": self._error}
-        values |= {
-            "vocabulary clients": ", ".join(self._vocabulary_clients.names),
-            "requests waiting": str(self._request_services.waiting),
-        }
-        values["requests over the limit"] = str(self._request_services.over_limit)
-        values["model warning"] = self._domain_warning
-        own = DiagnosticStatus.ERROR if self._error else DiagnosticStatus.WARN if failed else DiagnosticStatus.OK
-        level = max(own, worst(cameras))
-        return DiagnosticStatus(name=self._diagnosed_as(), level=level, message=message, values=pairs(values))
-
-    def _diagnosed_as(self) -> str:
-        return self.get_fully_qualified_name().lstrip("/")  # two robots' nodes have one name in two namespaces
-
-    def _values(self, active: ActiveVocabulary) -> dict[str, str]:
-        engine = self._pipeline.segmenter.engine if self._pipeline else None
-        return {
-            "model": self.settings.model,
-            "engine": engine.name if engine else "",
-            "device": engine.device if engine else "",
-            "vocabulary version": str(active.version),
-            "labels": str(len(active.vocabulary) if active.vocabulary else 0),
-        }
-
-    def _active(self) -> ActiveVocabulary:
-        return self._pipeline.active if self._pipeline else ActiveVocabulary()
-
-    def _queue_age(self, camera: str) -> str:
-        frame = self._pipeline.worker.waiting(camera)
-        return f"{1e3 * frame.age():.1f}" if frame else "0.0"
+        active = list(self._cameras.values()) if self._state == "active" else []
+        for camera in active:
+            camera.input.follow()
+        self._diagnostics.publish(
+            self._state, self._error, self._domain_warning, self._pipeline, self._request_services.rows()
+        )
+        for camera in active:
+            camera.input.watch()
 
     # On the worker's thread
 
@@ -309,54 +258,3 @@ class SynSegNode(LifecycleNode):
         for camera in tuple(self._cameras.values()):
             camera.outputs.announce(active.vocabulary, stamp)
         self._vocabulary_output.announce(active, refusal)
-
-    def report(self, error: Exception) -> None:
-        """Log an error that belongs to no camera, not too often."""
-        held_back = self._errors.admit()
-        if self.context.ok() and held_back is not None:
-            more = f" ({held_back} more errors held back)" if held_back else ""
-            self.get_logger().error(f"{type(error).__name__}: {error}{more}")
-
-
-def spin(node: SynSegNode) -> None:
-    """Take messages until ROS is shut down; an error in one, such as a message that cannot be read, ends nothing."""
-    executor = SingleThreadedExecutor(context=node.context)
-    executor.add_node(node)
-    while node.context.ok():
-        try:
-            executor.spin_once(timeout_sec=POLL_SECONDS)  # a shutdown just before it begins to wait does not wake it
-        except ExternalShutdownException:
-            return
-        except Exception as error:
-            node.report(error)
-
-
-def main(args: list[str] | None = None) -> int:
-    """Run the node until it is interrupted; return 0, or 2 for a model or parameter that cannot work."""
-    keep_freed_memory()
-    if not init_ros("synseg", args):
-        return WRONG_START
-    node, status = None, 0
-    try:
-        node = SynSegNode()
-        warn_of_other_nodes_files(node, sys.argv if args is None else args)
-        with ending_with_ros(node.context):
-            if node.settings.autostart and not node.start():
-                status = WRONG_START if rclpy.ok() else 0
-            else:
-                spin(node)
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    except ParameterException as error:
-        print(f"synseg: {' '.join(str(error).split())}", file=sys.stderr)
-        status = WRONG_START
-    except Exception:
-        if rclpy.ok():  # else the interrupt closed ROS below a node that was still starting
-            raise
-    ended = node is None or node.close()
-    rclpy.try_shutdown()
-    if not ended:  # the engine may take long to return, and Python would end below it
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
-    return status

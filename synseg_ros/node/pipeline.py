@@ -1,4 +1,4 @@
-"""One frame's way, from its camera's slot to its camera's outputs, and what starts and ends the threads that go it."""
+"""One frame's way, from its camera's slot to its camera's outputs."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Pipeline:
         segmenter: Owned by the worker's thread from now on.
         cameras: By name; looked up on the worker's thread.
         settings: Returns the settings in force.
-        announce: Tells everybody which vocabulary is in use now, see `VocabularySwitch`.
+        announce: Publishes which vocabulary is in use now, see `VocabularySwitch`.
         on_error: Gets an exception that belongs to no camera.
         clients: What each client wants segmented.
         version: Version of the last vocabulary before this pipeline's first.

@@ -79,15 +79,18 @@ class Services:
         self._pipeline, self._cameras, self._clients = pipeline, cameras, clients
         self._limits = RequestLimits()
         self._open: list[_Open] = []
-        self.over_limit = 0  # requests that were refused because a client asked too often
+        self._over_limit = 0  # requests that were refused because a client asked too often
         DeferredService(node, Locate, "synseg/locate", self._locate, SMALL_REQUESTS)
         DeferredService(node, Segment, "synseg/segment", self._segment, IMAGES)
         DeferredService(node, SetVocabulary, "synseg/set_vocabulary", self._set_vocabulary, SMALL_REQUESTS)
 
-    @property
-    def waiting(self) -> int:
-        """How many requests wait for an answer."""
-        return sum(not one.reply.done for one in self._open)
+    def rows(self) -> dict[str, str]:
+        """Return what the diagnostics say of requests."""
+        return {
+            "vocabulary clients": ", ".join(self._clients.names),
+            "requests waiting": str(sum(not one.reply.done for one in self._open)),
+            "requests over the limit": str(self._over_limit),
+        }
 
     def check(self) -> None:
         """Answer requests whose time is over, and forget clients whose leases have ended."""
@@ -253,7 +256,7 @@ class Services:
         rate = self._settings().client_requests
         if self._limits.admit(client[:64], rate):
             return ""
-        self.over_limit += 1
+        self._over_limit += 1
         return f"more than {rate:g} requests per second of {_named(client)} (parameter client_requests): ask less often"
 
 

@@ -27,18 +27,26 @@ _MAY_BE_LATCHED = (DurabilityPolicy.TRANSIENT_LOCAL, DurabilityPolicy.UNKNOWN, D
 
 
 class VocabularyRequest(NamedTuple):
-    """Labels that somebody asks for, not checked yet; thresholds: none, or one per label."""
+    """Labels that a client asks for, not checked yet.
+
+    Attributes:
+        labels: Any texts.
+        thresholds: One per label, or none.
+    """
 
     labels: tuple[str, ...]
     thresholds: tuple[float, ...] = ()
 
 
 class EchoFilter:
-    """Tell the second copy of a publication, which came through another subscription, from a new publication.
+    """Tell a new publication from a second copy of it, which comes through another subscription.
 
-    A publication is known by its publisher, sequence number and source timestamp. Middlewares that give none
-    of them leave only the content: there an equal message counts as a copy for ECHO_SECONDS. Of the content only a hash
-    is kept, because requests may be large.
+    A publication is known by its publisher, sequence number and source timestamp. Some middlewares give none of them.
+    There an equal message counts as a copy for ECHO_SECONDS. Only a hash of the content is kept, because requests may
+    be large.
+
+    Args:
+        clock: Returns the time in seconds.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -46,7 +54,12 @@ class EchoFilter:
         self._seen: OrderedDict[tuple, float] = OrderedDict()
 
     def is_new(self, request: VocabularyRequest, info: Mapping[str, Any]) -> bool:
-        """Return True the first time that a publication is seen, given rclpy's message info."""
+        """Tell whether a publication is seen for the first time.
+
+        Args:
+            request: Its content.
+            info: The message's info as rclpy gives it.
+        """
         publisher = (info.get("publisher_gid") or {}).get("data")
         number, stamp = info.get("publication_sequence_number"), info.get("source_timestamp")
         identified = bool(stamp) or (publisher is not None and number is not None)
@@ -59,12 +72,17 @@ class EchoFilter:
 
 
 class VocabularySubscription:
-    """Subscribe a node to a vocabulary so that volatile and latched publishers, early or late, reach it.
+    """Receive vocabularies from volatile and latched publishers, started early or late.
 
-    A volatile subscription hears both kinds, but only from now on. What a latched publisher said before takes a
-    transient-local one, which a volatile publisher would be warned of, at its own side and although it is heard. So
-    there is such a subscription for a moment only, when a latched publisher has appeared. An EchoFilter tells what
-    comes through both, and what is older than what its publisher said last is dropped. close() ends all.
+    A volatile subscription receives from both kinds, but only from now on. What a latched publisher published before
+    takes a transient-local subscription. That one makes every volatile publisher log a warning, although its messages
+    arrive. So it exists for a moment only, when a latched publisher has appeared. An EchoFilter finds what comes
+    through both subscriptions. What is older than its publisher's last request is dropped.
+
+    Args:
+        node: The node that subscribes.
+        topic: Topic of the vocabularies.
+        on_request: Called with each request once, on the executor's thread.
     """
 
     def __init__(self, node: Node, topic: str, on_request: Callable[[VocabularyRequest], None]) -> None:
@@ -72,7 +90,7 @@ class VocabularySubscription:
         self._filter = EchoFilter()
         self._node, self._topic = node, topic
         self._heard: OrderedDict[bytes, int] = OrderedDict()  # the newest number of each publisher
-        self._asked: set[tuple[int, ...]] = set()  # latched publishers whose history was asked for
+        self._asked: set[tuple[int, ...]] = set()  # latched publishers whose history was received
         self._history: Subscription | None = None
         self._history_ends = 0.0
         self._live = self._subscribe(DurabilityPolicy.VOLATILE)
@@ -87,7 +105,7 @@ class VocabularySubscription:
 
     def _subscribe(self, durability: DurabilityPolicy) -> Subscription:
         qos = QoSProfile(depth=DEPTH, reliability=ReliabilityPolicy.RELIABLE, durability=durability)
-        # Only the one that stays may warn of a publisher that it cannot hear.
+        # Only the one that stays may warn of a publisher with incompatible QoS.
         passing = durability == DurabilityPolicy.TRANSIENT_LOCAL
         ignored = (QoSPolicyKind.DURABILITY, QoSPolicyKind.RELIABILITY) if passing else ()
         events = subscriber_events(self._node, self._node.resolve_topic_name(self._topic), False, ignored)
@@ -96,7 +114,7 @@ class VocabularySubscription:
         )
 
     def _look(self) -> None:
-        """Ask for what latched publishers said before, once for each, and end that when no more of it comes."""
+        """Receive what latched publishers published before, once for each, and stop when no more of it comes."""
         ends = self._node.get_publishers_info_by_topic(self._node.resolve_topic_name(self._topic))
         latched = {tuple(end.endpoint_gid) for end in ends if end.qos_profile.durability in _MAY_BE_LATCHED}
         new, self._asked = latched - self._asked, latched
@@ -139,9 +157,13 @@ class VocabularySubscription:
 
 
 def restore_nul(message: Vocabulary, data: bytes) -> None:
-    """Give a message the labels with a NUL as they were sent in its bytes (CDR): rclpy cuts them there in silence.
+    """Restore labels with a NUL, which rclpy cuts at the NUL without a word.
 
-    As sent they are refused with the reason. Bytes that are no Vocabulary change nothing.
+    As they were sent, they are refused with the reason.
+
+    Args:
+        message: The message as rclpy read it; its labels are changed in place.
+        data: The bytes (CDR) that it was read from. Bytes that are no Vocabulary change nothing.
     """
     order, position = ("<" if data[1:2] == b"\1" else ">"), 8
     for index, label in enumerate(message.labels):

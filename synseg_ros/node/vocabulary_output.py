@@ -1,4 +1,4 @@
-"""Which vocabulary is in use, or why one was refused: told to everybody on a latched topic, and in the log."""
+"""Which vocabulary is in use, or why a request was refused: published on a latched topic, and logged."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class VocabularyOutput:
 
     Args:
         node: The node that publishes.
-        before: The vocabulary that was told last, of an earlier output.
+        before: The vocabulary that an earlier output published last.
     """
 
     def __init__(self, node: Node, before: ActiveVocabulary) -> None:
@@ -27,7 +27,12 @@ class VocabularyOutput:
         self._publish(ActiveVocabulary(), "")
 
     def announce(self, active: ActiveVocabulary, refusal: str) -> None:
-        """Tell which vocabulary is in use, and why the last request was refused; "" where it was not."""
+        """Publish and log which vocabulary is in use.
+
+        Args:
+            active: The vocabulary in use.
+            refusal: Why the last request was refused, "" where it was not.
+        """
         if active.version == self._told.version and active.pedigree != self._told.pedigree:
             self._log_strange(active)  # all else is told already
         elif refusal and refusal != self._refusal:

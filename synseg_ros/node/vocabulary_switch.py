@@ -72,8 +72,8 @@ class VocabularySwitch:
         segmenter: Checks and encodes labels.
         worker: The thread that owns the engine.
         settings: Returns the settings in force.
-        announce: Tells everybody which vocabulary is in use now and why the last request of the topic was refused, ""
-            where it was not. Called on the worker's thread.
+        announce: Publishes which vocabulary is in use now, and why the topic's last request was refused ("" where it
+            was not). Called on the worker's thread.
         on_error: Gets an exception that concerns no request.
         clients: What each client wants. It may hold labels already, which `refresh` then takes into use.
         version: Version of the last vocabulary before the first one of this switch.
@@ -172,9 +172,9 @@ class VocabularySwitch:
         return lambda: self._clients.restore(change.client, wish, before)
 
     def _find_nearest_names(self, busy: Callable[[], bool]) -> None:
-        """Say of labels that the model never met which names it knows are nearest, unless something else is to be done.
+        """Find the nearest known names of labels that the model never met, unless other work waits.
 
-        For the first such label, the model's names are embedded between frames, too: a vocabulary never waits for that.
+        For the first such label, the model's names are embedded between frames, too. A vocabulary never waits for that.
         """
         try:
             segmenter = self._segmenter
@@ -234,13 +234,13 @@ class VocabularySwitch:
             self.active = ActiveVocabulary(self._version, vocabulary, wanted_by, pedigree)
 
     def _complete(self, active: ActiveVocabulary, pedigree: tuple[str, ...]) -> None:
-        """Tell the nearest known names, if the vocabulary is still in use."""
+        """Publish the nearest known names, if the vocabulary is still in use."""
         if self.active.vocabulary is active.vocabulary:
             self.active = replace(self.active, pedigree=pedigree)
             self._announce(self.active, self._refusal)
 
     def _refuse(self, change: Change, error: Exception) -> None:
-        """Tell why a change is refused, who asked for it; the vocabulary in use stays."""
+        """Say why a change is refused; the vocabulary in use stays."""
         reason = str(error) or type(error).__name__
         if change.client in ("", TOPIC):
             self._refusal = reason

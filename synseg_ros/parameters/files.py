@@ -41,7 +41,14 @@ def markdown_table() -> str:
 
 
 def with_table(text: str) -> str:
-    """Return the documentation with the table of today between its marks."""
+    """Put the table into the documentation.
+
+    Args:
+        text: The documentation, with the marks BEGIN and END.
+
+    Returns:
+        The documentation with the present table between the marks.
+    """
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
     return f"{before}{BEGIN}\n{markdown_table()}{END}{after}"

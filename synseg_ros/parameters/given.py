@@ -1,4 +1,4 @@
-"""Parameters that were given and reach nobody: misspelt ones, and files that are keyed for another node."""
+"""Warnings of parameters without effect: misspelt ones, and files that are keyed for another node."""
 
 from __future__ import annotations
 
@@ -17,19 +17,26 @@ _QOS = "qos_overrides."
 
 
 def warn_of_unknown(node: Node, qos: bool = False) -> None:
-    """Warn of parameters that were given and that no part of the node has declared, each with the nearest name.
+    """Warn of given parameters that the node has not declared, each with the nearest known name.
 
-    qos: look at those of topics, which are declared when the topics are there; else at all others.
+    Args:
+        node: The node.
+        qos: True: look at qos_overrides, which are declared when the topics are created. False: look at all others.
     """
     for name in sorted(getattr(node, "_parameter_overrides", {})):  # rclpy has no other way to ask what was given
         if name.startswith(_QOS) == qos and not node.has_parameter(name):
             meant = nearest(name, node._parameters)
-            hint = f": did you mean {meant}?" if meant else f"; ros2 param list {node.get_fully_qualified_name()}"
+            hint = f": did you mean {meant}?" if meant else f"; see ros2 param list {node.get_fully_qualified_name()}"
             node.get_logger().warning(f"parameter {name} is not known and has no effect{hint}")
 
 
 def warn_of_other_nodes_files(node: Node, arguments: Sequence[str]) -> None:
-    """Warn of parameter files on the command line that have none for this node."""
+    """Warn of parameter files without parameters for this node.
+
+    Args:
+        node: The node.
+        arguments: The command line.
+    """
     own = node.get_fully_qualified_name()
     for flag, file in pairwise(arguments):
         if flag != "--params-file":

@@ -17,9 +17,17 @@ Settings = TypeVar("Settings")
 
 
 def declare(node: Node, table: type[Settings]) -> Settings:
-    """Declare each field of a settings table as a parameter; return the values given at the start.
+    """Declare each field of a settings table as a parameter of a node.
 
-    Raises rclpy's ParameterException (a wrong type or a value that is not accepted), whose text names the parameter.
+    Args:
+        node: The node.
+        table: NodeSettings or PlayerSettings.
+
+    Returns:
+        The settings with the values given at the start.
+
+    Raises:
+        ParameterException: A parameter has a wrong type or a value that is not accepted; the text names it.
     """
     given = getattr(node, "_parameter_overrides", {})  # rclpy has no other way to ask what was given
     given.update({parameter.name: parameter for parameter in _held(table, given.values())})
@@ -39,8 +47,15 @@ def declare(node: Node, table: type[Settings]) -> Settings:
 class LiveSettings(Generic[Settings]):
     """The settings of a node, some of which change while it runs.
 
-    value: those in force, always a whole and accepted set. on_change(new) is called on the executor's thread after a
-    change; parameters that are set in one call are accepted or refused together.
+    Parameters that are set in one call are accepted or refused together.
+
+    Args:
+        node: The node.
+        table: NodeSettings or PlayerSettings.
+        on_change: Gets the new settings after a change, on the executor's thread.
+
+    Attributes:
+        value: The settings in force.
     """
 
     def __init__(self, node: Node, table: type[Settings], on_change: Callable[[Settings], None]) -> None:
@@ -57,7 +72,7 @@ class LiveSettings(Generic[Settings]):
             for parameter in parameters
             if parameter.name in names
         }
-        if not changes:  # somebody else's, such as use_sim_time
+        if not changes:  # a parameter of ROS itself, such as use_sim_time
             return SetParametersResult(successful=True)
         try:
             new = make_settings(self._table, {**vars(self.value), **changes})
@@ -69,7 +84,7 @@ class LiveSettings(Generic[Settings]):
 
 
 def _held(table: type, parameters: Iterable[Parameter]) -> list[Parameter]:
-    """Return parameters as their types hold them: a whole number is a number, too."""
+    """Return parameters with the types that they are declared with: a whole number is a number, too."""
     floats = {field.name for field in dataclasses.fields(table) if isinstance(field.default, float)}
     return [
         Parameter(parameter.name, value=float(parameter.value))

@@ -1,6 +1,6 @@
-"""The parameters of both nodes: one table each, from which declarations, files, launch arguments and docs are made.
+"""The parameters of both nodes: one table each, of which declarations, files, launch arguments and docs are made.
 
-No library is imported here, so that launch files and tests read the tables without ROS.
+No library is imported here, so that launch files and tests can read the tables without ROS.
 """
 
 from __future__ import annotations
@@ -29,9 +29,15 @@ def option(
     choices: tuple[str, ...] = (),
     live: bool = False,
 ) -> Any:
-    """Make a dataclass field that is a ROS parameter: its default, what it does, what it accepts.
+    """Make a dataclass field that is a ROS parameter.
 
-    live: it may be changed while the node runs.
+    Args:
+        default: Its default, which gives its type, too.
+        description: What it does, for users.
+        minimum: Smallest number accepted; None for no limits.
+        maximum: Largest number accepted.
+        choices: The texts accepted; empty for any.
+        live: Whether it may be changed while the node runs.
     """
     metadata = {
         "description": description,
@@ -45,113 +51,117 @@ def option(
 
 @dataclass(frozen=True)
 class NodeSettings:
-    """List the parameters of the segmentation node. Raises ValueError for values that do not fit together."""
+    """List the parameters of the segmentation node.
+
+    Raises:
+        ValueError: A topic is none, or values do not fit together.
+    """
 
     autostart: bool = option(
-        True, "Configure and activate at the start; false: wait for a lifecycle manager or ros2 lifecycle."
+        True, "Configure and activate at the start. false: wait for a lifecycle manager or ros2 lifecycle."
     )
-    model: str = option(DEFAULT_MODEL, "A shipped model, a model folder, or a CLIPSeg id.")
+    model: str = option(DEFAULT_MODEL, "Name of a shipped model, a model folder, an exported folder, or a CLIPSeg id.")
     engine: str = option(
         "auto",
-        "How the network is run: 'auto' or the name of an engine, such as 'torch'; 'null' runs none and draws "
-        "stripes, 'null:20' takes 20 ms for that.",
+        "What runs the network: 'auto', 'torch', 'onnxruntime', 'openvino' or 'tensorrt'. 'null' runs no network and "
+        "draws stripes; 'null:20' takes 20 ms for that.",
     )
-    device: str = option("auto", "Where the network is run: 'auto', 'cpu' or 'cuda:0'.")
+    device: str = option("auto", "Where the network runs: 'auto' (a GPU if there is one), 'cpu' or 'cuda:0'.")
     precision: str = option(
         "auto",
-        "Numbers that the engines torch and openvino compute with; 'auto': fp16 on a GPU, fp32 on the CPU. 'bf16' is "
-        "nearly twice as fast on CPUs that have it (AVX512-BF16, AMX).",
+        "Number format of the engines torch and openvino. 'auto': fp16 on a GPU, fp32 on a CPU. 'bf16' is nearly twice "
+        "as fast on CPUs that have it (AVX512-BF16, AMX).",
         choices=("auto", "fp32", "bf16", "fp16"),
     )
     keep_labels: int = option(
         0,
-        "Look in full only for so many labels of each frame, those that a coarse look finds most active: a few times "
-        "as fast with many labels; 0: for all. Not with tensorrt.",
+        "Number of labels per frame that are decoded in full: those that are most active at a coarse resolution. With "
+        "many labels this is a few times as fast. 0: all labels. Not with the engine tensorrt.",
         minimum=0,
         maximum=65535,
     )
     expect_domain: str = option(
         "photographs",
-        "What the cameras show, such as 'photographs' or 'generated scenes': a model that says that it is for other "
-        "images is used with a warning; empty: with none.",
+        "What the cameras show, such as 'photographs' or 'generated scenes'. The node warns of a model that is for "
+        "other images. Empty: no warning.",
     )
-    camera: str = option("/camera/image_raw", "Topic of the camera, if there is only one.")
-    camera_topics: tuple[str, ...] = option((), "Topics of several cameras, in the place of 'camera'.")
+    camera: str = option("/camera/image_raw", "Topic of the camera, if there is one only.")
+    camera_topics: tuple[str, ...] = option((), "Topics of several cameras; they replace 'camera'.")
     camera_names: tuple[str, ...] = option(
         (),
-        "The <camera> in the output topics synseg/<camera>/..., one per topic; empty: the first part of each topic, "
-        "resolved and without the node's namespace ('camera' where there is one part only), or all of it where two "
-        "would be called the same.",
+        "The <camera> in the output topics synseg/<camera>/..., one name per topic. Empty: the first part of each "
+        "topic, resolved and without the node's namespace. A topic of one part gives 'camera'. Where two names would "
+        "be the same, all parts of the topic are joined.",
     )
     transport: str = option(
         "auto",
-        "'raw': sensor_msgs/Image; 'compressed': sensor_msgs/CompressedImage on TOPIC/compressed; 'auto': whichever of "
+        "'raw': sensor_msgs/Image. 'compressed': sensor_msgs/CompressedImage on TOPIC/compressed. 'auto': whichever of "
         "the two is published on the topic, else what is published on TOPIC/compressed.",
         choices=("auto", "raw", "compressed"),
     )
-    labels: tuple[str, ...] = option((), "The vocabulary to start with; empty: wait for one on synseg/vocab.")
+    labels: tuple[str, ...] = option((), "The vocabulary at the start. Empty: wait for one on synseg/vocab.")
     threshold: float = option(
         0.0,
-        "Activation from which on a pixel belongs to a label; 0: the model's own. Vocabularies that bring thresholds "
-        "keep theirs.",
+        "Activation from which on a pixel belongs to a label. 0: the model's own threshold. A vocabulary with "
+        "thresholds of its own keeps them.",
         minimum=0.0,
         maximum=1.0,
         live=True,
     )
     label_thresholds: tuple[str, ...] = option(
         (),
-        "Thresholds of single labels, which come before 'threshold', as in ['person=0.4', 'red ball=0.7'].",
+        "Thresholds of single labels, as in ['person=0.4', 'red ball=0.7']. They come before 'threshold'.",
         live=True,
     )
     max_labels: int = option(
-        1203, "Longest vocabulary that is accepted, of all clients together.", minimum=1, maximum=65535
+        1203, "Largest number of labels in a vocabulary, of all clients together.", minimum=1, maximum=65535
     )
     client_labels: int = option(
-        64, "Labels that one client of a service may have, or ask for at once.", minimum=1, maximum=65535
+        64, "Largest number of labels of one client of a service, and of one request.", minimum=1, maximum=65535
     )
     client_requests: float = option(
         10.0,
-        "Requests per second that one client of a service may make; twice as many may come at once.",
+        "Largest number of requests per second that one client of a service may make. Twice as many may come at once.",
         minimum=0.1,
         maximum=1000.0,
         live=True,
     )
     request_timeout: float = option(
         5.0,
-        "A service request is answered after so many seconds at the latest, beyond those that it asks for itself; one "
-        "for a vocabulary after 60 s.",
+        "Longest time until a service answers, seconds, in addition to the time that the request asks for. A request "
+        "for a vocabulary may take 60 s.",
         minimum=0.1,
         maximum=600.0,
         live=True,
     )
-    cache_dir: str = option("", "Folder for text embeddings; empty: the user's cache folder.")
+    cache_dir: str = option("", "Folder where text embeddings are kept. Empty: the user's cache folder.")
     max_rate: float = option(
         0.0,
-        "Frames per second and camera that are segmented at most; 0: as many as there is time for.",
+        "Largest number of frames per second that are segmented for each camera. 0: as many as there is time for.",
         minimum=0.0,
         maximum=1000.0,
         live=True,
     )
-    publish_masks: bool = option(True, "Publish masks, if somebody subscribes to them.", live=True)
-    publish_label_map: bool = option(True, "Publish label_map, if somebody subscribes to it.", live=True)
-    publish_confidence: bool = option(True, "Publish confidence, if somebody subscribes to it.", live=True)
-    publish_overlay: bool = option(True, "Publish overlay, if somebody subscribes to it.", live=True)
+    publish_masks: bool = option(True, "Publish masks while they have a subscriber.", live=True)
+    publish_label_map: bool = option(True, "Publish label_map while it has a subscriber.", live=True)
+    publish_confidence: bool = option(True, "Publish confidence while it has a subscriber.", live=True)
+    publish_overlay: bool = option(True, "Publish overlay while it has a subscriber.", live=True)
     publish_class_topics: bool = option(
         False,
-        "Offer one mono8 image topic per label, classes/<label>, which come and go with the vocabulary; of the first "
-        "64 labels.",
+        "Publish the mask of each label as a mono8 image on a topic of its own, classes/<label>, for the first 64 "
+        "labels of the vocabulary.",
         live=True,
     )
     stale_seconds: float = option(
         3.0,
-        "A camera that is silent for so long is named in a warning, in the log and in the diagnostics.",
+        "Seconds without a frame after which the log and the diagnostics warn of a camera.",
         minimum=0.1,
         maximum=3600.0,
         live=True,
     )
     slow_ms: float = option(
         0.0,
-        "Latency (p99) that is worth a warning in the diagnostics, milliseconds; 0: none.",
+        "Latency (p99) in milliseconds above which the diagnostics warn. 0: never.",
         minimum=0.0,
         maximum=60000.0,
         live=True,
@@ -164,31 +174,44 @@ class NodeSettings:
         self.thresholds_by_label()
 
     def cameras(self, resolve: Callable[[str], str] | None = None) -> dict[str, str]:
-        """Return the topics by the camera's name, in the order given.
+        """Name the cameras.
 
-        resolve: finds the topic that ROS makes of one that was given, after which the camera is named; by default that
-        of a node called synseg.
+        Args:
+            resolve: Returns the topic that ROS makes of a given one, after which the camera is named. By default the
+                topic is resolved as for a node called synseg.
+
+        Returns:
+            The topics by the camera's name, in the order given.
+
+        Raises:
+            ValueError: Names are not valid, too few or too many, or not distinct.
         """
         topics = self.camera_topics or (self.camera,)
         resolved = [resolve(topic) if resolve else topic.replace("~", "/synseg", 1) for topic in topics]
         names = self.camera_names
         if names and len(names) != len(topics):
-            raise ValueError(f"camera_names has {len(names)} names for {len(topics)} topics: give one each, or none")
+            raise ValueError(
+                f"camera_names has {len(names)} names for {len(topics)} topics: give one name each, or none"
+            )
         for name in names:
             if not NAME.fullmatch(name):
-                raise ValueError(f"camera_names: {name!r} is no name: expected letters, digits and _, no digit first")
+                raise ValueError(
+                    f"camera_names: {name!r} is not a valid name: expected letters, digits and _, no digit first"
+                )
         named = dict(zip(names or camera_names(resolved), topics, strict=True))
         if len(named) < len(topics) or len(set(resolved)) < len(topics):
-            raise ValueError(f"camera_topics {list(topics)} and names {list(names)}: expected no two alike")
+            raise ValueError(
+                f"camera_topics {list(topics)} and names {list(names)}: expected distinct topics and names"
+            )
         return named
 
     def engine_options(self) -> dict[str, object]:
-        """Return the engine's options that are set."""
+        """Return the options of the engine that differ from their defaults."""
         options = {"precision": self.precision, "keep_labels": self.keep_labels}
         return {name: value for name, value in options.items() if value not in ("auto", 0)}
 
     def thresholds_by_label(self) -> dict[str, float]:
-        """Return label_thresholds by label in small letters."""
+        """Return label_thresholds by label, in lower case."""
         thresholds = {}
         for text in self.label_thresholds:
             label, equals, number = text.rpartition("=")
@@ -199,14 +222,18 @@ class NodeSettings:
             if not (equals and label.strip() and 0 <= value <= 1):
                 raise ValueError(f"label_thresholds: {text!r} is not LABEL=NUMBER with a number from 0 to 1")
             if label.strip().casefold() in thresholds:
-                raise ValueError(f"label_thresholds: {label.strip()!r} is there twice")
+                raise ValueError(f"label_thresholds: {label.strip()!r} is given twice: give each label once")
             thresholds[label.strip().casefold()] = value
         return thresholds
 
 
 @dataclass(frozen=True)
 class PlayerSettings:
-    """List the parameters of the player. Raises ValueError for a name that is no topic."""
+    """List the parameters of the player.
+
+    Raises:
+        ValueError: A topic is none.
+    """
 
     source: str = option(
         "photographs",
@@ -214,23 +241,25 @@ class PlayerSettings:
         "training package is installed), an image, a folder, a video or a device such as /dev/video0. For photographs "
         "and scenes the truth is known.",
     )
-    topic: str = option("/camera/image_raw", "Topic of the frames; camera_info and truth are beside it.")
-    frame_id: str = option("camera", "frame_id of every header.")
+    topic: str = option(
+        "/camera/image_raw", "Topic of the frames. camera_info and truth/... are in the same namespace."
+    )
+    frame_id: str = option("camera", "frame_id of the headers.")
     fps: float = option(
         0.0,
-        "Frames per second; 0: a video's own, else 15. A device sets its own pace.",
+        "Frames per second. 0: a video's own rate, else 15. A device sets its own rate.",
         minimum=0.0,
         maximum=1000.0,
     )
-    loop: bool = option(True, "Start again at the end; photographs and scenes never end.")
+    loop: bool = option(True, "Start again at the end. Photographs and scenes never end.")
     wait_for: str = option(
         "",
-        "A synseg_ros/FrameInfo topic: publish a frame only when the one before was answered there, so that "
-        "none is skipped; empty: publish at the given rate, as a camera does.",
+        "A topic of type synseg_ros/FrameInfo. The player publishes a frame when the frame before is answered there, "
+        "so that none is skipped. Empty: publish at the given rate, as a camera does.",
     )
-    seed: int = option(0, "Which generated scene is shown.", minimum=0, maximum=2**31 - 1)
-    width: int = option(640, "Width of photographs and scenes, pixels.", minimum=32, maximum=8192)
-    height: int = option(480, "Height of photographs and scenes, pixels.", minimum=32, maximum=8192)
+    seed: int = option(0, "Number of the generated scene.", minimum=0, maximum=2**31 - 1)
+    width: int = option(640, "Width of photographs and scenes in pixels.", minimum=32, maximum=8192)
+    height: int = option(480, "Height of photographs and scenes in pixels.", minimum=32, maximum=8192)
 
     def __post_init__(self) -> None:
         check_topic("topic", self.topic)
@@ -239,23 +268,45 @@ class PlayerSettings:
 
 
 def check_topic(parameter: str, topic: str) -> None:
-    """Raise ValueError for a parameter's value that ROS accepts as no topic."""
+    """Check that ROS accepts a parameter's value as a topic.
+
+    Args:
+        parameter: Name of the parameter, for the error.
+        topic: Its value.
+
+    Raises:
+        ValueError: ROS does not accept it.
+    """
     if not _TOPIC.fullmatch(topic):
         raise ValueError(
-            f"{parameter}: {topic!r} is no topic: expected names of letters, digits and _, no digit first, with / "
-            "between, such as /camera/image_raw, image_raw or ~/image_raw"
+            f"{parameter}: {topic!r} is not a valid topic: expected names of letters, digits and _, no digit first, "
+            "joined by /, such as /camera/image_raw, image_raw or ~/image_raw"
         )
 
 
 def nearest(name: str, known: Iterable[str], alike: float = 0.7) -> str:
-    """Return the known name that a misspelt one is most like, '' where it is less alike than that, from 0 to 1."""
+    """Find the known name that is most like a misspelt one.
+
+    Args:
+        name: The misspelt name.
+        known: The known names.
+        alike: How alike they must be, 0 to 1.
+
+    Returns:
+        The known name, "" where none is alike enough.
+    """
     return next(iter(difflib.get_close_matches(name, list(known), 1, alike)), "")
 
 
 def from_text(field: dataclasses.Field, text: str) -> Any:
-    """Read a parameter's value as it stands on a command line; raise ValueError for one that is not accepted.
+    """Read a parameter's value from a command line.
 
-    Lists are separated by commas; [..] around them, and quotes around their parts then, are ROS's way to write them.
+    Args:
+        field: The parameter.
+        text: Its value. Lists are written as "a, b" or, in ROS's way, as "['a', 'b']".
+
+    Raises:
+        ValueError: The value is not accepted.
     """
     if isinstance(field.default, tuple):
         bracketed = text.startswith("[") and text.endswith("]")
@@ -274,7 +325,11 @@ def from_text(field: dataclasses.Field, text: str) -> Any:
 
 
 def ros_arguments(values: Mapping[str, Any]) -> list[str]:
-    """Write values by name as command line arguments for a ROS process."""
+    """Write parameters as command line arguments for a ROS process.
+
+    Args:
+        values: Their values by name.
+    """
     arguments = ["--ros-args"]
     for name, value in values.items():
         # ROS reads values as YAML, of which JSON is a part: texts keep whatever is in them. [] would have no type.
@@ -284,7 +339,15 @@ def ros_arguments(values: Mapping[str, Any]) -> list[str]:
 
 
 def check_value(field: dataclasses.Field, value: Any) -> None:
-    """Raise ValueError for a value that is not among a field's choices or not in its range."""
+    """Check a value against a parameter's choices and range.
+
+    Args:
+        field: The parameter.
+        value: A value of its type.
+
+    Raises:
+        ValueError: The value is not accepted.
+    """
     choices, minimum, maximum = (field.metadata[key] for key in ("choices", "minimum", "maximum"))
     if choices and value not in choices:
         raise ValueError(f"{field.name} is {value!r}; accepted: {', '.join(choices)}")
@@ -293,9 +356,16 @@ def check_value(field: dataclasses.Field, value: Any) -> None:
 
 
 def make_settings(table: type, values: Mapping[str, Any]) -> Any:
-    """Make the settings of a table; raise ValueError for a value that is not accepted.
+    """Make the settings of a table from parameters.
 
-    Lists become tuples without empty texts: [''] is how ROS writes a list of texts that is empty.
+    Lists become tuples without empty texts, because ROS writes an empty list of texts as [''].
+
+    Args:
+        table: NodeSettings or PlayerSettings.
+        values: The parameters by name; those that are missing have their defaults.
+
+    Raises:
+        ValueError: A value is not accepted, or values do not fit together.
     """
     given = {}
     for field in dataclasses.fields(table):

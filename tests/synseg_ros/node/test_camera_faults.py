@@ -14,7 +14,7 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from synseg_ros.msg import ClassMasks
 
-from synseg_ros.node.diagnostics import KINDS
+from synseg_ros.node.camera_statistics import KINDS
 from synseg_ros.qos import EVERY_MESSAGE, remedy_for_losses
 from synseg_ros.ros_messages import image_from_array
 from tests.synseg_ros.rig import HEIGHT, WIDTH

@@ -143,13 +143,13 @@ def test_raw_frames_come_before_compressed_ones_as_soon_as_they_are_there(make_r
     bench.spin_until(lambda: masks[-1].width == WIDTH + 2, meanwhile=lambda: raw.publish(image))
 
 
-def test_a_topic_that_nobody_publishes_is_called_so(make_rig, bench, capfd):
+def test_a_topic_without_a_publisher_is_called_so(make_rig, bench, capfd):
     make_rig(stale_seconds=0.2, camera="/rear/image")
     said = []
 
     def told():
         said.append(capfd.readouterr().err)
-        return "nobody publishes it, nor /rear/image/compressed" in "".join(said)
+        return "it has no publisher, nor has /rear/image/compressed" in "".join(said)
 
     bench.spin_until(told)
 

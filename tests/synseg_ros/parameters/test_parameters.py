@@ -88,12 +88,12 @@ def test_a_cameras_name_is_given_or_taken_from_its_topic(topics, given, names):
     ("wrong", "reason"),
     [
         ({"camera_topics": ("/a/b", "/c/d"), "camera_names": ("x",)}, "1 names for 2 topics"),
-        ({"camera_topics": ("/a/b", "/c/d"), "camera_names": ("x", "x")}, "no two alike"),
-        ({"camera_topics": ("/a/b", "/a/b")}, "no two alike"),
+        ({"camera_topics": ("/a/b", "/c/d"), "camera_names": ("x", "x")}, "expected distinct topics and names"),
+        ({"camera_topics": ("/a/b", "/a/b")}, "expected distinct topics and names"),
         ({"camera_names": ("left eye",)}, "left eye"),
         ({"label_thresholds": ("ball",)}, "'ball' is not LABEL=NUMBER"),
         ({"label_thresholds": ("ball=nan",)}, "ball=nan"),
-        ({"label_thresholds": ("ball=0.5", "Ball=0.6")}, "there twice"),
+        ({"label_thresholds": ("ball=0.5", "Ball=0.6")}, "is given twice"),
     ],
 )
 def test_settings_that_do_not_fit_together_are_refused_with_the_reason(wrong, reason):
@@ -241,7 +241,7 @@ def test_a_camera_is_named_after_its_topic_as_ros_resolves_it(bench, namespace, 
 def test_a_topic_that_ros_would_refuse_is_refused_by_its_name(table, name, topic):
     if not topic and name in ("camera_topics", "wait_for"):
         return  # an empty text means none
-    with pytest.raises(ValueError, match=rf"{name}: {re.escape(repr(topic))} is no topic"):
+    with pytest.raises(ValueError, match=rf"{name}: {re.escape(repr(topic))} is not a valid topic"):
         table(**{name: (topic,) if name == "camera_topics" else topic})
 
 

@@ -1,4 +1,4 @@
-"""What the node says about itself is what happened."""
+"""What the statistics of a camera say is what happened."""
 
 import pytest
 
@@ -6,7 +6,7 @@ pytest.importorskip("synseg_ros.msg", reason="needs ROS 2 and the built messages
 
 from diagnostic_msgs.msg import DiagnosticStatus
 
-from synseg_ros.node.diagnostics import WINDOW_SECONDS, CameraStatistics, RateLimit
+from synseg_ros.node.camera_statistics import WINDOW_SECONDS, CameraStatistics
 
 pytestmark = pytest.mark.ros
 
@@ -26,15 +26,6 @@ def clock():
 
 def values(status):
     return {pair.key: pair.value for pair in status.values}
-
-
-def test_a_rate_limit_admits_one_event_a_period_and_counts_the_others(clock):
-    limit = RateLimit(period=5.0, clock=clock)
-    assert [limit.admit(), limit.admit(), limit.admit()] == [0, None, None]
-    clock.now += 5.0
-    assert [limit.admit(), limit.admit()] == [2, None]
-    clock.now += 5.0
-    assert limit.admit() == 1
 
 
 def test_rate_and_latencies_are_those_of_the_last_seconds(clock):
