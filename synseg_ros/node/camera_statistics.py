@@ -26,8 +26,8 @@ class CameraStatistics:
         clock: Returns the time in seconds.
         counts: Number of frames so far, by kind. received: all messages. lost: sent by the camera and never received.
             bad: cannot be read. idle: no output has a subscriber, or there is no vocabulary yet.
-            requested: segmented for a request alone. skipped: above the rate limit. dropped: replaced by a newer frame before its turn. failed: the engine or an output raised.
-            segmented: published.
+            requested: segmented for a request alone. skipped: above the rate limit. dropped: replaced by a newer frame
+            before its turn. failed: the engine or an output raised. segmented: published.
         last_error: Why the last frame was bad or failed.
         share_lost: Share of the camera's frames that were lost in the seconds before the last status, 0 to 1.
     """
