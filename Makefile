@@ -1,12 +1,14 @@
-# make demo, make test: every target makes the environment first, which takes under a second once it is there.
+# Every target makes the environment first. This takes under a second once the environment is there.
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
 BOOTSTRAP := $(PYTHON) scripts/bootstrap
 WITH_ENV := scripts/with_env
+# Of the tests: one more than cores, as many of them wait for nodes, and 4 at most, as each takes up to 2 GB.
+PROCESSES := $(shell n=$$(nproc 2> /dev/null || echo 2); echo $$((n < 4 ? n + 1 : 4)))
 
-# Paths and labels may hold spaces, quotes, commas or dollar signs: they travel as they are, in the environment. Neither
-# make (hence `value`, and no export of the originals) nor the shell (hence the quotes below) looks into them.
+# Paths and labels may hold spaces, quotes, commas or dollar signs. So they are passed in the environment as they are:
+# make does not expand them (`value`, and no export of the originals), and the shell does not (the quotes below).
 unexport INPUT LABELS
 export SYNSEG_DEMO_INPUT := $(value INPUT)
 export SYNSEG_DEMO_LABELS := $(value LABELS)
@@ -16,25 +18,27 @@ export SYNSEG_DEMO_LABELS := $(value LABELS)
 help:  ## List the targets
 	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
 	@echo
-	@echo 'PYTHON=python3.12 uses another Python; SYNSEG_VENV=FOLDER makes an environment beside .venv;'
-	@echo 'SYNSEG_ROS_DISTRO=jazzy installs Jazzy instead of Kilted where no ROS 2 is sourced;'
-	@echo 'SYNSEG_EXTRAS=onnx installs only what a robot needs that runs an exported model: no torch.'
+	@echo 'Variables:'
+	@echo '  PYTHON=python3.12        use another Python'
+	@echo '  SYNSEG_VENV=FOLDER       make the environment in another folder than .venv'
+	@echo '  SYNSEG_ROS_DISTRO=jazzy  install Jazzy instead of Kilted; without effect where a ROS 2 is sourced'
+	@echo '  SYNSEG_EXTRAS=onnx       install only what a robot needs for an exported model: no torch'
 
 env:  ## Create the environment (.venv) and build the messages
 	@$(BOOTSTRAP)
 
-demo: env  ## Camera, node and masks; INPUT=video.mp4|folder|/dev/video0|scenes LABELS="person, car"
+demo: env  ## Show the node at work; INPUT=video.mp4|folder|/dev/video0|scenes LABELS="person, car"
 	@$(WITH_ENV) python -m synseg_ros.demo \
 	  $${SYNSEG_DEMO_INPUT:+--input "$$SYNSEG_DEMO_INPUT"} \
 	  $${SYNSEG_DEMO_LABELS:+--labels "$$SYNSEG_DEMO_LABELS"}
 
-test: env  ## Lint and run all tests; TESTS="tests/synseg_ros -k faults" for some
+test: env  ## Run lint and all tests in parallel; TESTS="tests/synseg_ros -k faults" runs some, TESTS="-n 0" one at a time
 	@$(WITH_ENV) ruff check .
-	@$(WITH_ENV) python -m pytest $(TESTS)
+	@$(WITH_ENV) python -m pytest --numprocesses $(PROCESSES) --dist worksteal $(TESTS)
 
-clean:  ## Remove what was built, keep the environment
+clean:  ## Remove build results, keep the environment
 	rm -rf build install log dist *.egg-info .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +
 
-distclean: clean  ## Remove the environment in .venv as well
+distclean: clean  ## Remove build results and the environment in .venv
 	rm -rf .venv

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+import onnx
 import torch
 
 from synseg_model import Segmenter
@@ -17,11 +18,13 @@ from synseg_model.engines.load import load_engine
 from synseg_model.export.folder import make_graphs, write_folder
 from synseg_model.network.synseg import SynSeg
 from synseg_model.vocabulary import Vocabulary
+from synseg_model.weights.exported_folder import is_exported
 from synseg_model.weights.find import find_folder
 from synseg_model.weights.model_folder import load_model, save_model
 
 CLIPSEG_SIZE = 352  # pixels of CLIPSeg's square input, where ours is no ViT that could have the same
 KEPT = 20  # labels that one of ours decodes in full
+PATIENCE = 240.0  # seconds for what an engine makes in the background
 # Name of a contender: engine and precision of ours, or a way of using CLIPSeg.
 CONTENDERS = {
     "CLIPSeg, image repeated": ("clipseg", "usual"),
@@ -30,11 +33,14 @@ CONTENDERS = {
     "torch, 20 labels kept": ("torch", "kept"),
     "torch, half": ("torch", "half"),
     "torch, half, CUDA graph": ("torch", "graph"),
+    "torch, half, compiled": ("torch", "compiled"),
     "onnxruntime": ("onnxruntime", "fp32"),
     "onnxruntime, fp16": ("onnxruntime", "fp16"),
     "openvino": ("openvino", "fp32"),
     "openvino, bf16": ("openvino", "bf16"),
     "tensorrt, fp16": ("tensorrt", "fp16"),
+    "onnxruntime, encoding alone": ("onnxruntime", "encoding"),
+    "openvino, encoding alone": ("openvino", "encoding"),
 }
 
 
@@ -46,15 +52,19 @@ class Contender(Protocol):
     def prepare(self, labels: int) -> None:
         """Make ready for so many labels."""
 
+    def settle(self, frames: Sequence[np.ndarray]) -> None:
+        """Segment frames until all is made that is made in the background for those and the vocabulary."""
+
     def run(self, frames: Sequence[np.ndarray], vocabulary: object) -> None:
         """Segment frames; returns when the result is on the host."""
 
 
-def write_models(folder: Path, model: str) -> None:
-    """Write the same network as a model folder and as two exported ones.
+def write_models(folder: Path, model: str, contenders: Iterable[str] = CONTENDERS) -> None:
+    """Write the same network as a model folder and, where contenders need those, as two exported ones.
 
     model: a shipped model, a model folder, or NAME@SIZE for an open_clip architecture with random weights.
     """
+    graphs = None
     if "@" in model:
         encoder, _, size = model.partition("@")
         config = ModelConfig("random", EncoderConfig(encoder, included=True), image=ImageConfig(int(size)))
@@ -64,7 +74,12 @@ def write_models(folder: Path, model: str) -> None:
     else:
         network, _ = load_model(model)
         shutil.copytree(find_folder(model), folder / "model")
-    graphs = make_graphs(network)
+        exported = find_folder(model) / "exported"
+        if is_exported(exported):  # making graphs takes a minute
+            graphs = {path.name: onnx.load(path) for path in exported.glob("*.onnx")}
+    if {CONTENDERS[name][0] for name in contenders} <= {"clipseg", "torch"}:
+        return
+    graphs = graphs or make_graphs(network)
     for precision in ("fp32", "fp16"):
         exported = folder / precision
         exported.mkdir()
@@ -78,7 +93,7 @@ def make_contender(name: str, folder: Path, device: str) -> Contender:
         config = ModelConfig.read(folder / "model")
         return ClipSeg(precision == "once", device, CLIPSEG_SIZE if config.encoder.backbone else config.image.size)
     logging.getLogger("synseg_model").setLevel(logging.WARNING)
-    return Ours(folder, engine, precision, device)
+    return (EncodingAlone if precision == "encoding" else Ours)(folder, engine, precision, device)
 
 
 class Ours:
@@ -88,10 +103,14 @@ class Ours:
         if engine == "torch":
             half = "bf16" if device == "cpu" else "fp16"
             options = {"precision": "fp32" if precision in ("fp32", "kept") else half}
-            options |= {"cuda_graphs": precision == "graph", "keep_labels": KEPT if precision == "kept" else 0}
+            options |= {"cuda_graphs": precision in ("graph", "compiled"), "compile": precision == "compiled"}
+            options |= {"keep_labels": KEPT if precision == "kept" else 0}
             self._engine = load_engine(folder / "model", engine, device, **options)
         elif engine == "openvino":
+            precision = "fp32" if precision == "encoding" else precision
             self._engine = load_engine(folder / "fp32", engine, device, precision=precision)
+        elif precision == "encoding":
+            self._engine = load_engine(folder / "fp32", engine, device)
         else:
             self._engine = load_engine(folder / precision, engine, device)
         self._segmenter = Segmenter(self._engine)
@@ -103,9 +122,23 @@ class Ours:
         thresholds = np.full(labels, 0.5, np.float32)
         self.vocabulary = Vocabulary(names, thresholds, embeddings, self._engine.fingerprint)
 
+    def settle(self, frames: Sequence[np.ndarray]) -> None:
+        for _ in range(3):  # what comes a second time is worth to be made, and the third time it is there
+            self.run(frames, self.vocabulary)
+            recordings = getattr(self._engine, "recordings", None)
+            if recordings is not None and (not recordings.wait(PATIENCE) or recordings.failure):
+                raise RuntimeError(recordings.failure or f"recording took more than {PATIENCE:.0f} s")
+
     def run(self, frames: Sequence[np.ndarray], vocabulary: Vocabulary) -> None:
         for result in self._segmenter.segment_batch(frames, vocabulary):
             _ = result.label_map
+
+
+class EncodingAlone(Ours):
+    """The part of a frame that no label changes."""
+
+    def run(self, frames: Sequence[np.ndarray], vocabulary: Vocabulary) -> None:
+        self._engine.encode(list(frames))
 
 
 class ClipSeg:
@@ -128,6 +161,9 @@ class ClipSeg:
         self.vocabulary = tokens.to(self._device)
         if self._once:  # as our vocabularies, embedded beforehand
             self.vocabulary = self._model.get_conditional_embeddings(labels, input_ids=self.vocabulary)
+
+    def settle(self, frames: Sequence[np.ndarray]) -> None:
+        self.run(frames, self.vocabulary)
 
     @torch.inference_mode()
     def run(self, frames: Sequence[np.ndarray], vocabulary: torch.Tensor) -> None:

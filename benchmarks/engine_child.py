@@ -3,6 +3,7 @@
 Nothing else is imported here, so that times and memory are the engine's own.
 """
 
+import importlib
 import json
 import resource
 import sys
@@ -34,13 +35,8 @@ def timed(run) -> float:
 def main(model: str, engine: str, device: str, labels: int) -> dict:
     """Load, segment one frame for so many labels, and change vocabularies a few times."""
     with tempfile.TemporaryDirectory() as cache:
-        modules = {
-            "torch": "torch_engine",
-            "onnxruntime": "onnx_engine",
-            "openvino": "openvino_engine",
-            "tensorrt": "tensorrt_engine",
-        }
-        __import__(f"synseg_model.engines.load.{modules[engine]}")
+        rooms = {"tensorrt": "tensorrt.engine"}
+        importlib.import_module(f"synseg_model.engines.{rooms.get(engine, engine)}")
         imported = time.perf_counter() - started
         segmenter = Segmenter.load(model, engine, device, max_labels=max(labels, 20), cache_dir=cache)
         segmenter.set_vocabulary([f"thing {i}" for i in range(labels)])
@@ -54,7 +50,8 @@ def main(model: str, engine: str, device: str, labels: int) -> dict:
         # What happens between two frames, as the node prepares vocabularies on another thread.
         result["swap_s"] = min(timed(lambda: segmenter.use(vocabulary)) for _ in range(5))
         result["peak_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        result["imports"] = [name for name in ("torch", "open_clip", *modules) if name in sys.modules]
+        libraries = ("torch", "open_clip", "onnxruntime", "openvino", "tensorrt")
+        result["imports"] = [name for name in libraries if name in sys.modules]
         return result
 
 

@@ -114,8 +114,11 @@ def make_table(result: dict) -> list[str]:
 
 
 def plot(result: dict, path: Path) -> None:
-    """Draw each figure as bars, one per engine."""
-    import matplotlib
+    """Draw each figure as bars, one per engine; nothing where matplotlib is not there."""
+    try:
+        import matplotlib
+    except ImportError:
+        return
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt

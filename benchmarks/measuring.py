@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import resource
 import statistics
@@ -79,6 +80,8 @@ def write_results(path: str | Path, result: dict, table: list[str]) -> None:
     """Write the JSON, and beside it the Markdown table."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(result, indent=2) + "\n")
+    whole = path.with_suffix(".part")
+    whole.write_text(json.dumps(result, indent=2) + "\n")
+    os.replace(whole, path)  # a run that is stopped leaves the last whole one
     path.with_suffix(".md").write_text("\n".join(table) + "\n")
     print("\n".join(table))

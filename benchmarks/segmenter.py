@@ -8,10 +8,12 @@ and with its image tower run once.
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import multiprocessing
 import statistics
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -39,6 +41,7 @@ class SegmenterBenchmark:
         memory: measure peak memory too, in a process for each contender and number of labels.
         apart: give each contender a process of its own, as a robot does, in three rounds; threads of one library then
             take no time from another's.
+        changes: time the first frame after a change of the vocabulary, too, to another one of nearly the size.
         output: JSON file; the plot and the Markdown table lie beside it.
     """
 
@@ -50,6 +53,7 @@ class SegmenterBenchmark:
     repeats: int = 5
     memory: bool = True
     apart: bool = False
+    changes: bool = False
     output: str = "benchmarks/results/segmenter.json"
 
 
@@ -58,37 +62,78 @@ def main(config: SegmenterBenchmark) -> dict:
     frames = [np.random.default_rng(seed).integers(0, 256, (480, 640, 3), np.uint8) for seed in range(config.cameras)]
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        write_models(folder, config.model)
-        found: dict[str, Contender] = {}
-        absent = {}
-        for name in config.contenders:
-            try:
-                found[name] = make_contender(name, folder, config.device)
-            except (ValueError, ImportError, RuntimeError) as error:
-                absent[name] = str(error).splitlines()[0]
-        if config.apart:
-            seconds = {count: time_apart(folder, config, list(found), count) for count in config.labels}
-        else:
-            seconds = {
-                count: interleave({name: _run(each, frames, count) for name, each in found.items()}, config.repeats)
-                for count in config.labels
-            }
+        write_models(folder, config.model, config.contenders)
         result = {
             "what": f"{config.model}, {config.cameras} frame(s) of 640x480",
             "machine": describe_machine(config.device),
             "settings": asdict(config),
-            "not_here": absent,
-            "seconds": {str(count): taken for count, taken in seconds.items()},
+            "not_here": {},
+            "seconds": {},
+            "after_change_seconds": {},
             "roofline": rooflines(folder, config),
-            "peak_memory_bytes": measure_memory(folder, config, list(found)) if config.memory else {},
+            "peak_memory_bytes": {},
         }
-    write_results(config.output, result, make_table(result))
+        found: dict[str, Contender] = {}
+        for name in config.contenders:
+            with _noting(result["not_here"], name):
+                found[name] = make_contender(name, folder, config.device)
+        for count in config.labels:
+            result["seconds"][str(count)] = measure(folder, config, found, frames, count, result)
+            write_results(config.output, result, make_table(result))  # whatever stops the next one, this is there
+        if config.memory:
+            result["peak_memory_bytes"] = measure_memory(folder, config, list(found))
+            write_results(config.output, result, make_table(result))
     plot(result, Path(config.output).with_suffix(".png"))
     return result
 
 
+def measure(
+    folder: Path,
+    config: SegmenterBenchmark,
+    found: dict[str, Contender],
+    frames: list[np.ndarray],
+    labels: int,
+    result: dict,
+) -> dict[str, float]:
+    """Time all contenders on frames and a number of labels; returns seconds. Those that fail are noted and left out."""
+    if config.apart:
+        return time_apart(folder, config, list(found), labels)
+    runs = {}
+    for name, each in list(found.items()):
+        with _noting(result["not_here"], name):
+            runs[name] = _run(each, frames, labels)
+        if name not in runs:
+            del found[name]
+    seconds = interleave(runs, config.repeats)
+    if config.changes:
+        changing = {name: _change(each, frames, labels) for name, each in found.items()}
+        result["after_change_seconds"][str(labels)] = interleave(changing, config.repeats)
+    return seconds
+
+
+@contextlib.contextmanager
+def _noting(absent: dict[str, str], name: str) -> Iterator[None]:
+    """Note why a contender cannot run here."""
+    try:
+        yield
+    except (ValueError, ImportError, RuntimeError) as error:
+        absent[name] = (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _change(contender: Contender, frames: list[np.ndarray], labels: int) -> Callable[[], object]:
+    """Return what segments frames for another vocabulary than the last time, of about `labels` labels."""
+    vocabularies = []
+    for count in {labels, max(1, labels - 1)}:
+        contender.prepare(count)
+        contender.settle(frames)
+        vocabularies.append(contender.vocabulary)
+    turn = itertools.cycle(vocabularies)
+    return lambda: contender.run(frames, next(turn))
+
+
 def _run(contender: Contender, frames: list[np.ndarray], labels: int) -> Callable[[], object]:
     contender.prepare(labels)
+    contender.settle(frames)
     vocabulary = contender.vocabulary
 
     def run() -> None:
@@ -107,7 +152,7 @@ def rooflines(folder: Path, config: SegmenterBenchmark) -> dict[str, dict]:
 
     from synseg_model.engines.torch import TorchEngine
 
-    network = TorchEngine(folder / "model", "cpu", "fp32").network
+    network = TorchEngine(folder / "model", "cpu", "fp32").network  # the CPU counts what a GPU would do
     height, width = network.config.image.input_size(480, 640, network.encoder.patch)
     images, text = torch.zeros(1, 3, height, width), torch.zeros(2, network.encoder.text_width)
     counts = []
@@ -145,8 +190,6 @@ def time_apart(folder: Path, config: SegmenterBenchmark, names: list[str], label
 def _seconds(name: str, folder: Path, device: str, cameras: int, labels: int, repeats: int) -> float:
     frames = [np.random.default_rng(seed).integers(0, 256, (480, 640, 3), np.uint8) for seed in range(cameras)]
     run = _run(make_contender(name, folder, device), frames, labels)
-    for _ in range(3):  # engines compile for a size when they meet it again
-        run()
     return interleave({name: run}, repeats)[name]
 
 
@@ -174,17 +217,27 @@ def make_table(result: dict) -> list[str]:
     lines = [f"| ms, {result['what']} | " + " | ".join(f"K = {count}" for count in counts) + " |"]
     lines.append("|---|" + "---|" * len(counts))
     for name in next(iter(result["seconds"].values()), {}):
-        cells = [f"{1000 * result['seconds'][count][name]:.1f}" for count in counts]
+        cells = [_milliseconds(result["seconds"][count].get(name)) for count in counts]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     for precision in ("fp32", "half"):
-        cells = [f"{1000 * result['roofline'][count][f'{precision}_seconds']:.1f}" for count in counts]
+        cells = [_milliseconds(result["roofline"][count][f"{precision}_seconds"]) for count in counts]
         lines.append(f"| roofline, {precision} | " + " | ".join(cells) + " |")
     return lines
 
 
+def _milliseconds(seconds: float | None) -> str:
+    """Write seconds as milliseconds with about three digits; a dash where there are none."""
+    if seconds is None:
+        return "-"
+    return f"{1000 * seconds:.{2 if seconds < 0.01 else 1}f}"
+
+
 def plot(result: dict, path: Path) -> None:
-    """Draw seconds over the number of labels, both logarithmic."""
-    import matplotlib
+    """Draw seconds over the number of labels, both logarithmic; nothing where matplotlib is not there."""
+    try:
+        import matplotlib
+    except ImportError:
+        return
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
@@ -192,7 +245,8 @@ def plot(result: dict, path: Path) -> None:
     figure, axes = plt.subplots(figsize=(7, 4.5))
     counts = [int(count) for count in result["seconds"]]
     for name in next(iter(result["seconds"].values()), {}):
-        axes.plot(counts, [result["seconds"][str(count)][name] for count in counts], marker="o", label=name)
+        seconds = [result["seconds"][str(count)].get(name, float("nan")) for count in counts]
+        axes.plot(counts, seconds, marker="o", label=name)
     for precision, style in (("fp32", "--"), ("half", ":")):
         bound = [result["roofline"][str(count)][f"{precision}_seconds"] for count in counts]
         axes.plot(counts, bound, style, color="black", label=f"roofline, {precision}")

@@ -22,9 +22,10 @@ from synseg_model.config import CLIP_MEAN, CLIP_STD, DecoderConfig, EncoderConfi
 from synseg_model.network.synseg import SynSeg
 from training.datasets.batches import BatchConfig, BatchSource, TextBank
 from training.datasets.coco_captions import CocoCaptions
+from training.loop.config import TrainerConfig
 from training.loop.log import LOG_FILE
-from training.loop.trainer import Trainer, TrainerConfig
-from training.objective.objective import Objective, ObjectiveConfig
+from training.loop.trainer import Trainer
+from training.objective.objective import CaptionObjective, ObjectiveConfig
 from training.prepare import PrepareConfig, prepare
 
 
@@ -70,7 +71,7 @@ def measure(config: ThroughputConfig, workers: int, folder: Path) -> dict:
     pairs = CocoCaptions(config.images, config.captions, folder / "labels")
     text = TextBank(network.encoder, network.config.templates, network.config.normalize_text)
     batches = BatchSource(pairs, BatchConfig(image_size=224, workers=workers), image, text)
-    trainer.fit(Objective(network, ObjectiveConfig()), batches)
+    trainer.fit(CaptionObjective(network, ObjectiveConfig()), batches)
     lines = [json.loads(line) for line in (trainer.output / LOG_FILE).read_text().splitlines()][2:]
     return {
         name: round(statistics.median(line[name] for line in lines), 3) for name in ("images_per_second", "data_wait")

@@ -1,8 +1,8 @@
-"""Find a thing: publish its label, wait for its mask, say in which direction of the image it is.
+"""Find a thing: publish its label, wait for its mask, print where in the image it is.
 
     python examples/find_object.py "red ball" --camera front
 
-Ends with status 0 when it was found, 1 when it was not seen in time, 2 when the node refused the label.
+Exit status: 0 the thing was found; 1 it was not seen in time; 2 the node refused the label.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import time
 
 import numpy as np
 import rclpy
+from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 
 from synseg_ros.client import FrameMasks, MaskClient
@@ -21,7 +22,7 @@ FOUND, NOT_SEEN, REFUSED = 0, 1, 2
 
 
 class Finder(Node):
-    """Look for one label; result is None until it was found or refused, then the exit status."""
+    """Look for one label. `result` is None during the search, then the exit status."""
 
     def __init__(self, label: str, camera: str) -> None:
         super().__init__("find_object")
@@ -46,14 +47,14 @@ class Finder(Node):
 
 
 def direction(x: float, y: float) -> str:
-    """Name the third of the image that a point is in; x to the right and y downwards, both in [0, 1]."""
+    """Name the third of the image that holds a point. x goes right and y goes down, both in [0, 1]."""
     across = ("left", "centre", "right")[min(2, int(3 * x))]
     down = ("above", "", "below")[min(2, int(3 * y))]
     return f"{across}, {down}" if down else across
 
 
 def main() -> int:
-    """Look until it is found, refused, or the time is over."""
+    """Search until the thing is found, the label is refused, or the time is over."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("label", help="what to look for, such as: red ball")
     parser.add_argument("--camera", default="camera", help="the camera's name in synseg/<camera>/masks (%(default)s)")
@@ -65,7 +66,7 @@ def main() -> int:
     try:
         while finder.result is None and time.monotonic() < deadline:
             rclpy.spin_once(finder, timeout_sec=0.1)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, ExternalShutdownException):
         pass
     finally:
         rclpy.try_shutdown()

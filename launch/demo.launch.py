@@ -19,14 +19,14 @@ LAUNCH = Path(get_package_share_directory("synseg_ros"), "launch")
 ARGUMENTS = {
     "source": (
         "photographs",
-        "What the camera shows: photographs (its own), scenes (generated, for model:=synseg-tiny), an image, "
-        "a folder, a video, a device",
+        "What the player shows: photographs (its own), scenes (generated, for model:=synseg-tiny), an image, "
+        "a folder, a video, or a device",
     ),
     "fps": ("15.0", "Frames per second of the player"),
     "camera": ("/camera/image_raw", "Topic of the frames"),
     "labels": (
         "person, cat, bird, cup, table, tree, building, mountain, water, sky",
-        "The vocabulary to start with, separated by commas",
+        "The vocabulary at the start, separated by commas",
     ),
 }
 
@@ -39,7 +39,7 @@ def generate_launch_description() -> LaunchDescription:
     ]
     camera = Node(
         package="synseg_ros",
-        executable="camera",
+        executable="player",
         name="camera",
         parameters=[
             {

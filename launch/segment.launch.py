@@ -20,23 +20,26 @@ from synseg_ros.parameters.tables import NodeSettings, from_text, make_settings,
 
 CONFIG = Path(get_package_share_directory("synseg_ros"), "config", "synseg.yaml")
 
-# Fast DDS sends images to processes of this machine through half a megabyte of shared memory by default, in which an
-# image of 640x480 (0.9 MB) is mostly lost. This makes it 17 MB, of which three processes fit into the 64 MB of a Docker
-# container; DEFAULT keeps UDP for other machines. Other middlewares do not read the variable.
+# By default, Fast DDS sends images between processes of one machine through 0.5 MB of shared memory. An image of
+# 640x480 (0.9 MB) is mostly lost there. This value makes it 17 MB: three processes fit into the 64 MB of a Docker
+# container. DEFAULT keeps UDP for other machines. Other middlewares do not read the variable.
 LARGE = "DEFAULT?sockets_size=8MB"
 TRANSPORTS = EnvironmentVariable("FASTDDS_BUILTIN_TRANSPORTS", default_value=LARGE)
 OTHERS = {
-    "params_file": (str(CONFIG), "Parameter file of the node; the arguments above come before it"),
+    "params_file": (str(CONFIG), "Parameter file of the node. The arguments above override it"),
     "name": ("synseg", "Name of the node"),
     "namespace": ("", "Namespace of the node and of its topics"),
-    "remap": ("", "Topics to be called otherwise, as in synseg/vocab:=/ask (several are separated by commas)"),
+    "remap": ("", "Other names for topics, such as synseg/vocab:=/ask. Separate several with commas"),
     "container": (
         "",
-        "Component container in which frames are compressed before they leave it, such as the camera driver's: "
-        "image_transport's Republisher is loaded there, and the node takes what it publishes",
+        "Component container of the camera driver. image_transport's Republisher is loaded there and compresses the "
+        "frames. The node subscribes to the compressed frames",
     ),
-    "log_level": ("info", "debug, info, warn, error or fatal"),
-    "transports": (TRANSPORTS, "FASTDDS_BUILTIN_TRANSPORTS of the node, by default as set, else " + LARGE),
+    "log_level": ("info", "Log level: debug, info, warn, error or fatal"),
+    "transports": (
+        TRANSPORTS,
+        "FASTDDS_BUILTIN_TRANSPORTS of the node. Default: the value in the environment, else " + LARGE,
+    ),
 }
 
 
@@ -44,7 +47,7 @@ def generate_launch_description() -> LaunchDescription:
     """Return the arguments, one for each parameter of the node and some more, and the node."""
     arguments = []
     for field in dataclasses.fields(NodeSettings):  # where none is given, the parameter file's value stands
-        several = " (several are separated by commas)" if isinstance(field.default, tuple) else ""
+        several = " Separate several with commas." if isinstance(field.default, tuple) else ""
         shown = f" [{json.dumps(field.default)}]" if field.default not in ((), "") else ""
         description = field.metadata["description"] + several + shown
         arguments.append(DeclareLaunchArgument(field.name, default_value="", description=description))

@@ -9,6 +9,7 @@ import numpy as np
 
 from synseg_model.config import ModelConfig
 from synseg_model.result import DeviceMaps
+from synseg_model.vocabulary import Vocabulary
 
 
 class Engine(Protocol):
@@ -40,8 +41,11 @@ class Engine(Protocol):
 class DeviceEngine(Engine, Protocol):
     """An engine that can leave activations on its device; used so where the device is not the CPU."""
 
-    def device_maps(self, frames: Sequence[np.ndarray], text: np.ndarray) -> list[np.ndarray | DeviceMaps]:
+    def device_maps(
+        self, frames: Sequence[np.ndarray], text: np.ndarray, vocabulary: Vocabulary | None = None
+    ) -> list[np.ndarray | DeviceMaps]:
         """Segment as `activations` does; returns what has each frame's activations on the device.
 
-        Arrays of the host come back where the device has no memory for all of them.
+        vocabulary: the one that Results will ask for, whose embeddings `text` is; an engine may decide label maps in
+        the same pass. Arrays of the host come back where the device has no memory for all of them.
         """

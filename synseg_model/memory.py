@@ -13,7 +13,8 @@ def keep_freed_memory() -> bool:
     """Let the C library keep freed memory for the next image; return True where it does.
 
     glibc maps blocks of the size of an image anew each time and gives them back when they are freed. Touching new
-    memory page by page then takes longer than the work on it: a third of the way of an image of 0.9 MB through rclpy.
+    memory page by page then takes longer than the work on it: a third of the time that an image of 0.9 MB takes in a
+    node.
     Other C libraries are left alone.
     """
     if not sys.platform.startswith("linux"):

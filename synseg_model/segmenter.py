@@ -157,7 +157,7 @@ class Segmenter:
             maps = self.engine.activations(frames, vocabulary.embeddings)
             maps = [self._refine(frame, m) for frame, m in zip(frames, maps, strict=True)]
         elif self.engine.device != "cpu" and hasattr(self.engine, "device_maps"):
-            maps = self.engine.device_maps(frames, vocabulary.embeddings)
+            maps = self.engine.device_maps(frames, vocabulary.embeddings, vocabulary)
         else:
             maps = self.engine.activations(frames, vocabulary.embeddings)
         return [Result(vocabulary, m, frame.shape[:2]) for m, frame in zip(maps, frames, strict=True)]

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
+import shutil
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # each of several test processes has a core, which more threads would share
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import cv2
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from synseg_model.config import DecoderConfig, EncoderConfig, ImageConfig, ModelConfig
 from tests.ros_domain import own_domain
@@ -77,6 +83,38 @@ def make_color_engine() -> type[ColorEngine]:
 
 
 @pytest.fixture(scope="session")
+def run_folder(tmp_path_factory) -> Path:
+    """A folder that all processes of this test run share, and no other run."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+@pytest.fixture(scope="session")
+def make_once(run_folder) -> Callable[[str, Callable[[Path], object]], Path]:
+    """Return a new folder that a function has filled, the same one in all processes of this test run."""
+
+    def make(name: str, fill: Callable[[Path], object]) -> Path:
+        folder, done = run_folder / name / "made", run_folder / name / "done"
+        folder.parent.mkdir(exist_ok=True)
+        with FileLock(run_folder / f"{name}.lock"):
+            if not done.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # what failed half-way
+                folder.mkdir()
+                fill(folder)
+                done.touch()
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def one_demo_at_a_time(run_folder) -> Iterator[None]:
+    """Wait until no other test shows a demo: in a Docker container there is shared memory for one."""
+    with FileLock(run_folder / "demo.lock"):
+        yield
+
+
+@pytest.fixture(scope="session")
 def small_config() -> ModelConfig:
     """A config whose encoder is tiny and carried by the folder."""
     return ModelConfig(
@@ -88,7 +126,7 @@ def small_config() -> ModelConfig:
 
 
 @pytest.fixture(scope="session")
-def small_model(tmp_path_factory, small_config) -> Path:
+def small_model(make_once, small_config) -> Path:
     """A model folder with random weights, its decoder unlike the shipped one: plain head, a block before FiLM."""
     torch = pytest.importorskip("torch")
 
@@ -97,18 +135,20 @@ def small_model(tmp_path_factory, small_config) -> Path:
 
     decoder = dataclasses.replace(small_config.decoder, head="plain", conditional_layer=1)
     config = dataclasses.replace(small_config, decoder=decoder, normalize_text=True)
-    torch.manual_seed(0)
-    return save_model(tmp_path_factory.mktemp("small") / "model", SynSeg.from_config(config), config)
+
+    def fill(folder: Path) -> None:
+        torch.manual_seed(0)
+        save_model(folder / "model", SynSeg.from_config(config), config)
+
+    return make_once("small_model", fill) / "model"
 
 
 @pytest.fixture(scope="session")
-def exported_small(tmp_path_factory, small_model) -> Path:
+def exported_small(make_once, small_model) -> Path:
     """The exported folder of `small_model`; tests that damage it copy it first."""
     from synseg_model.export.folder import export_model
 
-    folder = tmp_path_factory.mktemp("small") / "exported"
-    export_model(small_model, folder)
-    return folder
+    return make_once("exported_small", lambda folder: export_model(small_model, folder / "exported")) / "exported"
 
 
 @pytest.fixture(scope="session")
@@ -138,33 +178,34 @@ def levels_config() -> ModelConfig:
 
 
 @pytest.fixture(scope="session")
-def levels_model(tmp_path_factory, levels_config) -> Path:
+def levels_model(make_once, levels_config) -> Path:
     """The model folder of `levels_config` with random weights, its batch statistics too."""
     torch = pytest.importorskip("torch")
 
     from synseg_model.network.synseg import SynSeg
     from synseg_model.weights.model_folder import save_model
 
-    torch.manual_seed(0)
-    network = SynSeg.from_config(levels_config)
-    for name, statistic in network.encoder.image.named_buffers():
-        if name.endswith("running_mean"):
-            statistic.normal_(std=0.1)
-        elif name.endswith("running_var"):
-            statistic.uniform_(0.5, 1.5)
-    torch.nn.init.normal_(network.decoder.head16.weight)
-    torch.nn.init.normal_(network.decoder.head4.weight)
-    return save_model(tmp_path_factory.mktemp("levels") / "model", network, levels_config)
+    def fill(folder: Path) -> None:
+        torch.manual_seed(0)
+        network = SynSeg.from_config(levels_config)
+        for name, statistic in network.encoder.image.named_buffers():
+            if name.endswith("running_mean"):
+                statistic.normal_(std=0.1)
+            elif name.endswith("running_var"):
+                statistic.uniform_(0.5, 1.5)
+        torch.nn.init.normal_(network.decoder.head16.weight)
+        torch.nn.init.normal_(network.decoder.head4.weight)
+        save_model(folder / "model", network, levels_config)
+
+    return make_once("levels_model", fill) / "model"
 
 
 @pytest.fixture(scope="session")
-def exported_levels(tmp_path_factory, levels_model) -> Path:
+def exported_levels(make_once, levels_model) -> Path:
     """The exported folder of `levels_model`; tests that damage it copy it first."""
     from synseg_model.export.folder import export_model
 
-    folder = tmp_path_factory.mktemp("levels") / "exported"
-    export_model(levels_model, folder)
-    return folder
+    return make_once("exported_levels", lambda folder: export_model(levels_model, folder / "exported")) / "exported"
 
 
 @pytest.fixture

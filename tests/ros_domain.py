@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
-DOMAINS = range(215, 232)  # above Linux's ephemeral ports, where no robot is; people take those up to 101
+from synseg_ros.demo.processes import DOMAINS, lock_domain
+
 # What else would lead out of the machine, or to other processes on it.
 LEADING_OUT = (
     "ROS_STATIC_PEERS",
@@ -62,10 +60,7 @@ def own_domain() -> Iterator[int]:
 def _lock(domain: int, stack: contextlib.ExitStack) -> bool:
     if os.environ.get("ROS_DOMAIN_ID") == str(domain):  # where the robot of this shell is
         return False
-    try:
-        path = Path(tempfile.gettempdir(), f"synseg-tests-domain-{domain}")
-        file = stack.enter_context(path.open("a"))
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
+    file = lock_domain(domain)
+    if file is not None:
+        stack.enter_context(file)
+    return file is not None

@@ -31,9 +31,10 @@ from training.datasets.augmentation import BatchConfig
 from training.datasets.batches import BatchSource, TextBank
 from training.datasets.pairs import Pairs
 from training.evaluation.scenes import HeldOut, held_out, measure_scenes
+from training.loop.collapse import CollapseError
 from training.loop.command_line import INTERRUPTED
-from training.loop.trainer import CollapseError, TrainerConfig
-from training.objective.objective import Objective, ObjectiveConfig
+from training.loop.config import TrainerConfig
+from training.objective.objective import CaptionObjective, ObjectiveConfig
 from training.train import (
     DataConfig,
     TrainConfig,
@@ -210,7 +211,7 @@ def measured_costs(config: AblateConfig, rows: Sequence[Row], file: Path) -> dic
     for row in rows:
         if row.objective is not None:
             one = first.settings(row)
-            objectives[row.name] = Objective(network, one.objective)
+            objectives[row.name] = CaptionObjective(network, one.objective)
             pairs = open_masks(first.pairs, network, text, one) if one.objective.masks else first.pairs
             batches = BatchSource(pairs, shown_labels(one), network.config.image, text)
             parts[row.name] = batches.first(one.trainer.batch, choose_device("auto"))

@@ -8,18 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import shutil
-import time
-from dataclasses import asdict, dataclass
+import sys
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import jsonargparse
-import numpy as np
 import open_clip
 import torch
-from torch import Tensor, nn
-from torch.utils.tensorboard import SummaryWriter
+from safetensors.torch import load_file
 from tqdm import tqdm
 
 from synseg_model.config import (
@@ -31,26 +27,27 @@ from synseg_model.config import (
     ImageConfig,
     ModelConfig,
 )
-from synseg_model.engines.torch import choose_device
 from synseg_model.network.clip_encoder import ClipEncoder
 from synseg_model.network.synseg import SynSeg
-from synseg_model.weights.find import GENERATED_SCENES
+from synseg_model.weights.domain import GENERATED_SCENES
 from synseg_model.weights.model_folder import save_model
 from synseg_model.weights.tensors import read_tensors
-from training.datasets.batches import TextBank, to_tensor
-from training.datasets.mask_batches import COMPETING, Batch, base_labels, batches
-from training.evaluation.metrics import ConfusionMatrix
-from training.loop.checkpoint import load_checkpoint, save_checkpoint
+from training.datasets.arrays import to_tensor
+from training.datasets.batches import TextBank
+from training.datasets.mask_batches import COMPETING, MaskBatches, SceneMaskConfig, base_labels
+from training.evaluation.base_scenes import measure_base
+from training.loop.command_line import run_training
+from training.loop.config import TrainerConfig
 from training.loop.initialization import standardize
-from training.loop.optimizers import MuonAdamW
-from training.loop.schedule import autocast
-from training.loop.trainer import cosine_with_warmup
-from training.networks.tiny_clip import MERGES_FILE, PATCH, TINY_CLIP, tokenizer
-from training.objective.masks import TokenLoss, competition_loss, mask_loss
+from training.loop.trainer import Trainer
+from training.networks.tiny_clip import ABOUT_FILE, CLIP_FILE, MERGES_FILE, PATCH, TINY_CLIP, tokenizer
+from training.objective.scene_masks import MaskObjective
+from training.objective.tokens import TokenLoss
 from training.scenes.pool import Chunk, PoolConfig, build_pool, read_chunk
 from training.scenes.scenes import BASE_NOUNS, COLORS
 
 TEMPLATES = ("a {}", "a picture of a {}", "{}")
+CAMERA = (480, 640)  # height and width of the images that the model is made for, in pixels
 
 
 @dataclass
@@ -59,59 +56,55 @@ class PretrainDecoderConfig:
 
     Args:
         clip: folder that `training.pretrain_clip` wrote, or a model folder whose encoder to keep.
-        output: folder for checkpoints, TensorBoard events and the finished model folder `model/`.
-        cache: folder for the rendered scenes.
-        scenes: number of scenes, all of the base split, shaped like a camera's 4:3 image.
-        crop: side of the windows that training sees first, two thirds of them around things.
-        crop_steps: share of the steps that see windows; the rest sees whole images, as many pixels in a batch. A
-            window shows a thing at the same size for a quarter of the work.
-        batch: windows in a batch. decoded: share of them that is decoded; all train the blocks before FiLM.
-        labels: labels decoded for each image, present and absent ones.
+        name: of the model.
+        data: which scenes it sees.
         layers: encoder blocks that the decoder reads, with one block of its own for each.
         conditional_layer: decoder blocks before FiLM, which all labels of an image share.
-        checks: held-out scenes that are measured every `check_every` steps, all base labels competing.
-        resume: go on from the last checkpoint in `output`.
+        width, ffn: of the decoder, see `synseg_model.config.DecoderConfig`.
+        image_size: side in pixels of a square with as many pixels as an input.
+        checks: held-out scenes that are measured every `trainer.validate_every` steps, all base labels competing.
+        trainer: device, steps, rates, checkpoints. `trainer.batch` counts windows.
+        resume: go on from the last checkpoint in `trainer.output`.
     """
 
     clip: str = "runs/clip"
-    output: str = "runs/decoder"
-    cache: str = "runs/cache"
     name: str = "synseg-tiny"
-    scenes: int = 20_000
-    steps: int = 5_000
-    crop: int = 96
-    crop_steps: float = 0.85
-    batch: int = 40
-    decoded: float = 0.4
-    labels: int = 8
-    learning_rate: float = 3e-3
-    weight_decay: float = 0.05
-    warmup: int = 100
+    data: SceneMaskConfig = field(default_factory=SceneMaskConfig)
     layers: tuple[int, ...] = (0, 1, 2, 3, 4, 5)
     conditional_layer: int = 5
     width: int = 128
     ffn: int = 512
     image_size: int = 192
     checks: int = 24
-    check_every: int = 200
-    seed: int = 0
-    device: str = "auto"
+    trainer: TrainerConfig = field(
+        default_factory=lambda: TrainerConfig(
+            output="runs/decoder", steps=5_000, batch=40, precision="fast", optimizer="muon", betas=(0.9, 0.98),
+            learning_rate=3e-3, warmup=100, clip_norm=1.0, ema=0.0, save_every=200, validate_every=200, image_every=0,
+        )
+    )  # fmt: skip
     resume: bool = False
 
 
 def build_network(config: PretrainDecoderConfig) -> tuple[SynSeg, ModelConfig]:
-    """Put a fresh decoder on the trained CLIP, rounded to half precision as the model folder will hold it."""
+    """Put a fresh decoder on the trained CLIP, rounded to half precision as the model folder will hold it.
+
+    Raises:
+        ValueError: the folder holds no CLIP.
+    """
     folder = Path(config.clip)
     clip = open_clip.CLIP(**TINY_CLIP)
+    if not any((folder / name).exists() for name in (WEIGHTS_FILE, CLIP_FILE)):
+        program = f"python -m training.pretrain_clip --trainer.output {folder}"
+        raise ValueError(f"{folder} holds no CLIP ({CLIP_FILE} or a model folder): {program} makes one")
     if (folder / WEIGHTS_FILE).exists():
         tensors = read_tensors(folder / WEIGHTS_FILE)
         prefix = "encoder.clip."
         clip.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
         made = {key: value for key, value in ModelConfig.read(folder).training.items() if key in ("clip", "zero_shot")}
     else:
-        state = torch.load(folder / "clip.pt", map_location="cpu", weights_only=True)
-        clip.load_state_dict(state["clip"])
-        made = {"clip": json.loads((folder / "config.json").read_text()), "zero_shot": state["zero_shot"]}
+        clip.load_state_dict(load_file(folder / CLIP_FILE))
+        about = json.loads((folder / ABOUT_FILE).read_text())
+        made = {"clip": about["training"], "zero_shot": about["zero_shot"]}
     clip.half().float()
     model_config = ModelConfig(
         name=config.name,
@@ -131,97 +124,52 @@ def build_network(config: PretrainDecoderConfig) -> tuple[SynSeg, ModelConfig]:
     return SynSeg(ClipEncoder(clip, tokenizer(folder)), model_config), model_config
 
 
-@torch.no_grad()
-def check(network: SynSeg, chunk: Chunk, table: Tensor) -> dict[str, float]:
-    """Measure held-out scenes, every noun and every kind of stuff of the base split competing; mIoU in percent."""
-    matrix = ConfusionMatrix(len(COMPETING))
-    for image, index_map, segments in zip(chunk.images, chunk.index_maps, chunk.segments, strict=True):
-        with autocast(table.device):
-            logits = network(to_tensor(image[None], table.device), table)[0]
-        truth = np.array([COMPETING.index(noun) for noun, _ in segments])[index_map]
-        matrix.update(logits.argmax(dim=0).cpu().numpy(), truth)
-    things = range(len(BASE_NOUNS))
-    return {"nouns": matrix.mean_iou(things), "stuff": matrix.mean_iou(range(len(BASE_NOUNS), len(COMPETING)))}
+def open_scenes(config: PretrainDecoderConfig, size: tuple[int, int]) -> tuple[list[Chunk], Chunk]:
+    """Render and read the scenes to train on, and those that are held out; size: height and width in pixels."""
+    data, seed = config.data, 50_000_000 + 1_000_000 * config.trainer.seed
+    pool = PoolConfig(data.scenes, (size,), seed, "base", objects=(1, 6), captions=1, supersample=(1, 2))
+    chunks = [read_chunk(path) for path in tqdm(build_pool(pool, Path(data.cache)), desc="reading scenes")]
+    held_out = dataclasses.replace(pool, count=config.checks, seed=seed + 500_000)
+    return chunks, read_chunk(build_pool(held_out, Path(data.cache))[0])
 
 
-def step_loss(network: SynSeg, token_loss: TokenLoss, batch: Batch, table: Tensor, balance: float) -> Tensor:
-    """Run the encoder and the shared blocks on all images, FiLM and what follows on those that are decoded."""
-    encoder, device = network.encoder, table.device
-    images = to_tensor(batch.images, device)
-    nouns, colors, rows, masks = (
-        torch.from_numpy(array).to(device) for array in (batch.nouns, batch.colors, batch.labels, batch.masks)
-    )
-    grid = (images.shape[2] // PATCH, images.shape[3] // PATCH)
-    whole = network.config.image.input_size(480, 640, PATCH)
-    with torch.no_grad():
-        # A window is told the positions that it would have in a whole image: with them it attends as far.
-        position = encoder.window_position((whole[0] // PATCH, whole[1] // PATCH), *batch.window)
-        states = encoder.hidden_states(images, network.config.decoder.layers, position)
-    reduced = network.decoder.reduce(states)
-    logits = network.decoder([part[: len(rows)] for part in reduced], table[rows], grid)
-    of_masks = mask_loss(logits, masks, balance) + 0.5 * competition_loss(logits, masks)
-    return of_masks + token_loss(reduced[0][:, 1:], nouns, colors)
-
-
-def train(config: PretrainDecoderConfig) -> Path:
-    """Train and return the finished model folder."""
-    output = Path(config.output)
-    output.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(config.seed)
-    device = choose_device(config.device)
+def train(config: PretrainDecoderConfig) -> Path | None:
+    """Train and return the finished model folder; None where a signal or the time limit ended the run before."""
+    trainer = Trainer(config.trainer)
+    fabric = trainer.fabric
+    torch.manual_seed(config.trainer.seed)
     network, model_config = build_network(config)
-    network.to(device).train()
-    decoder = network.decoder
+    network.to(fabric.device).train()
     labels = base_labels()
     embed = TextBank(network.encoder, model_config.templates, model_config.normalize_text)
     table, competing, colors = map(embed, (labels, list(COMPETING), [f"{color} object" for color in COLORS]))
-    token_loss = TokenLoss(config.width, competing, colors).to(device)
-    trained = nn.ModuleDict({"decoder": decoder, "token_loss": token_loss})
-    optimizer = MuonAdamW(trained, list(decoder.blocks), config.learning_rate, config.weight_decay)
-    start = load_checkpoint(output, trained, optimizer) if config.resume else 0
+    tokens = TokenLoss(config.width, competing, colors, len(BASE_NOUNS)).to(fabric.device)
+    size = model_config.image.input_size(*CAMERA, PATCH)
+    chunks, held_out = trainer.first_alone(lambda: open_scenes(config, size))
+    standardize(network, to_tensor(chunks[0].images[:32], fabric.device), table)  # a checkpoint brings other weights
+    objective = MaskObjective(network, tokens, (size[0] // PATCH, size[1] // PATCH))
+    batches = MaskBatches(chunks, config.data, labels, table, config.trainer.seed, config.trainer.steps)
 
-    size = model_config.image.input_size(480, 640, network.encoder.patch)
-    pool = PoolConfig(config.scenes, (size,), seed=50_000_000 + 1_000_000 * config.seed, split="base", objects=(1, 6),
-                      captions=1, supersample=(1, 2))  # fmt: skip
-    chunks = [read_chunk(path) for path in tqdm(build_pool(pool, Path(config.cache)), desc="reading scenes")]
-    held_out = dataclasses.replace(pool, count=config.checks, seed=pool.seed + 500_000)
-    checked = read_chunk(build_pool(held_out, Path(config.cache))[0])
-    stream = batches(chunks, config, {label: row for row, label in enumerate(labels)}, start)
-    if start == 0:
-        standardize(network, to_tensor(chunks[0].images[:32], device), table)
-    writer = SummaryWriter(str(output))
-    started = time.monotonic()
-    with tqdm(total=config.steps, initial=start, desc="decoder", unit="step", mininterval=5) as bar:
-        for step in range(start, config.steps):
-            batch = next(stream)
-            optimizer.set_rate(cosine_with_warmup(step, config.warmup, config.steps) * config.learning_rate)
-            balance = max(0.0, 1 - 2 * step / config.steps)  # gone at half time, so that thresholds end calibrated
-            with autocast(device):
-                loss = step_loss(network, token_loss, batch, table, balance)
-            if not math.isfinite(loss.item()):
-                raise FloatingPointError(f"the loss is {loss.item()} at step {step}: lower --learning_rate")
-            optimizer.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(trained.parameters(), 1.0)
-            optimizer.step()
-            bar.update()
-            if step % 10 == 0:
-                writer.add_scalar("loss", loss.item(), step)
-                bar.set_postfix(loss=f"{loss.item():.3f}")
-            if (step + 1) % config.check_every == 0:
-                save_checkpoint(output, trained, optimizer, step + 1)
-                measured = check(network, checked, competing)
-                for name, value in measured.items():
-                    writer.add_scalar(f"miou/{name}", value, step)
-                numbers = ", ".join(f"{name} {value:.1f}" for name, value in measured.items())
-                minutes = (time.monotonic() - started) / 60
-                bar.write(f"step {step + 1}: loss {loss.item():.3f}, mIoU {numbers}, {minutes:.1f} min")
-    writer.close()
-    folder = save_model(output / "model", network, model_config, torch.float16)
-    shutil.copyfile(Path(config.clip) / MERGES_FILE, folder / MERGES_FILE)
-    print(f"wrote {folder}")
+    def validate(decoder: torch.nn.Module) -> dict[str, float]:
+        return measure_base(network, decoder, held_out, competing, fabric.autocast)
+
+    decoder = trainer.fit(objective, batches, resume=config.resume, validate=validate)
+    if decoder is None:
+        return None
+    folder = trainer.output / "model"
+    if fabric.is_global_zero:
+        network.decoder.load_state_dict(decoder.state_dict())
+        save_model(folder, network, model_config, torch.float16)
+        shutil.copyfile(Path(config.clip) / MERGES_FILE, folder / MERGES_FILE)
+        print(f"wrote {folder}")
+    fabric.barrier()
     return folder
 
 
+def run(arguments: list[str] | None = None) -> int:
+    """Read the command line and train; returns 0, 2 for what the user can put right, 130 where it was stopped."""
+    return run_training(PretrainDecoderConfig, train, arguments)
+
+
 if __name__ == "__main__":
-    train(jsonargparse.auto_cli(PretrainDecoderConfig, as_positional=False))
+    sys.exit(run())

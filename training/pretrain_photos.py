@@ -29,15 +29,16 @@ from synseg_model.config import DecoderConfig, EncoderConfig, ImageConfig, Model
 from synseg_model.files import write_json
 from synseg_model.network.conv_encoder import STRIDES, build_backbone, level_strides, load_packaged_weights
 from synseg_model.network.synseg import SynSeg
+from synseg_model.weights.domain import PHOTOGRAPHS
 from synseg_model.weights.exported_folder import NAMES_FILE
-from synseg_model.weights.find import PHOTOGRAPHS
 from synseg_model.weights.model_folder import load_model, save_model
 from training.datasets.photo_batches import Mixture, MixtureConfig, PhotoBatches, Words
 from training.datasets.photos.packed import Packed, read_packed
 from training.evaluation.photo_images import photo_images
 from training.evaluation.photos import detailed_results, validator
 from training.loop.command_line import run_training
-from training.loop.trainer import BEST_FILE, Trainer, TrainerConfig, seed_step
+from training.loop.config import TrainerConfig
+from training.loop.trainer import BEST_FILE, Trainer, seed_step
 from training.networks.text_student import TEXT_FILE, WEIGHTS_FILE
 from training.objective.photos import PhotoObjective, PhotoTerms
 from training.words.merges import MERGES_FILE
@@ -153,7 +154,8 @@ def read_text_encoder(folder: Path) -> tuple[dict, dict[str, torch.Tensor]]:
         weights = load_file(folder / WEIGHTS_FILE)
     except (OSError, ValueError, SafetensorError) as error:
         raise ValueError(
-            f"{folder} holds no text encoder ({error}): python -m training.pretrain_text --output {folder} makes one"
+            f"{folder} holds no text encoder ({error}): "
+            f"make one with python -m training.pretrain_text --trainer.output {folder}"
         ) from None
     return about, {name: tensor.float() for name, tensor in weights.items()}
 

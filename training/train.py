@@ -23,8 +23,9 @@ from torch import nn
 
 from synseg_model.files import write_json
 from synseg_model.network.synseg import SynSeg, build_decoder
+from synseg_model.weights.domain import GENERATED_SCENES, PHOTOGRAPHS
 from synseg_model.weights.exported_folder import NAMES_FILE
-from synseg_model.weights.find import GENERATED_SCENES, PHOTOGRAPHS, find_folder
+from synseg_model.weights.find import find_folder
 from synseg_model.weights.model_folder import load_model, save_model
 from synseg_model.weights.tensors import read_tensors
 from training.datasets.augmentation import BatchConfig
@@ -35,9 +36,10 @@ from training.datasets.pairs import Pairs
 from training.evaluation.activation_images import activation_images
 from training.evaluation.measured import measure_on_photographs, measure_on_scenes, report
 from training.loop.command_line import run_training
+from training.loop.config import TrainerConfig
 from training.loop.initialization import standardize
-from training.loop.trainer import Trainer, TrainerConfig, seed_step
-from training.objective.objective import Objective, ObjectiveConfig
+from training.loop.trainer import Trainer, seed_step
+from training.objective.objective import CaptionObjective, ObjectiveConfig
 from training.scenes.pool import PoolConfig
 
 MASK_DECODER = "mask_decoder.safetensors"
@@ -183,17 +185,13 @@ def train(config: TrainConfig, pairs: Pairs | None = None) -> Path | None:
         found = pairs or open_pairs(config.data, config.trainer.seed)
         return open_masks(found, network, text, config) if config.objective.masks else found
 
-    if fabric.is_global_zero:
-        pairs = opened()
-    fabric.barrier()  # the first process renders scenes and makes masks, the others find them
-    if not fabric.is_global_zero:
-        pairs = opened()
+    pairs = trainer.first_alone(opened)  # the first process renders scenes and makes masks
     batches = BatchSource(pairs, shown_labels(config), network.config.image, text)
     if config.decoder == "random":
         reset_decoder(network, batches, config.trainer)
     seed_step(config.trainer.seed, 0, 0)  # of the projector, the same in every process
     start = {name: value.clone() for name, value in network.decoder.state_dict().items()}
-    objective = Objective(network, config.objective, fresh=config.decoder == "random")
+    objective = CaptionObjective(network, config.objective, fresh=config.decoder == "random")
     images = activation_images(network, batches.first(min(6, config.trainer.batch), fabric.device))
     averaged = trainer.fit(objective, batches, images, config.resume)
     if averaged is None:

@@ -29,12 +29,14 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     started = time.monotonic()
     try:
+        ros = machine.find_ros()
+        if all(step.is_done() for step in plan(ros)):  # also while another environment of this project is being made
+            return 0
+        machine.check(ros)
         with only_one_at_a_time(ROOT):
-            ros = machine.find_ros()
             steps = plan(ros)
             if all(step.is_done() for step in steps):
                 return 0
-            machine.check(ros)
             python = platform.python_version()
             print(f"Preparing {VENV}: Python {python}, ROS 2 {ros['distro']} ({ros['from']}).", flush=True)
             for number, step in enumerate(steps, 1):

@@ -52,7 +52,8 @@ def run(step: str, command: list, **variables: str) -> None:
 
 def run_pip(step: str, *arguments: str) -> None:
     """Run `pip install` under the constraints; a failure of the network is tried again."""
-    command = [PYTHON, "-m", "pip", "install", "--no-input", "--progress-bar", "off"]
+    # Python compiles what it imports; compiling all that torch brings takes a minute.
+    command = [PYTHON, "-m", "pip", "install", "--no-input", "--no-compile", "--progress-bar", "off"]
     command += ["--constraint", STAMPS / "constraints.txt", *arguments]
     for attempt in (1, 2, 3):
         try:

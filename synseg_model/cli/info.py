@@ -31,8 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print a model's description, or how it met the labels that are given."""
+    from synseg_model.weights.description import describe
     from synseg_model.weights.find import find_folder
-    from synseg_model.weights.inspect import describe
 
     folder = find_folder(arguments.model)
     if arguments.labels is None:
@@ -56,8 +56,8 @@ def describe_labels(folder: Path, labels: Sequence[str]) -> list[str]:
         ModelError: for a folder that is damaged or has no names.
         ValueError: for labels that no vocabulary accepts.
     """
+    from synseg_model.weights.description import aligned
     from synseg_model.weights.exported_folder import NAMES_FILE
-    from synseg_model.weights.inspect import aligned
     from synseg_model.weights.pedigree import Pedigree
 
     pedigree = Pedigree.read(folder)

@@ -79,8 +79,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Segment files as the command line says; returns 0, or 1 where some images could not be read."""
     from synseg_model.cli.segment_files import FileJob, describe_file
-    from synseg_model.io.media import open_source
     from synseg_model.io.result_files import ResultFolder
+    from synseg_model.io.sources import open_source
 
     labels, thresholds = read_labels(arguments), read_thresholds(arguments.thresholds)
     if thresholds is not None and len(thresholds) == 1:

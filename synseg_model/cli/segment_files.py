@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from synseg_model.cli.progress import progress_bar
-from synseg_model.io.media import MediaError, Source, read_image
+from synseg_model.io.image_file import MediaError, read_image
 from synseg_model.io.result_files import ResultFolder, VideoFile, image_names
+from synseg_model.io.sources import Source
 from synseg_model.segmenter import Segmenter
 
 logger = logging.getLogger(__name__)

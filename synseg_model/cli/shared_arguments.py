@@ -118,7 +118,7 @@ def load_segmenter(arguments: argparse.Namespace, refine: str = "none") -> Segme
         ValueError: for an unknown engine, device or option.
     """
     from synseg_model.segmenter import Segmenter
-    from synseg_model.weights.find import domain_warning
+    from synseg_model.weights.domain import domain_warning
 
     options = engine_options(arguments)
     segmenter = Segmenter.load(

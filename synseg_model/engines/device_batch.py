@@ -16,6 +16,11 @@ Array = TypeVar("Array")  # an array on the device
 BYTES_PER_LABEL_AND_PIXEL = 16  # what thresholding one label takes at an image's size: a few planes of four bytes
 
 
+def labels_at_once(memory: int, batch: int, size: tuple[int, int]) -> int:
+    """Count the labels whose planes, of a batch of frames of size (H,W), fit into memory; at least one."""
+    return max(1, memory // (BYTES_PER_LABEL_AND_PIXEL * batch * size[0] * size[1]))
+
+
 class DeviceBatch(ABC, Generic[Array]):
     """Activations of frames of one size on a device, for as long as something refers to them.
 

@@ -12,13 +12,17 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from synseg_model.config import ModelConfig
-from synseg_model.engines.encoded import outputs_of
+from synseg_model.engines.encoder_outputs import outputs_of
 from synseg_model.engines.exported_batch import ExportedBatch
+from synseg_model.engines.label_sizes import passes
 from synseg_model.preprocess import by_size, remembered, resize_positions
 from synseg_model.result import DeviceMaps
+from synseg_model.vocabulary import Vocabulary
 from synseg_model.weights.exported_folder import DECODER, IMAGE_ENCODER, POSITIONS, Export
 
 Array = TypeVar("Array")  # an array on an engine's device
+
+GPU_DECODER_MEMORY = 2 * 2**30  # bytes; a GPU is fast when it has much to do at once
 
 
 class ExportedEngine(ABC, Generic[Array]):
@@ -27,9 +31,11 @@ class ExportedEngine(ABC, Generic[Array]):
     Labels are decoded in passes that keep the decoder's working memory within `decoder_memory` bytes. As many more may
     hold the activations of a batch that stays on the device.
     keep_labels: decode only so many labels of a frame in full, as `TorchEngine` does; 0 for all.
-    most_frames, most_labels: what one run takes at most. _text: the folder's TextEncoder, which the subclass sets.
+    most_frames, most_labels: what one run takes at most.
+    The subclass sets device, "cpu" or "cuda:N", and _text, the folder's TextEncoder.
     """
 
+    device: str
     most_frames = most_labels = sys.maxsize
 
     def __init__(self, folder: str | Path, decoder_memory: int, keep_labels: int = 0) -> None:
@@ -61,7 +67,9 @@ class ExportedEngine(ABC, Generic[Array]):
         with self.turn():
             return by_size(frames, lambda batch: self._segment(batch, text), self.most_frames)
 
-    def device_maps(self, frames: Sequence[np.ndarray], text: np.ndarray) -> list[np.ndarray | DeviceMaps]:
+    def device_maps(
+        self, frames: Sequence[np.ndarray], text: np.ndarray, vocabulary: Vocabulary | None = None
+    ) -> list[np.ndarray | DeviceMaps]:
         with self.turn():
             return by_size(frames, lambda batch: self._segment_there(batch, text), self.most_frames)
 
@@ -91,8 +99,8 @@ class ExportedEngine(ABC, Generic[Array]):
             return self._segment_likely(frames, text)
         maps = np.empty((len(frames), len(text), *self._map_size(frames[0])), np.float32)
         start = 0
-        for part in self._decode(self._encode(frames), text):
-            found = self.download(part)
+        for part in self._decode(self.encode(frames), text):
+            found = self.download(part)[:, : len(text) - start]
             maps[:, start : start + found.shape[1]] = found
             start += found.shape[1]
         return maps
@@ -100,13 +108,14 @@ class ExportedEngine(ABC, Generic[Array]):
     def _segment_likely(self, frames: list[np.ndarray], text: np.ndarray) -> np.ndarray:
         """Decode for each frame only the labels that a coarse pass finds most active; those of the others are 0."""
         maps = np.zeros((len(frames), len(text), *self._map_size(frames[0])), np.float32)
-        encoded = {name: self.download(array).copy() for name, array in self._encode(frames).items()}
+        encoded = {name: self.download(array).copy() for name, array in self.encode(frames).items()}
         for row, own in enumerate(maps):
             one = self._outputs.row(encoded, row)
             coarse = self._outputs.halve(one)
             peaks = [self.download(part).max(axis=(2, 3))[0] for part in self._decode(coarse, text)]
-            kept = np.argsort(-np.concatenate(peaks), kind="stable")[: self.keep_labels]
-            own[kept] = np.concatenate([self.download(part)[0].copy() for part in self._decode(one, text[kept])])
+            kept = np.argsort(-np.concatenate(peaks)[: len(text)], kind="stable")[: self.keep_labels]
+            found = [self.download(part)[0].copy() for part in self._decode(one, text[kept])]
+            own[kept] = np.concatenate(found)[: len(kept)]
         return maps
 
     def _segment_there(self, frames: list[np.ndarray], text: np.ndarray) -> Sequence[np.ndarray | DeviceMaps]:
@@ -115,21 +124,34 @@ class ExportedEngine(ABC, Generic[Array]):
         too_many = 4 * len(frames) * len(text) * height * width > self.decoder_memory
         if too_many or 0 < self.keep_labels < len(text):
             return self._segment(frames, text)
-        return ExportedBatch(self, list(self._decode(self._encode(frames), text)), frames[0].shape[:2]).frames()
+        passes = list(self._decode(self.encode(frames), text))
+        return ExportedBatch(self, passes, frames[0].shape[:2], len(text)).frames()
 
-    def _encode(self, frames: list[np.ndarray]) -> dict[str, Array]:
-        """Encode frames of one size; returns what `synseg_model.engines.encoded` describes."""
+    def encode(self, frames: list[np.ndarray]) -> dict[str, Array]:
+        """Encode frames (H,W,3) uint8 of one size; returns what `synseg_model.engines.encoder_outputs` describes."""
         rows, columns = (side // self._export.patch for side in self._input_size(frames[0]))
         return self.run(IMAGE_ENCODER, {"frames": np.stack(frames), "positions": self._positions_of(rows, columns)})
 
     def _decode(self, encoded: Mapping[str, np.ndarray | Array], text: np.ndarray) -> Iterator[Array]:
-        """Decode text embeddings (K,D) in passes of k: (B,k,h,w) float32 each."""
+        """Decode text embeddings (K,D) in passes of k: (B,k,h,w) float32 each.
+
+        All passes have one size, for which libraries of a GPU prepare once. What the last one has beyond K is of no
+        meaning.
+        """
         batch, tokens = self._outputs.count(encoded)
         per_label = batch * self.config.decoder.bytes_per_label(tokens, self._export.patch)
         most = min(self.most_labels, max(1, self.decoder_memory // per_label))
-        for start in range(0, len(text), most):
-            part = np.ascontiguousarray(text[start : start + most], np.float32)
+        count, size = passes(len(text), most, pad=self._pads)
+        for start in range(0, count * size, size):
+            part = np.ascontiguousarray(text[start : start + size], np.float32)
+            if self._pads and len(part) < size:
+                part = np.concatenate([part, np.repeat(part[-1:], size - len(part), axis=0)])
             yield self.run(DECODER, {**encoded, "text": part})["activations"]
+
+    @property
+    def _pads(self) -> bool:
+        """Whether passes are filled up to one size: a CPU gains nothing by that."""
+        return self.device != "cpu"
 
     def _input_size(self, frame: np.ndarray) -> tuple[int, int]:
         return self.config.image.input_size(*frame.shape[:2], self._export.patch)

@@ -3,28 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from contextlib import AbstractContextManager
+from typing import Protocol
 
 import numpy as np
 
-from synseg_model.engines.device_batch import BYTES_PER_LABEL_AND_PIXEL, Array, DeviceBatch
+from synseg_model.engines.device_batch import Array, DeviceBatch, labels_at_once
 from synseg_model.vocabulary import Vocabulary
 from synseg_model.weights.exported_folder import LABEL_MAP, MASKS
 
-if TYPE_CHECKING:
-    from synseg_model.engines.exported import ExportedEngine
+
+class GraphRunner(Protocol[Array]):
+    """What a batch asks of the engine that made it; `ExportedEngine` describes each."""
+
+    decoder_memory: int
+
+    def turn(self) -> AbstractContextManager: ...
+
+    def run(self, graph: str, inputs: dict[str, np.ndarray | Array]) -> dict[str, Array]: ...
+
+    def keep(self, array: np.ndarray) -> Array: ...
+
+    def download(self, array: Array) -> np.ndarray: ...
+
+    def part(self, array: Array, row: int, start: int, stop: int) -> Array: ...
+
+    def canvas(self, size: tuple[int, int]) -> dict[str, Array]: ...
 
 
 class ExportedBatch(DeviceBatch[Array]):
     """Keep the activations of frames of one size (H,W), (B,k,h,w) for each pass of the decoder.
 
+    labels: how many there are, where the last pass has more.
     The graphs take one frame at a time, and so many labels that planes of the frame's size fit into the engine's
     `decoder_memory`.
     """
 
-    def __init__(self, engine: ExportedEngine[Array], passes: Sequence[Array], size: tuple[int, int]) -> None:
+    def __init__(
+        self, engine: GraphRunner[Array], passes: Sequence[Array], size: tuple[int, int], labels: int | None = None
+    ) -> None:
         batch, _, *plane = passes[0].shape
-        super().__init__((batch, sum(array.shape[1] for array in passes), *plane), size)
+        super().__init__((batch, labels or sum(array.shape[1] for array in passes), *plane), size)
         self._engine, self._passes = engine, passes
 
     def download(self, array: Array, dtype: type) -> np.ndarray:
@@ -39,8 +58,8 @@ class ExportedBatch(DeviceBatch[Array]):
         return maps
 
     def mask(self, row: int, index: int, threshold: np.float32) -> np.ndarray:
-        for start, array in self._starts():
-            if index < start + array.shape[1]:
+        for start, stop, array in self._passes_of_labels():
+            if index < stop:
                 part = self._engine.part(array, row, index - start, index - start + 1)
                 with self._engine.turn():
                     found = self._threshold(part, np.array([threshold], np.float32))
@@ -85,15 +104,16 @@ class ExportedBatch(DeviceBatch[Array]):
 
     def _parts(self, row: int) -> Iterator[tuple[int, int, Array]]:
         """Cut a frame's activations into parts that one run takes: first and last label, and (1,k,h,w)."""
-        memory = self._engine.decoder_memory
-        most = max(1, memory // (BYTES_PER_LABEL_AND_PIXEL * self.size[0] * self.size[1]))
-        for start, array in self._starts():
-            for first in range(0, array.shape[1], most):
-                last = min(first + most, array.shape[1])
-                yield start + first, start + last, self._engine.part(array, row, first, last)
+        most = labels_at_once(self._engine.decoder_memory, 1, self.size)
+        for start, stop, array in self._passes_of_labels():
+            for first in range(start, stop, most):
+                last = min(first + most, stop)
+                yield first, last, self._engine.part(array, row, first - start, last - start)
 
-    def _starts(self) -> Iterator[tuple[int, Array]]:
+    def _passes_of_labels(self) -> Iterator[tuple[int, int, Array]]:
+        """Pair each pass with its first and last label."""
         start = 0
         for array in self._passes:
-            yield start, array
-            start += array.shape[1]
+            stop = min(start + array.shape[1], self.shape[1])
+            yield start, stop, array
+            start = stop

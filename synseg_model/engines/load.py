@@ -29,11 +29,12 @@ def load_engine(
 
     engine: "auto" (the best that is there for this model), "torch" for a model's weights, "onnxruntime", "openvino" and
     "tensorrt" for an exported folder, or for a model folder that carries one (`exported/` in it); "null" or
-    "null:MILLISECONDS" for no network, whatever the model (see null_engine.py).
+    "null:MILLISECONDS" for no network, whatever the model (see engines/null.py).
     device: "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:N".
     build_beside: where TensorRT's engines are still to be built, do not wait for that: return an `UpgradingEngine`
     that runs on onnxruntime meanwhile, to be started and stopped by whoever asked for it.
-    options: keep_labels, not of tensorrt; precision, of torch and openvino; cuda_graphs, of torch. See `TorchEngine`.
+    options: keep_labels, not of tensorrt; precision, of torch and openvino; cuda_graphs and compile, of torch. See
+    `TorchEngine`.
     Raise ValueError for an unknown engine, device or option, ModelError for a model that cannot be loaded.
     """
     if engine.partition(":")[0] == "null":

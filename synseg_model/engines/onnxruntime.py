@@ -12,7 +12,7 @@ import numpy as np
 import onnxruntime as ort
 
 from synseg_model.config import DECODER_MEMORY, ModelError
-from synseg_model.engines.exported import ExportedEngine
+from synseg_model.engines.exported import GPU_DECODER_MEMORY, ExportedEngine
 from synseg_model.engines.text_encoder import TextEncoder
 from synseg_model.weights.exported_folder import GPU_GRAPHS, TEXT_ENCODER, Export
 
@@ -29,14 +29,18 @@ class OnnxArray:
 
 
 class OnnxEngine(ExportedEngine[OnnxArray]):
-    """Run an exported folder's graphs with onnxruntime."""
+    """Run an exported folder's graphs with onnxruntime.
+
+    decoder_memory: bytes, see `ExportedEngine`; None for what is usual on the device. A GPU has more: every pass of the
+    decoder makes one more run of the label map's graph for each frame, and runs, not sums, take a GPU's time.
+    """
 
     name = "onnxruntime"
 
     def __init__(
-        self, folder: str | Path, device: str = "auto", keep_labels: int = 0, decoder_memory: int = DECODER_MEMORY
+        self, folder: str | Path, device: str = "auto", keep_labels: int = 0, decoder_memory: int | None = None
     ) -> None:
-        super().__init__(folder, decoder_memory, keep_labels)
+        super().__init__(folder, decoder_memory or DECODER_MEMORY, keep_labels)
         folder = self.folder
         self.device = choose_device(device)
         self._sessions: dict[str, ort.InferenceSession] = {}
@@ -47,6 +51,8 @@ class OnnxEngine(ExportedEngine[OnnxArray]):
                     raise ValueError(f"device {device!r}: onnxruntime cannot use it (CUDA or cuDNN is missing)")
                 logger.warning("onnxruntime cannot use the GPU (CUDA or cuDNN is missing): running on the CPU")
                 self.device = "cpu"
+        if self.device != "cpu" and decoder_memory is None:
+            self.decoder_memory = GPU_DECODER_MEMORY
         self._text = make_text_encoder(folder, self._export, self.config.context_length, self.device)
 
     def run(self, graph: str, inputs: dict[str, np.ndarray | OnnxArray]) -> dict[str, OnnxArray]:
@@ -111,13 +117,30 @@ def _place(device: str) -> tuple[str, int]:
 def _session(path: Path, device: str) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.log_severity_level = 3  # errors: a warning about every node placed on the CPU helps nobody
-    providers: list = ["CPUExecutionProvider"]
-    if device != "cpu":
-        # TF32 keeps ten bits: fp32 is chosen by whoever wants more, and fp16 is as fast.
-        cuda = {"device_id": str(_place(device)[1]), "use_tf32": "0"}
-        providers.insert(0, ("CUDAExecutionProvider", cuda))
     try:
-        return ort.InferenceSession(str(path), options, providers)  # of bytes it would keep a copy
+        # Of bytes, not of a path, it would keep a copy.
+        return ort.InferenceSession(str(path), options, execution_providers(device))
     except Exception as error:  # onnxruntime's own kinds, which share no base but Exception
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelError(f"onnxruntime {ort.__version__} cannot run {path}: {reason}") from None
+
+
+def execution_providers(device: str) -> list[str | tuple[str, dict[str, str]]]:
+    """Name what runs a graph on "cpu" or "cuda:N", best first, with its options."""
+    if device == "cpu":
+        return ["CPUExecutionProvider"]
+    options = {
+        # TF32 keeps ten bits: fp32 is chosen by whoever wants more, and fp16 is as fast.
+        "use_tf32": "0",
+        # The default tries every kernel of cuDNN for every shape that a convolution meets: each new number of labels
+        # would hold frames up for that.
+        "cudnn_conv_algo_search": "HEURISTIC",
+        # The default doubles the memory that is taken from others on the GPU whenever a bit is missing.
+        "arena_extend_strategy": "kSameAsRequested",
+        "do_copy_in_default_stream": "1",
+    }
+    index = _place(device)[1]
+    if index:
+        # Where this option is given, onnxruntime 1.26 and later look for a plug-in first and warn that there is none.
+        options["device_id"] = str(index)
+    return [("CUDAExecutionProvider", options), "CPUExecutionProvider"]

@@ -72,7 +72,7 @@ class OpenVinoEngine(ExportedEngine[np.ndarray]):
     def part(self, array: np.ndarray, row: int, start: int, stop: int) -> np.ndarray:
         return array[row : row + 1, start:stop]
 
-    def _encode(self, frames: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    def encode(self, frames: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
         patch = self._export.patch
         pixels = np.empty((len(frames), 3, *self._input_size(frames[0])), np.float32)
         for planes, frame in zip(pixels, frames, strict=True):

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import functools
+import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn import functional as F
 
-from synseg_model.engines.torch_batch import TorchBatch
-from synseg_model.network.postprocess import resize_weights
-from synseg_model.network.synseg import SynSeg, enlarge
+from synseg_model.engines.half_precision import halve_products, halve_throughout
+from synseg_model.engines.label_sizes import padded
+from synseg_model.engines.recorded_pass import RecordedPass, Sizes
+from synseg_model.engines.recordings import Recordings
+from synseg_model.engines.segment_pass import Arithmetic, InputPass, SegmentPass
+from synseg_model.engines.torch_batch import DecidedBatch, TorchBatch
+from synseg_model.network.skip_decoder import SkipDecoder
+from synseg_model.network.synseg import enlarge
 from synseg_model.preprocess import by_size, remembered, resize_frame
 from synseg_model.result import DeviceMaps
+from synseg_model.vocabulary import Vocabulary, prompt
 from synseg_model.weights.model_folder import load_model
 
 PRECISIONS = {"fp64": torch.float64, "fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-_PRODUCTS = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d, nn.MultiheadAttention)
-_RULED_OUT = -30.0  # logit of a label that is not decoded; finite, as logits are resampled and summed
-_KEPT_GRAPHS = 8  # recorded passes; a camera and a vocabulary have one
+GPU_DECODER_MEMORY = 2**30  # bytes; a GPU is fast when it has much to do at once
 
 
 def choose_device(device: str) -> torch.device:
@@ -61,7 +68,11 @@ class TorchEngine:
         reference that tells how exact the others are.
     keep_labels: decode only so many labels of a frame in full, those that are most active when all are decoded at a
         quarter of the tokens; 0 for all. Activations of the others are about 0.
-    cuda_graphs: record a pass of every size that is met and replay it, on a GPU: sizes must be few.
+    cuda_graphs: record a pass, from a frame's bytes to its label map, for every size of frames and vocabulary that
+        comes again, and replay it: launching it takes longer than running it. None for True on a GPU. Recordings are
+        made in the background, while frames are segmented without; the eight used last are kept.
+    compile: compile what is recorded, with `torch.compile`, in the background as well. It takes about half a minute for
+        each size, and needs a C compiler.
     On a GPU frames go up as bytes and are resized there, and activations stay there (`device_maps`).
     Raise ValueError for a device that is not there or a precision that it does not have.
     """
@@ -74,30 +85,42 @@ class TorchEngine:
         device: str = "auto",
         precision: str = "auto",
         keep_labels: int = 0,
-        cuda_graphs: bool = False,
+        cuda_graphs: bool | None = None,
+        compile: bool = False,
     ) -> None:
         self._device = choose_device(device)
         self.device = str(self._device)
         self._type = choose_precision(precision, self._device)
+        on_gpu = self._device.type == "cuda"
         if keep_labels < 0:
             raise ValueError(f"keep_labels {keep_labels}: expected a number of labels, or 0 for all")
-        if cuda_graphs and self._device.type != "cuda":
+        if cuda_graphs and not on_gpu:
             raise ValueError(f"cuda_graphs on device {self.device}: they need a GPU")
-        self._keep_labels, self._graphs = keep_labels, {} if cuda_graphs else None
+        if compile and (not on_gpu or cuda_graphs is False):
+            raise ValueError(f"compile on device {self.device}: it needs a GPU, and cuda_graphs")
+        self._keep_labels, self._compile = keep_labels, compile
         self.network, self.fingerprint = load_model(model)
+        self.config = self.network.config
         self._wide = torch.promote_types(self._type, torch.float32)  # of weights, and of what autocast leaves alone
         self.network.to(self._device, self._wide)
-        if self._type != self._wide:
-            _halve(self.network, self._type)
-        self.config = self.network.config
         # Backbones take a seventh less time on a CPU where the channels of a pixel lie together.
-        self._layout = torch.channels_last if self.config.encoder.backbone else torch.contiguous_format
-        self.network.encoder.image.to(memory_format=self._layout)
-        statistics = (
-            torch.tensor(values, device=self._device) for values in (self.config.image.mean, self.config.image.std)
-        )
-        self._mean, self._std = (values.view(3, 1, 1) * 255 for values in statistics)
-        self._weights: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
+        layout = torch.channels_last if self.config.encoder.backbone else torch.contiguous_format
+        self.network.encoder.image.to(memory_format=layout)
+        self._arithmetic = Arithmetic(self._device, self._type, self._wide, layout)
+        self._passes: dict[tuple, InputPass | SegmentPass] = {}
+        if self._type != self._wide:
+            halve_products(self.network, self._type)
+        if on_gpu:
+            self.network.decoder_memory = GPU_DECODER_MEMORY
+            if self._type != self._wide and halve_throughout(self.network, self._type, self._example):
+                self._arithmetic = self._arithmetic._replace(values=self._type)
+                self._passes.clear()  # they keep position embeddings of another type
+        self._measures_asked = False
+        self._lock = threading.Lock()
+        self._pool = torch.cuda.graph_pool_handle() if on_gpu else None
+        self.recordings: Recordings[Sizes, RecordedPass] | None = None
+        if on_gpu and cuda_graphs is not False:
+            self.recordings = Recordings(self._record)
 
     @property
     def independent_labels(self) -> bool:
@@ -126,16 +149,9 @@ class TorchEngine:
 
     def _maps(self, images: np.ndarray | Tensor, text: np.ndarray) -> Tensor:
         """Run images as `logits` does; returns logits (B,K,h,w) at the decoder's own resolution."""
-        embeddings = torch.tensor(text, device=self._device, dtype=self._wide)  # a copy: the vocabulary's is read-only
-        batch = torch.as_tensor(images).to(self._device)
-        if self._graphs is None:
-            return self._run(batch, embeddings)
-        sizes = (batch.shape, batch.dtype, embeddings.shape)
-        if sizes not in self._graphs:
-            if len(self._graphs) == _KEPT_GRAPHS:
-                self._graphs.clear()
-            self._graphs[sizes] = _Recording(self._run, batch, embeddings)
-        return self._graphs[sizes](batch, embeddings)
+        # Plane by plane: arithmetic on pixels that lie interleaved takes ten times as long.
+        planes = torch.as_tensor(images).to(self._device).permute(0, 3, 1, 2).to(self._wide).contiguous()
+        return self._pass(InputPass, tuple(planes.shape[2:]))(planes, self._embeddings(text))
 
     @torch.inference_mode()
     def attention(self, frame: np.ndarray, layer: int) -> tuple[np.ndarray, tuple[int, int]]:
@@ -149,36 +165,11 @@ class TorchEngine:
             backbone = self.config.encoder.backbone
             raise ValueError(f"the image encoder {backbone!r} has no attention: choose a model with a ViT")
         pixels = resize_frame(frame, self.config.image, encoder.patch)
-        images = self._normalise(torch.from_numpy(pixels[None]).to(self._device))
-        with self._autocast():
+        planes = torch.from_numpy(pixels[None]).to(self._device).permute(0, 3, 1, 2).contiguous()
+        images = self._pass(InputPass, pixels.shape[:2]).normalised(planes)
+        with self._arithmetic.autocast():
             attention = encoder.attention(images, layer % encoder.depth)[0]
         return attention.float().cpu().numpy(), (pixels.shape[0] // encoder.patch, pixels.shape[1] // encoder.patch)
-
-    def _run(self, images: Tensor, text: Tensor) -> Tensor:
-        images = self._normalise(images)
-        with self._autocast():
-            if not 0 < self._keep_labels < len(text):
-                return self.network.maps(images, text)
-            return self._run_likely(images, text)
-
-    def _normalise(self, images: Tensor) -> Tensor:
-        """Turn images (B,H,W,3), 0 to 255, into what the network takes, (B,3,H,W)."""
-        # Plane by plane: arithmetic on pixels that lie interleaved takes ten times as long.
-        planes = images.permute(0, 3, 1, 2).to(self._wide, copy=True, memory_format=torch.contiguous_format)
-        return planes.sub_(self._mean).div_(self._std).contiguous(memory_format=self._layout)
-
-    def _autocast(self) -> torch.autocast:
-        # What is cast is not kept: a recorded pass could not say when it is to be given up.
-        return torch.autocast(self._device.type, self._type, enabled=self._type != self._wide, cache_enabled=False)
-
-    def _run_likely(self, images: Tensor, text: Tensor) -> Tensor:
-        """Decode for each image only the labels that a coarse pass finds most active."""
-        network, grid = self.network, self.network.grid(images)
-        reduced = network.encode_image(images)
-        kept = network.peaks(reduced, text, grid).topk(self._keep_labels, dim=1).indices
-        logits = network.decode(reduced, text[kept], grid)
-        every = logits.new_full((len(images), len(text), *logits.shape[2:]), _RULED_OUT)
-        return every.scatter_(1, kept[:, :, None, None].expand_as(logits), logits)
 
     @torch.inference_mode()
     def activations(self, frames: Sequence[np.ndarray], text: np.ndarray) -> list[np.ndarray]:
@@ -190,61 +181,84 @@ class TorchEngine:
             return [maps.numpy() for maps in self.device_maps(frames, text)]
         return by_size([resize_frame(frame, self.config.image, self.network.encoder.patch) for frame in frames], run)
 
-    @torch.inference_mode()
-    def device_maps(self, frames: Sequence[np.ndarray], text: np.ndarray) -> list[DeviceMaps]:
-        def run(images: list[np.ndarray]) -> list[DeviceMaps]:
-            logits = self._maps(self._upload(images), text)
-            if self._graphs is not None:
-                logits = logits.clone()  # the next replay overwrites it
-            if logits.is_cuda:  # what fails fails here, and who takes the time of a call takes the network's
-                torch.cuda.current_stream(self._device).synchronize()
-            return TorchBatch(logits, images[0].shape[:2], self.network.decoder_memory).frames()
+    def device_maps(
+        self, frames: Sequence[np.ndarray], text: np.ndarray, vocabulary: Vocabulary | None = None
+    ) -> list[DeviceMaps]:
+        return by_size(frames, lambda images: self._segment_there(images, text, vocabulary))
 
-        return by_size(frames, run)
+    @torch.inference_mode()
+    def _segment_there(
+        self, frames: list[np.ndarray], text: np.ndarray, vocabulary: Vocabulary | None
+    ) -> list[DeviceMaps]:
+        """Segment frames of one size and leave what they give on the device."""
+        size, memory = frames[0].shape[:2], self.network.decoder_memory
+        recorded = self._recorded(len(frames), size, vocabulary)
+        if recorded is not None:
+            logits, confidences, label_maps, measures = recorded(frames, vocabulary)
+            asked = self._ask_for_measures
+            batch = DecidedBatch(logits, size, memory, vocabulary, label_maps, confidences, measures, asked)
+            return batch.frames()
+        logits = self._pass(SegmentPass, size).logits(self._upload(frames), self._embeddings(text))
+        if logits.is_cuda:  # what fails fails here, and who takes the time of a call takes the network's
+            torch.cuda.current_stream(self._device).synchronize()
+        return TorchBatch(logits, size, memory).frames()
+
+    def _recorded(self, frames: int, size: tuple[int, int], vocabulary: Vocabulary | None) -> RecordedPass | None:
+        """Return a recording of a pass, once there is one."""
+        if self.recordings is None or vocabulary is None:
+            return None
+        labels = padded(len(vocabulary))
+        # Few labels need not be looked for among places that are empty.
+        if 0 < self._keep_labels < labels and self._keep_labels >= len(vocabulary):
+            labels = len(vocabulary)
+        wide = max(vocabulary.ids) > np.iinfo(np.uint8).max
+        return self.recordings.get(Sizes(frames, size, labels, self._measures_asked, wide, self._weights_version))
+
+    def _record(self, sizes: Sizes) -> Iterator[RecordedPass]:
+        """Record a pass, and then what a compiler makes of it."""
+        segment = SegmentPass(self.network, self._arithmetic, sizes.size, self._keep_labels, sizes.measured)
+        width = self.network.encoder.text_width
+        yield RecordedPass(segment, sizes, width, self._device, self._lock, self._pool)
+        if self._compile:
+            torch.compiler.reset()  # there is a limit to what one function is compiled for
+            compiled = torch.compile(segment.__call__, dynamic=False)
+            yield RecordedPass(compiled, sizes, width, self._device, self._lock, self._pool)
+
+    def _ask_for_measures(self) -> None:
+        """Have passes measure masks from now on."""
+        self._measures_asked = True
+
+    def _pass(self, kind: type, size: tuple[int, int]):
+        """Return the InputPass or SegmentPass for a size."""
+        key = (kind, tuple(size), self._weights_version)
+        make = functools.partial(kind, self.network, self._arithmetic, tuple(size), self._keep_labels)
+        return remembered(self._passes, key, make)
+
+    @property
+    def _weights_version(self) -> int:
+        """Return a number that changes when weights are loaded into the network, as training does."""
+        decoder, image = self.network.decoder, self.network.encoder.image
+        return (decoder.position if isinstance(decoder, SkipDecoder) else image.positional_embedding)._version
+
+    @torch.inference_mode()
+    def _example(self, throughout: bool) -> Tensor:
+        """Segment noise for a few labels, without autocast where half precision is to be throughout."""
+        config, network = self.config, self.network
+        arithmetic = self._arithmetic._replace(values=self._type) if throughout else self._arithmetic
+        size = config.image.input_size(480, 640, network.encoder.patch)
+        generator = torch.Generator().manual_seed(0)
+        noise = torch.rand(1, 3, *(side // 16 + 1 for side in size), generator=generator)
+        planes = 255 * F.interpolate(noise, size=size, mode="bilinear").to(self._device)
+        text = self.encode_text([prompt(config.templates[0], label) for label in ("wall", "dog", "red ball")])
+        if config.normalize_text:
+            text /= np.linalg.norm(text, axis=1, keepdims=True)
+        return InputPass(network, arithmetic, size)(planes, self._embeddings(text)).float().sigmoid()
+
+    def _embeddings(self, text: np.ndarray) -> Tensor:
+        return torch.tensor(text, device=self._device, dtype=self._wide)  # a copy: the vocabulary's is read-only
 
     def _upload(self, frames: list[np.ndarray]) -> Tensor:
-        """Copy frames of one size to the device as bytes and resize them there; returns (B,h,w,3), 0 to 255."""
+        """Copy frames of one size to the device as bytes (B,H,W,3)."""
         pixels = torch.empty(len(frames), *frames[0].shape, dtype=torch.uint8, pin_memory=self._device.type == "cuda")
         np.stack(frames, out=pixels.numpy())
-        pixels = pixels.to(self._device, non_blocking=True)
-        source = tuple(frames[0].shape[:2])
-        target = self.config.image.input_size(*source, self.network.encoder.patch)
-        if source == target:
-            return pixels
-        rows, columns = remembered(self._weights, source, lambda: resize_weights(*source, *target, self._device))
-        return (rows @ pixels.permute(0, 3, 1, 2).float() @ columns.T).permute(0, 2, 3, 1)
-
-
-def _halve(network: SynSeg, half: torch.dtype) -> None:
-    """Turn the weights of products behind an image to half precision, as autocast would in every pass.
-
-    Norms keep float32, and so does the text tower, which runs once for a label.
-    """
-    for part in (network.encoder.image, network.decoder):
-        for module in part.modules():
-            if isinstance(module, _PRODUCTS):
-                module.to(half)
-
-
-class _Recording:
-    """A pass on fixed sizes as a CUDA graph: recorded once, replayed without the cost of launching kernels.
-
-    What a call returns is valid until the next one.
-    """
-
-    def __init__(self, run: Callable[[Tensor, Tensor], Tensor], images: Tensor, text: Tensor) -> None:
-        self._images, self._text = images.clone(), text.clone()
-        aside = torch.cuda.Stream()  # libraries allocate on their first call, which a recording cannot hold
-        aside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(aside):
-            run(self._images, self._text)
-        torch.cuda.current_stream().wait_stream(aside)
-        self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
-            self._logits = run(self._images, self._text)
-
-    def __call__(self, images: Tensor, text: Tensor) -> Tensor:
-        self._images.copy_(images)
-        self._text.copy_(text)
-        self._graph.replay()
-        return self._logits
+        return pixels.to(self._device, non_blocking=True)

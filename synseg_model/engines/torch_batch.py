@@ -1,14 +1,18 @@
-"""Activations that torch keeps on its device, and what Results ask of them."""
+"""What torch keeps of frames on its device, and what Results ask of it."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from synseg_model.engines.device_batch import BYTES_PER_LABEL_AND_PIXEL, DeviceBatch
-from synseg_model.network.postprocess import begin_label_map, confidence, continue_label_map, masks
+from synseg_model.engines.device_batch import DeviceBatch, labels_at_once
+from synseg_model.network.postprocess import decide, masks
 from synseg_model.vocabulary import Vocabulary
+
+HostMeasures = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 class TorchBatch(DeviceBatch[Tensor]):
@@ -38,9 +42,11 @@ class TorchBatch(DeviceBatch[Tensor]):
         return self.download(reached[0, 0], bool)
 
     @torch.inference_mode()
-    def measure(self, row: int, thresholds: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        parts = [self._threshold(row, part, thresholds[part])[1:] for part in self._parts(1)]
-        numbers, sums, peaks = (torch.cat(values, 1)[0] for values in zip(*parts, strict=True))
+    def measure(self, row: int, thresholds: np.ndarray) -> HostMeasures:
+        most = labels_at_once(self._memory, 1, self.size)
+        parts = [slice(start, start + most) for start in range(0, self.shape[1], most)]
+        found = [self._threshold(row, part, thresholds[part])[1:] for part in parts]
+        numbers, sums, peaks = (torch.cat(values, 1)[0] for values in zip(*found, strict=True))
         sums, peaks = self.download(torch.stack([sums, peaks]), np.float32)
         return self.download(numbers, np.int32), sums, peaks
 
@@ -49,10 +55,10 @@ class TorchBatch(DeviceBatch[Tensor]):
         device, batch = self._logits.device, self.shape[0]
         thresholds = torch.tensor(vocabulary.thresholds, device=device)
         ids = torch.tensor(vocabulary.ids, dtype=torch.int32, device=device)
-        state = begin_label_map(batch, *self.size, device)
-        for part in self._parts(batch):
-            state = continue_label_map(self._activations(slice(None), part), thresholds[part], ids[part], state)
-        return list(zip(state[0], confidence(state), strict=True))
+        most = labels_at_once(self._memory, batch, self.size)
+        activations = self._activations(slice(None), slice(None))
+        label_maps, confidences, _ = decide(activations, thresholds, ids, self.size, False, most)
+        return list(zip(label_maps, confidences, strict=True))
 
     def _activations(self, rows: slice, labels: slice) -> Tensor:
         return self._logits[rows, labels].float().sigmoid()
@@ -63,7 +69,35 @@ class TorchBatch(DeviceBatch[Tensor]):
         activations = self._activations(slice(row, row + 1), part)
         return masks(activations, torch.tensor(thresholds, device=device), *axes)
 
-    def _parts(self, batch: int) -> list[slice]:
-        """Cut the labels into parts whose planes of the frames' size fit into memory."""
-        most = max(1, self._memory // (BYTES_PER_LABEL_AND_PIXEL * batch * self.size[0] * self.size[1]))
-        return [slice(start, start + most) for start in range(0, self.shape[1], most)]
+
+class DecidedBatch(TorchBatch):
+    """The same of a pass that has decided for a vocabulary already.
+
+    label_maps: (B,H,W), on the host. confidences: (B,H,W), on the device. measures: of all masks, (B,K,...) on the
+    host, or None. asked: called when measures are asked for that the pass did not make.
+    """
+
+    def __init__(
+        self,
+        logits: Tensor,
+        size: tuple[int, int],
+        memory: int,
+        vocabulary: Vocabulary,
+        label_maps: np.ndarray,
+        confidences: Tensor,
+        measures: HostMeasures | None,
+        asked: Callable[[], None],
+    ) -> None:
+        super().__init__(logits, size, memory)
+        self._vocabulary, self._measures, self._asked = vocabulary, measures, asked
+        self._decision = vocabulary, list(zip(label_maps, confidences, strict=True))
+
+    def download(self, array: np.ndarray | Tensor, dtype: type) -> np.ndarray:
+        return array.astype(dtype) if isinstance(array, np.ndarray) else super().download(array, dtype)
+
+    def measure(self, row: int, thresholds: np.ndarray) -> HostMeasures:
+        if self._measures is not None and np.array_equal(thresholds, self._vocabulary.thresholds):
+            numbers, sums, peaks = (values[row] for values in self._measures)
+            return numbers, sums, peaks
+        self._asked()
+        return super().measure(row, thresholds)

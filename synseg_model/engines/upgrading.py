@@ -14,6 +14,7 @@ import numpy as np
 from synseg_model.config import ModelError
 from synseg_model.engine import Engine
 from synseg_model.result import DeviceMaps
+from synseg_model.vocabulary import Vocabulary
 
 logger = logging.getLogger(__name__)
 
@@ -97,9 +98,11 @@ class UpgradingEngine:
         self._last = (frames, text) if self.upgrading else None
         return self._engine.activations(frames, text)
 
-    def device_maps(self, frames: Sequence[np.ndarray], text: np.ndarray) -> list[np.ndarray | DeviceMaps]:
+    def device_maps(
+        self, frames: Sequence[np.ndarray], text: np.ndarray, vocabulary: Vocabulary | None = None
+    ) -> list[np.ndarray | DeviceMaps]:
         self._last = (frames, text) if self.upgrading else None
-        return self._engine.device_maps(frames, text)
+        return self._engine.device_maps(frames, text, vocabulary)
 
     # On the thread
 

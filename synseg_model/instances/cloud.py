@@ -8,12 +8,13 @@ import cv2
 import numpy as np
 
 from synseg_model.instances.depth import FURTHEST, Intrinsics
-from synseg_model.instances.find import Instance
+from synseg_model.instances.find import Instance, check_inside
 from synseg_model.instances.positions import depth_problem
 
 # As PointCloud2 reads it with point_step = itemsize: x, y, z in metres, rgb as 0x00RRGGBB (RViz and PCL read its bytes
 # as a float32), the label's id (0: background) and the instance's id (0: none).
 POINT = np.dtype([(name, np.float32) for name in "xyz"] + [(name, np.uint32) for name in ("rgb", "label", "instance")])
+_BLOCK = 16_384  # pixels that are worked on at once, so that they stay in the cache: half the time of a whole frame
 
 
 class NoCloudError(ValueError):
@@ -45,16 +46,18 @@ def make_cloud(
 
     Raises:
         NoCloudError: without depth or a usable camera, or where they do not fit the image.
-        ValueError: for a label map of another size than the image, and for another number of ids than instances.
+        ValueError: for a label map or instances of another size than the image, and for another number of ids than
+            instances.
     """
     if label_map.shape != image.shape[:2]:
         raise ValueError(f"label map of shape {label_map.shape} for an image of {image.shape[:2]}")
-    numbers = ids or range(1, len(instances) + 1)
+    numbers = ids if len(ids) else range(1, len(instances) + 1)
     if len(numbers) != len(instances):
         raise ValueError(f"{len(ids)} ids for {len(instances)} instances: expected one each, or none")
     problem = depth_problem(depth, intrinsics, label_map.shape)
     if problem:
         raise NoCloudError(problem)
+    check_inside(instances, label_map.shape)
     owner = np.zeros(label_map.shape, np.int32)
     for instance, number in sorted(zip(instances, numbers, strict=True), key=lambda pair: -pair[0].area):
         owner[instance.window][instance.mask] = number
@@ -62,31 +65,37 @@ def make_cloud(
     depth = np.ascontiguousarray(depth)
     if depth.shape != label_map.shape:
         image, label_map, owner = (
-            cv2.resize(plane, (width, height), interpolation=cv2.INTER_NEAREST) for plane in (image, label_map, owner)
+            cv2.resize(plane, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+            for plane in (image, label_map, owner)
         )
     chosen = (depth > 0) & (depth < FURTHEST)  # NaN is not
     if not background:
         chosen &= label_map > 0
-    at = np.flatnonzero(chosen)
-    if not len(at):
-        return np.zeros(0, POINT)
-    return _points(at, depth, intrinsics.scaled(width, height), image, label_map, owner)
+    return _points(chosen, depth, intrinsics.scaled(width, height), image, label_map, owner)
 
 
 def _points(
-    at: np.ndarray, depth: np.ndarray, camera: Intrinsics, image: np.ndarray, label_map: np.ndarray, owner: np.ndarray
+    chosen: np.ndarray,
+    depth: np.ndarray,
+    camera: Intrinsics,
+    image: np.ndarray,
+    label_map: np.ndarray,
+    owner: np.ndarray,
 ) -> np.ndarray:
     columns, rows = camera.rays()
-    bgra = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2BGRA)
-    packed = bgra.view("<u4")[..., 0]  # blue is the lowest byte
-    planes = (
-        columns * depth,
-        rows[:, None] * depth,
-        depth,
-        packed & np.uint32(0xFFFFFF),
-        label_map.astype(np.uint32),
-        owner,
-    )
-    fields = (plane.reshape(-1) if len(at) == plane.size else plane.reshape(-1).take(at) for plane in planes)
-    # One pass over memory: writing field by field would take four times as long.
-    return cv2.merge([field.view(np.float32)[None] for field in fields]).reshape(-1).view(POINT)
+    cloud = np.empty(np.count_nonzero(chosen), POINT)
+    numbers = cloud.view(np.float32).reshape(1, -1, len(POINT.names))
+    height, done = max(1, _BLOCK // camera.width), 0
+    for top in range(0, camera.height, height):
+        block = slice(top, top + height)
+        at = np.flatnonzero(chosen[block])
+        if not len(at):
+            continue
+        bgra = cv2.cvtColor(np.ascontiguousarray(image[block]), cv2.COLOR_RGB2BGRA)
+        packed = bgra.view("<u4") & np.uint32(0xFFFFFF)  # blue is the lowest byte
+        z = depth[block]
+        planes = (columns * z, rows[block, None] * z, z, packed, label_map[block].astype(np.uint32), owner[block])
+        fields = [plane.reshape(-1).take(at).view(np.float32)[None] for plane in planes]
+        cv2.merge(fields, dst=numbers[:, done : done + len(at)])
+        done += len(at)
+    return cloud

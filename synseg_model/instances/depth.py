@@ -37,6 +37,8 @@ class Intrinsics:
     def from_matrix(cls, matrix: Sequence[float] | np.ndarray, width: int, height: int) -> Intrinsics:
         """Read the 9 numbers of a camera matrix K, row by row, as camera_info has them.
 
+        Lens distortion is not known here: images are rectified, or the error is that of the lens at their corners.
+
         Raises:
             ValueError: where there are not 9.
         """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -74,6 +74,14 @@ class FindSettings:
         for name in ("bridge", "neck"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} {getattr(self, name)}: expected 0 or more and below 1")
+
+
+def check_inside(instances: Sequence[Instance], size: tuple[int, int]) -> None:
+    """Raise ValueError for an instance that reaches out of an image of (height, width)."""
+    for instance in instances:
+        rows, columns = instance.window
+        if rows.start < 0 or columns.start < 0 or rows.stop > size[0] or columns.stop > size[1]:
+            raise ValueError(f"instance with the box {instance.box} is not of an image of {size[1]}x{size[0]} pixels")
 
 
 def find_instances(
@@ -159,7 +167,7 @@ def find_in_masks(
 
 @dataclass(eq=False)
 class _Piece:
-    """A part of an instance; box is left, top, right, bottom. source: the component that it comes from."""
+    """Hold a part of an instance; box is left, top, right, bottom. source: the component that it comes from."""
 
     label: int
     source: int
@@ -170,7 +178,14 @@ class _Piece:
     mask: np.ndarray
 
 
-def _instances(runs, layers, plane_of, labels, ids, settings) -> tuple[Instance, ...]:
+def _instances(
+    runs: Runs,
+    layers: np.ndarray | None,
+    plane_of: Callable[[int], np.ndarray],
+    labels: Sequence[str],
+    ids: Sequence[int] | None,
+    settings: FindSettings,
+) -> tuple[Instance, ...]:
     if not len(runs.row):
         return ()
     if len(runs.row) > _RUNS:
@@ -201,7 +216,9 @@ def _largest(label: np.ndarray, area: np.ndarray, settings: FindSettings, factor
     return chosen
 
 
-def _split(components: Components, component: int, plane_of, settings: FindSettings) -> Iterator[_Piece]:
+def _split(
+    components: Components, component: int, plane_of: Callable[[int], np.ndarray], settings: FindSettings
+) -> Iterator[_Piece]:
     mask, box = components.mask(component), tuple(components.box[component].tolist())
     label, area = int(components.label[component]), int(components.area[component])
     parts = split_mask(mask, settings.neck) if settings.neck and area >= 2 * settings.min_area else [mask]
@@ -282,7 +299,7 @@ def _joined(pieces: list[_Piece]) -> _Piece:
 def _instance(piece: _Piece, labels: Sequence[str], ids: Sequence[int] | None) -> Instance:
     left, top, right, bottom = piece.box
     return Instance(
-        label_id=int(ids[piece.label]) if ids else piece.label + 1,
+        label_id=piece.label + 1 if ids is None else int(ids[piece.label]),
         label=labels[piece.label],
         box=(left, top, right - left, bottom - top),
         area=piece.area,

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 
 import cv2
 import numpy as np
 
 from synseg_model.instances.depth import FURTHEST, Intrinsics, view_problem
-from synseg_model.instances.find import Instance
+from synseg_model.instances.find import Instance, check_inside
 from synseg_model.instances.transforms import move_box, move_points
 
-_SAMPLES = 600  # pixels of an instance that are looked at, and up to twice as many
+_SAMPLES = 600  # pixels of an instance that are looked at, or half or twice as many
 _RIM = 0.06  # part of an instance's side that is left out at its rim, where depth mixes with what is behind
-_WIDEST_RIM = 8  # pixels
+_WIDEST_RIM = 8  # pixels of those looked at
 _KERNELS = [np.ones((2 * rim + 1, 2 * rim + 1), np.uint8) for rim in range(_WIDEST_RIM + 1)]
 _LEAST = 5  # pixels with depth, of an instance that has as many
 _TAIL = 0.02  # share of the points that lie outside the 3-D box at its near and its far end
@@ -30,8 +28,8 @@ class Position:
     """Hold where an instance is.
 
     Args:
-        point: x, y, z in metres: the median of its visible surface. In the camera's optical frame x is right, y down
-            and z forward.
+        point: x, y, z in metres: the middle of its visible surface; z is the median without the rim. In the camera's
+            optical frame x is right, y down and z forward.
         spread: metres, half of the range of distances that the middle 68 % of its surface have: the standard deviation
             for normal noise, more for objects that are deep or at an angle.
         valid: share of its pixels with depth, 0 to 1.
@@ -82,7 +80,7 @@ def locate(
         Per instance its position in the camera's optical frame, or the reason why there is none, for people.
 
     Raises:
-        ValueError: for depth of another type.
+        ValueError: for depth of another type, and for an instance of an image of another size.
 
     Example:
         >>> depth = depth_in_metres(pixels)
@@ -91,9 +89,10 @@ def locate(
     problem = depth_problem(depth, intrinsics, size)
     if problem:
         return (problem,) * len(instances)
+    check_inside(instances, size)
     camera = intrinsics.scaled(depth.shape[1], depth.shape[0])
-    rays = camera.rays()
-    return tuple(_locate(instance, depth, camera, rays, size, least_valid) for instance in instances)
+    rays, pixels = camera.rays(), _image_pixels(depth.shape, size)
+    return tuple(_locate(instance, depth, camera, rays, pixels, least_valid) for instance in instances)
 
 
 def depth_problem(depth: np.ndarray | None, intrinsics: Intrinsics | None, size: tuple[int, int]) -> str:
@@ -121,16 +120,19 @@ def _locate(
     depth: np.ndarray,
     camera: Intrinsics,
     rays: tuple[np.ndarray, np.ndarray],
-    size: tuple[int, int],
+    pixels: tuple[np.ndarray, np.ndarray] | None,
     least_valid: float,
 ) -> Position | str:
-    mask, left, top = _at_depth(instance, depth.shape, size)
-    row, column = _spread_out(mask)
-    if not len(row):
+    mask, left, top = _at_depth(instance, pixels)
+    mask, step = _thinned_out(mask)
+    if not mask.size:
         return "no depth here: the object is smaller than a depth pixel"
-    inner = _without_rim(mask)[row, column]
-    row, column = row + top, column + left
-    z = depth[row, column]
+    rows, columns = (
+        slice(start + step // 2, start + step // 2 + step * count, step)
+        for start, count in ((top, mask.shape[0]), (left, mask.shape[1]))
+    )
+    z = depth[rows, columns]
+    inner = _without_rim(mask)
     surface = z[inner & (z > 0) & (z < FURTHEST)]  # NaN is not
     surface.sort()
     count, asked = len(surface), max(1, int(np.count_nonzero(inner)))
@@ -142,45 +144,61 @@ def _locate(
     slack = _BODY * spread + _FLAT * middle
     nearest, furthest = np.float32(middle - slack), np.float32(middle + slack)
     # The rim belongs to the object, too, where it does not see what is behind.
-    body = (z >= nearest) & (z <= furthest)
-    z = z[body]
-    across = np.empty((2, len(z)), np.float32)
-    np.multiply(rays[0][column[body]], z, out=across[0])
-    np.multiply(rays[1][row[body]], z, out=across[1])
-    across.sort(axis=1)
+    body = mask & (z >= nearest) & (z <= furthest)
+    x, left_end, right_end = _across((rays[0][columns] * z)[body])
+    y, top_end, bottom_end = _across((rays[1][rows, None] * z)[body])
     along = surface[surface.searchsorted(nearest) : surface.searchsorted(furthest, side="right")]
-    (left_end, x, right_end), (top_end, y, bottom_end) = (_ends(axis, _EDGE) for axis in across)
-    near_end, _, far_end = _ends(along, _TAIL)
-    # Points are the centers of pixels, which reach half a pixel further.
+    near_end, far_end = _ends(along, _TAIL)
+    # Points are the centers of pixels; each stands for `step` pixels in a row.
     box_size = (
-        (right_end - left_end) / (1 - 2 * _EDGE) + middle / camera.fx,
-        (bottom_end - top_end) / (1 - 2 * _EDGE) + middle / camera.fy,
-        (far_end - near_end) / (1 - 2 * _TAIL),
+        right_end - left_end + step * middle / camera.fx,
+        bottom_end - top_end + step * middle / camera.fy,
+        far_end - near_end,
     )
     box_center = ((left_end + right_end) / 2, (top_end + bottom_end) / 2, (near_end + far_end) / 2)
     return Position((x, y, middle), spread, share, box_center, box_size)
 
 
-def _ends(ordered: np.ndarray, tail: float) -> list[float]:
-    """Return a lower percentile, the median and an upper percentile of values in ascending order."""
-    last, cut = len(ordered) - 1, int(tail * len(ordered))
-    return ordered[[cut, last // 2, last - cut]].tolist()
+def _across(values: np.ndarray) -> tuple[float, float, float]:
+    """Return the middle and both ends of x or y: the mean of the middle half, as finer than a median on a grid."""
+    values.sort()
+    quarter = len(values) // 4
+    middle = values[quarter : len(values) - quarter]
+    return float(middle.sum()) / len(middle), *_ends(values, _EDGE)
 
 
-def _at_depth(instance: Instance, shape: tuple[int, int], size: tuple[int, int]) -> tuple[np.ndarray, int, int]:
+def _ends(ordered: np.ndarray, tail: float) -> tuple[float, float]:
+    """Return where values in ascending order begin and end, without tails, but as wide as with them if even."""
+    cut = int(tail * len(ordered))
+    low, high = float(ordered[cut]), float(ordered[-1 - cut])
+    wider = (high - low) * cut / max(1, len(ordered) - 2 * cut)
+    return low - wider, high + wider
+
+
+def _image_pixels(shape: tuple[int, int], size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return the image's row of each row of depth, and the column of each column; None where they are the same."""
+    if shape == tuple(size):
+        return None
+    return tuple(((np.arange(n) + 0.5) * (pixels / n)).astype(np.intp) for n, pixels in zip(shape, size, strict=True))
+
+
+def _at_depth(instance: Instance, pixels: tuple[np.ndarray, np.ndarray] | None) -> tuple[np.ndarray, int, int]:
     """Return the mask at the depth image's resolution, and the column and row of its upper left pixel."""
     x, y, width, height = instance.box
-    if shape == tuple(size):
+    if pixels is None:
         return instance.mask, x, y
-    picked, starts = [], []
-    for low, length, pixels, other in ((y, height, size[0], shape[0]), (x, width, size[1], shape[1])):
-        scale = pixels / other
-        first = max(0, int(low / scale) - 1)
-        center = ((np.arange(first, min(other, int((low + length) / scale) + 2)) + 0.5) * scale).astype(int) - low
-        inside = (center >= 0) & (center < length)
-        picked.append(center[inside])
-        starts.append(first + int(inside.argmax()) if len(inside) else first)
-    return instance.mask[np.ix_(*picked)], starts[1], starts[0]
+    (top, bottom), (left, right) = pixels[0].searchsorted((y, y + height)), pixels[1].searchsorted((x, x + width))
+    mask = instance.mask.take(pixels[0][top:bottom] - y, 0).take(pixels[1][left:right] - x, 1)
+    return mask, int(left), int(top)
+
+
+def _thinned_out(mask: np.ndarray) -> tuple[np.ndarray, int]:
+    """Return every so many-th row and column of a mask, about _SAMPLES pixels inside, and how many-th."""
+    step = max(1, round((np.count_nonzero(mask) / _SAMPLES) ** 0.5))
+    thin = np.ascontiguousarray(mask[step // 2 :: step, step // 2 :: step])
+    if step > 1 and np.count_nonzero(thin) < _SAMPLES / 4:  # lines that the grid misses
+        return mask, 1
+    return thin, step
 
 
 def _without_rim(mask: np.ndarray) -> np.ndarray:
@@ -189,28 +207,3 @@ def _without_rim(mask: np.ndarray) -> np.ndarray:
     kernel = _KERNELS[min(_WIDEST_RIM, max(1, round(_RIM * area**0.5)))]
     inner = cv2.erode(mask.view(np.uint8), kernel, borderType=cv2.BORDER_CONSTANT, borderValue=0).view(bool)
     return inner if np.count_nonzero(inner) >= area / 4 else mask
-
-
-def _spread_out(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Choose rows and columns of about _SAMPLES pixels in a mask, on a lattice: even, but never a few columns only."""
-    step = np.count_nonzero(mask) // _SAMPLES
-    if step <= 1:
-        return mask.nonzero()
-    height, width = mask.shape
-    padded = width + (_shift(step) - width) % step
-    at = np.arange(0, height * padded, step)
-    row = at // padded
-    column = at - row * padded
-    hit = mask[row, np.minimum(column, width - 1)] & (column < width)
-    if np.count_nonzero(hit) < _SAMPLES / 2:  # so thin that the lattice misses it
-        return np.divmod(np.flatnonzero(mask)[::step], width)
-    return row[hit], column[hit]
-
-
-@cache
-def _shift(step: int) -> int:
-    """Return by how much a row of the lattice is shifted: about the golden section of the step, coprime to it."""
-    shift = max(1, round(0.382 * step))
-    while math.gcd(shift, step) > 1:
-        shift += 1
-    return shift

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 State = tuple[Tensor, Tensor, Tensor]  # label map int32, the winner's activation, the largest activation: (B,H,W)
+Measures = tuple[Tensor, Tensor, Tensor]  # of masks: numbers (B,K,5) int32, sums (B,K), peaks (B,K), see `masks`
 
 
 def resize(pixels: Tensor, height: int, width: int) -> Tensor:
@@ -57,17 +58,28 @@ def begin_label_map(batch: int, height: int, width: int, device: torch.device | 
 def continue_label_map(activations: Tensor, thresholds: Tensor, ids: Tensor, state: State) -> State:
     """Take more labels into label maps, as `Result` defines them; the state's shape is the images' size.
 
-    activations: (B,k,h,w) in [0, 1]. thresholds: (k) float32. ids: (k) int32. Of equals the first label wins.
+    activations: (B,k,h,w) in [0, 1]. thresholds: (k) float32. ids: (k) int32. Ties go to the first label.
     """
+    return _take(_at_size(activations, *state[0].shape[1:]), thresholds, ids, state)
+
+
+def _take(planes: Tensor, thresholds: Tensor, ids: Tensor, state: State) -> State:
+    """Take activations (B,k,H,W) at the images' size into label maps."""
     label_map, winning, largest = state
-    planes = _at_size(activations, label_map.shape[1], label_map.shape[2])
-    reaching = torch.where(planes >= thresholds[:, None, None], planes, torch.full_like(planes, -1))
-    best = reaching.amax(1)
-    # The first of the best by hand: TensorRT sorts for an arg-max, which takes longer than all else.
-    places = torch.arange(thresholds.shape[0], dtype=torch.int32, device=planes.device)[:, None, None]
-    first = torch.where(reaching == best.unsqueeze(1), places, places[-1:]).amin(1)
-    label_map = torch.where(best > winning, ids[first.long()], label_map)
+    reaching = torch.where(planes >= thresholds[:, None, None], planes, -1.0)
+    best, first = _best(reaching)
+    label_map = torch.where(best > winning, ids[first], label_map)
     return label_map, torch.maximum(winning, best), torch.maximum(largest, planes.amax(1))
+
+
+def _best(planes: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the largest of planes (B,k,H,W) and the first k that has it."""
+    if not torch.compiler.is_exporting():
+        return planes.max(1)
+    # By hand in exported graphs: TensorRT sorts for an arg-max, which takes longer than all else.
+    best = planes.amax(1)
+    places = torch.arange(planes.shape[1], dtype=torch.int32, device=planes.device)[:, None, None]
+    return best, torch.where(planes == best.unsqueeze(1), places, places[-1:]).amin(1).long()
 
 
 def confidence(state: State) -> Tensor:
@@ -85,6 +97,12 @@ def masks(activations: Tensor, thresholds: Tensor, rows: Tensor, columns: Tensor
     the largest activations.
     """
     planes = _at_size(activations, rows.shape[0], columns.shape[0])
+    reached, numbers, sums = _measure(planes, thresholds, rows, columns)
+    return reached, numbers, sums, activations.amax((2, 3))
+
+
+def _measure(planes: Tensor, thresholds: Tensor, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Threshold activations (B,k,H,W) at the images' size; returns masks, numbers and sums as `masks` does."""
     reached = planes >= thresholds[:, None, None]
     counts = reached.to(torch.int32)
     sums = torch.where(reached, planes, torch.zeros_like(planes)).sum((2, 3))
@@ -92,7 +110,43 @@ def masks(activations: Tensor, thresholds: Tensor, rows: Tensor, columns: Tensor
     crossed = [(counts.amax(2) > 0, columns), (counts.amax(3) > 0, rows)]  # (B,k,W), (B,k,H)
     numbers += [torch.where(hit, places, places[-1:]).amin(2) for hit, places in crossed]
     numbers += [torch.where(hit, places, places[:1]).amax(2) for hit, places in crossed]
-    return reached, torch.stack(numbers, 2), sums, activations.amax((2, 3))
+    return reached, torch.stack(numbers, 2), sums
+
+
+def decide(
+    activations: Tensor,
+    thresholds: Tensor,
+    ids: Tensor,
+    size: tuple[int, int],
+    measured: bool,
+    at_once: int,
+) -> tuple[Tensor, Tensor, Measures | None]:
+    """Decide label maps and confidences of activations (B,K,h,w), and measure masks where that is asked for.
+
+    Args:
+        activations: in [0, 1].
+        thresholds: (K) float32.
+        ids: (K) int32.
+        size: (H,W) of the images.
+        measured: whether to measure masks.
+        at_once: labels of one step, of which there are planes at the images' size.
+
+    Returns:
+        Label maps (B,H,W) int32, confidences (B,H,W) float32, and measures or None.
+    """
+    device, batch = activations.device, activations.shape[0]
+    rows, columns = (torch.arange(side, dtype=torch.int32, device=device) for side in size)
+    state, measures = begin_label_map(batch, *size, device), []
+    for start in range(0, activations.shape[1], at_once):
+        part = slice(start, start + at_once)
+        planes = _at_size(activations[:, part], *size)
+        state = _take(planes, thresholds[part], ids[part], state)
+        if measured:
+            measures.append(_measure(planes, thresholds[part], rows, columns)[1:])
+    if not measured:
+        return state[0], confidence(state), None
+    numbers, sums = (torch.cat(values, 1) for values in zip(*measures, strict=True))
+    return state[0], confidence(state), (numbers, sums, activations.amax((2, 3)))
 
 
 def _at_size(activations: Tensor, height: int, width: int) -> Tensor:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from synseg_model.config import DecoderConfig
-from synseg_model.network.decoder import DecoderBlock, FiLM, halve
+from synseg_model.network.clipseg_decoder import DecoderBlock, FiLM, halve
 
 POSITIONS = (9, 12)  # rows and columns of learned positions, resampled to an input's grid of stride 32
 SCALE = 10.0  # of the cosine in the logits, at the start

@@ -13,8 +13,8 @@ from torch.nn import functional as F
 
 from synseg_model.config import DECODER_MEMORY, ModelConfig
 from synseg_model.network.clip_encoder import ClipEncoder, build_encoder
+from synseg_model.network.clipseg_decoder import ClipSegDecoder
 from synseg_model.network.conv_encoder import ConvEncoder, build_conv_encoder
-from synseg_model.network.decoder import ActivationDecoder
 from synseg_model.network.skip_decoder import SkipDecoder
 
 
@@ -119,11 +119,11 @@ class SynSeg(nn.Module):
         return self.decode(self.encode_image(images), text, self.grid(images))
 
 
-def build_decoder(config: ModelConfig, encoder: ClipEncoder | ConvEncoder) -> ActivationDecoder | SkipDecoder:
+def build_decoder(config: ModelConfig, encoder: ClipEncoder | ConvEncoder) -> ClipSegDecoder | SkipDecoder:
     """Build the decoder that fits an encoder, with random weights."""
     if isinstance(encoder, ConvEncoder):
         return SkipDecoder(config.decoder, encoder.widths, encoder.text_width, encoder.patch)
-    return ActivationDecoder(config.decoder, encoder.width, encoder.text_width, encoder.patch)
+    return ClipSegDecoder(config.decoder, encoder.width, encoder.text_width, encoder.patch)
 
 
 def enlarge(logits: Tensor, size: tuple[int, int]) -> Tensor:

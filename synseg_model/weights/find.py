@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import json
-import math
 import re
-import struct
 from pathlib import Path
-from typing import Any
 
-from synseg_model.config import CONFIG_FILE, DEFAULT_MODEL, PRESETS, WEIGHTS_FILE, ModelConfig, ModelError
+from synseg_model.config import CONFIG_FILE, PRESETS, WEIGHTS_FILE, ModelConfig, ModelError
 from synseg_model.weights.exported_folder import Export, is_exported
 from synseg_model.weights.pedigree import Pedigree
+from synseg_model.weights.safetensors_file import read_infos
 
 SHIPPED = Path(__file__).parents[1] / "models"
 TWIN_FOLDER = "exported"  # in a model folder: the same model as ONNX graphs
-PHOTOGRAPHS, GENERATED_SCENES = "photographs", "generated scenes"  # domains: what cameras see, and the player's own
 _HUB_ID = re.compile(r"[^./~\\\0][^/\\\0]*/[^./\\\0][^/\\\0]*")  # owner/repository
-_LARGEST_HEADER = 100 * 2**20  # bytes; the format's own limit
 
 
 def check_model(model: str | Path) -> None:
@@ -28,14 +24,14 @@ def check_model(model: str | Path) -> None:
     """
     name = str(model)
     shipped = shipped_models()
-    path = model_folder(name)
+    path = folder_of(name)
     if name and path.is_dir():
         if not is_clipseg_folder(path):
             ModelConfig.read(path)
             if is_exported(path):
                 Export.read(path)
             else:
-                read_header(path / WEIGHTS_FILE)
+                read_infos(path / WEIGHTS_FILE)
             Pedigree.read(path)
     elif path.is_file():
         if path.suffix != ".pth":
@@ -68,25 +64,12 @@ def find_twin(model: str | Path) -> Path | None:
 
 def read_pedigree(model: str | Path) -> Pedigree:
     """Read the pedigree of a model by any of its names; an empty one where it has none. Raise ModelError if damaged."""
-    path = model_folder(model)
+    path = folder_of(model)
     return Pedigree.read(path) if path.is_dir() and not is_clipseg_folder(path) else Pedigree()
 
 
-def domain_warning(config: ModelConfig, expected: str = PHOTOGRAPHS) -> str:
-    """Say that a model was made for other images than it gets; "" where it was not, or does not say what it is for.
-
-    expected: what the images are, as a config's `domain` has it; "": do not warn.
-    """
-    if not config.domain or not expected or config.domain.casefold() == expected.casefold():
-        return ""
-    return (
-        f"the model {config.name!r} is for {config.domain}; its masks mean little on other images: "
-        f"for photographs choose the model {DEFAULT_MODEL!r}"
-    )
-
-
-def model_folder(model: str | Path) -> Path:
-    """Return where a model lies if it is a shipped one or a folder: of other names, a path that is no folder."""
+def folder_of(model: str | Path) -> Path:
+    """Return the folder of a shipped model, and of any other name the path that it is."""
     return SHIPPED / str(model) if str(model) in shipped_models() else Path(model).expanduser()
 
 
@@ -101,27 +84,3 @@ def is_clipseg_folder(folder: Path) -> bool:
         return json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8")).get("model_type") == "clipseg"
     except (OSError, ValueError, AttributeError):
         return False
-
-
-def read_header(path: Path) -> dict[str, dict[str, Any]]:
-    """Read the names, types and shapes of a safetensors file's tensors; raise ModelError if it is damaged.
-
-    Source: the format's description, https://huggingface.co/docs/safetensors.
-    """
-    try:
-        with open(path, "rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            if length > _LARGEST_HEADER:
-                raise ValueError(f"a header of {length} bytes")
-            tensors = json.loads(file.read(length))
-        tensors.pop("__metadata__", None)
-        end = max((tensor["data_offsets"][1] for tensor in tensors.values()), default=0)
-        for tensor in tensors.values():
-            math.prod(tensor["shape"])
-        if path.stat().st_size != 8 + length + end:
-            raise ValueError(f"{path.stat().st_size} bytes, expected {8 + length + end}")
-    except FileNotFoundError:
-        raise ModelError(f"no {path.name} in {path.parent}: the model folder is incomplete") from None
-    except (OSError, struct.error, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ModelError(f"{path} is damaged ({error}): copy or download it again") from None
-    return tensors

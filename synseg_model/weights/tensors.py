@@ -7,21 +7,16 @@ import json
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 
 from synseg_model.config import ModelConfig, ModelError
 from synseg_model.network.synseg import SynSeg
+from synseg_model.weights.safetensors_file import open_tensors
 
 
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     """Read a safetensors file; raise ModelError where it is missing or damaged."""
-    if not path.exists():
-        raise ModelError(f"no {path.name} in {path.parent}: the model folder is incomplete")
-    try:
-        with safe_open(path, "pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-    except (SafetensorError, OSError) as error:
-        raise ModelError(f"{path} is damaged ({error}): copy or download it again") from None
+    with open_tensors(path, "pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
 
 
 def fill(network: SynSeg, tensors: dict[str, torch.Tensor], included: bool, where: object) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import functools
 import os
 import random
 import signal
@@ -10,21 +13,29 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import IO
 
+DOMAINS = range(215, 232)  # above Linux's ephemeral ports, where no robot is; people take those up to 101
 SHARED_MEMORY = "SHM?sockets_size=8MB"  # is 17 MB a process: three fit into the 64 MB of a Docker container
 TAIL_LINES = 15
 GENTLE_SECONDS = 20.0  # before a process that was asked to end is made to
 
 
 class ProcessDiedError(RuntimeError):
-    """A process that should still run has ended; the text has its last lines."""
+    """A process has ended before its time; the text has its last lines."""
 
 
 class Child:
-    """A Python module running as a process of its own, with its output kept in a temporary file.
+    """A Python module that runs as a process of its own, with its output kept in a temporary file.
 
-    It gets a session of its own, so that an interrupt at the terminal reaches the parent only, which then
-    decides.
+    It has a session of its own, so that Ctrl-C in the terminal reaches the parent only, which then decides.
+
+    Args:
+        name: Name for messages.
+        module: The module, as in python -m MODULE.
+        arguments: Its command line.
+        environment: Its environment variables.
     """
 
     def __init__(self, name: str, module: str, arguments: Iterable[str], environment: Mapping[str, str]) -> None:
@@ -51,13 +62,20 @@ class Child:
         return self._process.poll()
 
     def interrupt(self) -> None:
-        """Ask the process to end, as Ctrl-C does; only once, as a second time would break into its ending."""
+        """Ask the process to end, as Ctrl-C does, but only once: a second time would break into its ending."""
         if self.returncode is None and not self._interrupted:
             self._interrupted = True
             self._process.send_signal(signal.SIGINT)
 
     def stop(self, timeout: float = GENTLE_SECONDS) -> int:
-        """End the process, gently first, and return its exit status."""
+        """End the process: by SIGINT, then by SIGTERM, then by SIGKILL.
+
+        Args:
+            timeout: Seconds to wait after each signal.
+
+        Returns:
+            The exit status.
+        """
         self.interrupt()
         for last_resort in (self._process.terminate, self._process.kill):
             try:
@@ -75,16 +93,16 @@ class Child:
     def died(self) -> ProcessDiedError:
         """Make the error for a process that has ended before its time."""
         lines = self.tail() or "(nothing)"
-        return ProcessDiedError(f"the {self.name} ended with status {self.returncode}, saying last:\n{lines}")
+        return ProcessDiedError(f"the {self.name} ended with status {self.returncode}; its last output:\n{lines}")
 
 
 def private_domain() -> dict[str, str]:
-    """Return environment variables for a ROS domain that nobody else is in, on this machine only.
+    """Return environment variables for a free ROS domain, on this machine only.
 
-    With Fast DDS it is shared memory alone, made large enough for images: in the half megabyte that a process
-    has by default, a best-effort image of 640x480 is mostly lost. Other middlewares stay on the loopback.
+    Fast DDS uses shared memory alone, made large enough for images: in the half megabyte that a process has by default,
+    a best-effort image of 640x480 is mostly lost. Other middlewares use the loopback interface.
     """
-    domain = {"ROS_DOMAIN_ID": str(random.randrange(215, 232)), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
+    domain = {"ROS_DOMAIN_ID": str(_free_domain()[0]), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
     if os.environ.get("RMW_IMPLEMENTATION", "rmw_fastrtps").startswith("rmw_fastrtps"):
         # The range LOCALHOST would make rmw_fastrtps ignore the transport asked for.
         domain["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "SUBNET"
@@ -92,8 +110,41 @@ def private_domain() -> dict[str, str]:
     return domain
 
 
+def lock_domain(domain: int) -> IO[str] | None:
+    """Take a ROS domain on this machine until the returned file is closed.
+
+    It keeps out other demos, benchmarks and tests, which all ask here, and nothing else.
+
+    Args:
+        domain: Number of the domain.
+
+    Returns:
+        The open file; None if another process has the domain.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            file = stack.enter_context(Path(tempfile.gettempdir(), f"synseg-domain-{domain}").open("a"))
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return None
+        stack.pop_all()
+        return file
+
+
+@functools.cache
+def _free_domain() -> tuple[int, IO[str] | None]:
+    """Take a domain for as long as this process runs; one that others have, too, only where all are taken."""
+    numbers = random.sample(DOMAINS, len(DOMAINS))
+    locked = ((number, lock_domain(number)) for number in numbers)
+    return next((taken for taken in locked if taken[1]), (numbers[0], None))
+
+
 def stop_all(children: Iterable[Child]) -> dict[str, int]:
-    """End all processes at the same time and return their exit statuses by name."""
+    """End all processes at the same time and return their exit statuses by name.
+
+    Args:
+        children: The processes.
+    """
     children = list(children)
     for child in children:
         child.interrupt()

@@ -71,7 +71,11 @@ class OutputTopic:
         return switched_on and has_subscriber(self._publisher)
 
     def publish(self, segmented: SegmentedFrame) -> None:
-        """Make and publish the message, if it is wanted."""
+        """Make and publish the message, if it is wanted.
+
+        Args:
+            segmented: The frame.
+        """
         if self.wanted():
             self._publisher.publish(self._output.make(segmented))
 
@@ -117,7 +121,11 @@ class CameraOutputs:
         self._classes.offer(offered[:MOST_CLASS_TOPICS])
 
     def publish(self, segmented: SegmentedFrame) -> None:
-        """Publish the outputs that are wanted, with the frame's own header."""
+        """Publish the outputs that are wanted, with the frame's own header.
+
+        Args:
+            segmented: The frame.
+        """
         for topic in self._topics:
             topic.publish(segmented)
 

@@ -16,7 +16,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 
 from synseg_model import Segmenter
 from synseg_model.install_hints import missing_module
-from synseg_model.weights.find import domain_warning
+from synseg_model.weights.domain import domain_warning
 from synseg_ros.node import bond
 from synseg_ros.node.camera import Camera
 from synseg_ros.node.diagnostics import Diagnostics
@@ -90,7 +90,11 @@ class SynSegNode(LifecycleNode):
         return self._pipeline is None or self._pipeline.stop()
 
     def report(self, error: Exception) -> None:
-        """Log an error that belongs to no camera, not too often."""
+        """Log an error that belongs to no camera, not too often.
+
+        Args:
+            error: The error.
+        """
         held_back = self._errors.admit()
         if self.context.ok() and held_back is not None:
             more = f" ({held_back} more errors held back)" if held_back else ""

@@ -112,11 +112,19 @@ class VocabularySwitch:
         self._encoder.start()
 
     def request(self, request: VocabularyRequest) -> None:
-        """Ask for the vocabulary of the topic."""
+        """Ask for the vocabulary of the topic.
+
+        Args:
+            request: Labels and thresholds, not checked yet.
+        """
         self.change(Change(TOPIC, request))
 
     def change(self, change: Change) -> None:
-        """Ask for what one client wants; a change of that client which still waits is answered that it is too old."""
+        """Ask for what one client wants.
+
+        Args:
+            change: What it wants. One of the same client that still waits is answered that it is too old.
+        """
         replaced = self._encoder.request(change, change.client)
         if replaced is not None:
             replaced.answer(self.active, f"a newer request of {change.client} came before this one's turn")
@@ -134,7 +142,14 @@ class VocabularySwitch:
         return ended
 
     def stop(self, timeout: float) -> bool:
-        """End the thread and let go of the model; return True when it has ended within `timeout` seconds."""
+        """End the thread and let go of the model.
+
+        Args:
+            timeout: Seconds to wait for its end.
+
+        Returns:
+            False where it still works.
+        """
         ended = self._encoder.stop(timeout)
         self._segmenter = self.encoding = None
         return ended

@@ -10,7 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
-from synseg_model.io.media import open_source
+from synseg_model.io.sources import open_source
 from synseg_ros.player.photographs.tour import BACKGROUND, UNLABELLED, Tour
 
 PHOTOGRAPHS, SCENES = "photographs", "scenes"

@@ -8,7 +8,7 @@ pytest.importorskip("synseg_ros.msg", reason="needs ROS 2 and the built messages
 from benchmarks.node import NodeBenchmarkConfig, run
 from benchmarks.soak import SoakConfig, growth, plot, soak
 
-pytestmark = pytest.mark.ros
+pytestmark = [pytest.mark.ros, pytest.mark.usefixtures("one_demo_at_a_time")]  # as large as a demo
 
 SMALL = {"width": 64, "height": 48, "rate": 10.0}
 

@@ -1,6 +1,7 @@
 """The bootstrap says what is wrong in one line, and its steps are done once for the same inputs."""
 
 import contextlib
+import fcntl
 import importlib
 import os
 import subprocess
@@ -35,6 +36,7 @@ def run_bootstrap(tmp_path):
             env={**clean, "SYNSEG_VENV": str(tmp_path / "venv"), **variables},
             capture_output=True,
             text=True,
+            timeout=300,
         )
 
     return run
@@ -65,6 +67,19 @@ def test_environment_for_a_sourced_ros_is_not_replaced_in_a_shell_without_it(run
     assert done.returncode == 1
     assert "/opt/ros/jazzy" in done.stderr
     assert (stamps / "identity.json").read_text() == made_for
+
+
+def test_a_complete_environment_does_not_wait_for_another_one_of_the_project(module, run_bootstrap):
+    steps = module("steps")
+    for step in steps.plan({"distro": "kilted", "from": "wheels", "prefix": ""}):
+        step.stamp.parent.mkdir(parents=True, exist_ok=True)
+        step.stamp.write_text(step.key)
+    project = os.open(steps.ROOT, os.O_RDONLY)
+    with contextlib.suppress(BlockingIOError):  # locked it is, too, while `make env` runs
+        fcntl.flock(project, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    done = run_bootstrap()
+    os.close(project)
+    assert (done.returncode, done.stdout) == (0, "")
 
 
 def test_missing_python_headers_are_named_with_their_package(module, monkeypatch, tmp_path):

@@ -20,15 +20,24 @@ def small_graphs(exported_small):
     return graphs_in(exported_small)
 
 
+@pytest.fixture
+def small_graphs_at_hand(small_graphs, monkeypatch):
+    """Let exports of `small_model` take its graphs instead of making them again, which takes longest."""
+    from synseg_model.export import folder
+
+    monkeypatch.setattr(folder, "make_graphs", lambda network: small_graphs)
+
+
 @pytest.fixture(scope="session")
-def exported_tiny(tmp_path_factory):
+def exported_tiny(make_once):
     """A folder with synseg-tiny exported as fp32 and as fp16."""
     from synseg_model.export.folder import export_model
 
-    folder = tmp_path_factory.mktemp("tiny")
-    export_model("synseg-tiny", folder / "fp32")
-    export_model("synseg-tiny", folder / "fp16", "fp16", graphs_in(folder / "fp32"))
-    return folder
+    def fill(folder):
+        export_model("synseg-tiny", folder / "fp32")
+        export_model("synseg-tiny", folder / "fp16", "fp16", graphs_in(folder / "fp32"))
+
+    return make_once("exported_tiny", fill)
 
 
 def graphs_in(folder):

@@ -32,7 +32,7 @@ def test_public_names_are_reached_without_torch(name):
 
 
 def test_modules_around_the_segmenter_load_no_torch():
-    loaded = modules_after("import synseg_model.io.drawing, synseg_model.io.media, synseg_model.cli.segment_files")
+    loaded = modules_after("import synseg_model.io.drawing, synseg_model.io.sources, synseg_model.cli.segment_files")
     assert "synseg_model.cli.segment_files" in loaded
     assert not loaded & set(HEAVY)
 

@@ -19,10 +19,11 @@ from tests.training.photo_models import masked, named
 from training.datasets.packed_captions import PackedCaptions, distinct_labels, related_words
 from training.datasets.photos.packed import write_packed
 from training.evaluation.predict import Predictor, PredictSettings
+from training.loop.config import TrainerConfig
 from training.loop.initialization import standardize
-from training.loop.trainer import Trainer, TrainerConfig
-from training.objective.batch import Part, Window
-from training.objective.objective import Objective, ObjectiveConfig
+from training.loop.trainer import Trainer
+from training.objective.batch import Batch, Window
+from training.objective.objective import CaptionObjective, ObjectiveConfig
 from training.pretrain_photos import MERGES_FILE, PretrainPhotosConfig, build_network
 from training.train import run
 from training.words.synonyms import Synonyms
@@ -44,14 +45,14 @@ def part():
     present = torch.tensor([[1, 1, 0], [1, 1, 0]], dtype=torch.bool)
     masks = torch.zeros(2, 3, 64, 96, dtype=torch.bool)
     masks[:, 0, :32], masks[:, 1, 32:] = True, True
-    return Part(
+    return Batch(
         torch.randn(2, 3, 64, 96, generator=generator), text, valid, present,
         [["dog", "grass", "car"], ["cat", "sea"]], masks, torch.ones(2, 64, 96, dtype=torch.bool),
     )  # fmt: skip
 
 
 def test_paper_mode_is_mccl_of_maps_and_projected_film_features(network, part):
-    objective = Objective(network, ObjectiveConfig())
+    objective = CaptionObjective(network, ObjectiveConfig())
     losses = objective(part, network.decoder)
     with torch.no_grad():
         reduced = network.encode_image(part.images)
@@ -65,7 +66,7 @@ def test_paper_mode_is_mccl_of_maps_and_projected_film_features(network, part):
 
 @pytest.mark.parametrize("features", ["conditioned", "frozen"])
 def test_every_term_trains_the_decoder_and_leaves_the_encoder(network, part, features):
-    objective = Objective(network, ObjectiveConfig(features=features, **EVERY_TERM)).train()
+    objective = CaptionObjective(network, ObjectiveConfig(features=features, **EVERY_TERM)).train()
     losses = objective(part, network.decoder)
     losses["total"].backward()
     assert {*EVERY_TERM, "align", "cont", "back", "sep"} <= set(losses)
@@ -75,7 +76,7 @@ def test_every_term_trains_the_decoder_and_leaves_the_encoder(network, part, fea
 
 
 def test_frozen_features_are_those_of_the_decoder_before_training(network, part):
-    objective = Objective(network, ObjectiveConfig(features="frozen"))
+    objective = CaptionObjective(network, ObjectiveConfig(features="frozen"))
     assert objective.projector is None
     before = network.decoder.reduce(network.encoder.hidden_states(part.images))[1].flatten(1, 2)
     with torch.no_grad():
@@ -89,13 +90,13 @@ def test_frozen_features_are_those_of_the_decoder_before_training(network, part)
 def test_frozen_features_need_a_decoder_with_dense_embeddings(network):
     config = replace(network.config, decoder=replace(network.config.decoder, dense=False))
     network.config, network.decoder = config, build_decoder(config, network.encoder)
-    Objective(network, ObjectiveConfig(presence=1.0))
+    CaptionObjective(network, ObjectiveConfig(presence=1.0))
     with pytest.raises(ValueError, match=r"'small' has no dense embeddings .* choose"):
-        Objective(network, ObjectiveConfig(features="frozen"))
+        CaptionObjective(network, ObjectiveConfig(features="frozen"))
 
 
 def test_windows_need_position_embeddings(network, part):
-    objective = Objective(network, ObjectiveConfig())
+    objective = CaptionObjective(network, ObjectiveConfig())
     with pytest.raises(ValueError, match=r"this one is convolutional: show whole images \(--batches.window 0\)"):
         objective(replace(part, window=Window((128, 128), (0.5, 0.5))), network.decoder)
 
@@ -115,7 +116,7 @@ def test_mixed_precision_takes_parts_with_windows_and_masks(network, part, kind,
         part = replace(part, text=torch.randn(2, 3, network.encoder.text_width, generator=generator))
         window = Window((128, 128), (0.5, 0.5))
     trainer = Trainer(TrainerConfig(accelerator="cpu", precision="bf16-mixed"))
-    module = trainer.fabric.setup_module(Objective(network, ObjectiveConfig(**EVERY_TERM)))
+    module = trainer.fabric.setup_module(CaptionObjective(network, ObjectiveConfig(**EVERY_TERM)))
     losses = module(replace(part, window=window), network.decoder)
     trainer.fabric.backward(losses["total"])
     assert all(torch.isfinite(value).all() for value in losses.values())

@@ -13,7 +13,7 @@ import pytest
 
 pytest.importorskip("spacy")
 
-from training.captions.samples import Sample
+from training.captions.samples import CaptionSample
 from training.captions.sidecars import read_header, read_sidecar
 from training.captions.work import Settings, label_samples
 from training.datasets.pairs import decode_image
@@ -101,7 +101,7 @@ def test_images_behind_http_become_pairs_that_training_takes(img2dataset, image_
             contents = {name: tar.extractfile(name).read() for name in tar.getnames()}
         keys = [name.removesuffix(".jpg") for name in contents if name.endswith(".jpg")]
         addresses = [json.loads(contents[f"{key}.json"])["url"] for key in keys]
-        captions = [Sample(key, rows.pop(address)) for key, address in zip(keys, addresses, strict=True)]
+        captions = [CaptionSample(key, rows.pop(address)) for key, address in zip(keys, addresses, strict=True)]
         records = label_samples(captions, Settings(**read_header(sidecar).settings))
         assert list(read_sidecar(sidecar)) == records
         expected += [(contents[f"{record.key}.jpg"], list(record.labels)) for record in records if record.labels]

@@ -1,20 +1,25 @@
+import copy
 import gzip
 import json
+from dataclasses import replace
 
 import numpy as np
 import open_clip
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch.nn import functional as F
 
 from synseg_model import Segmenter
 from synseg_model.config import DecoderConfig, EncoderConfig, ModelConfig
 from synseg_model.network.clip_encoder import ClipEncoder
 from synseg_model.network.synseg import SynSeg
+from training.datasets.mask_batches import SceneMaskConfig
+from training.datasets.scene_captions import SceneCaptionConfig, window_caption
 from training.loop.initialization import mimetic_attention, standardize
-from training.loop.optimizers import MuonAdamW, orthogonalize
-from training.networks.tiny_clip import TINY_CLIP, tokenizer, write_merges
-from training.pretrain_clip import PretrainClipConfig, random_position, window_caption
+from training.loop.optimizers import MuonAdamW, orthogonalize, parameter_groups
+from training.networks.tiny_clip import TINY_CLIP, random_position, tokenizer, write_merges
+from training.pretrain_clip import PretrainClipConfig
 from training.pretrain_clip import train as train_clip
 from training.pretrain_decoder import PretrainDecoderConfig, build_network
 from training.pretrain_decoder import train as train_decoder
@@ -30,9 +35,9 @@ def test_orthogonalized_matrices_have_singular_values_near_one():
 def test_muon_takes_the_matrices_of_blocks_and_adamw_all_else():
     torch.manual_seed(0)
     net = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Linear(4, 4))
-    optimizer = MuonAdamW(net, [net[1]], 0.05, 0.0)
-    groups = [*optimizer.muon.param_groups, *optimizer.adamw.param_groups]
-    assert [p is net[1].weight for p in optimizer.muon.param_groups[0]["params"]] == [True]
+    optimizer = MuonAdamW(parameter_groups(net, 0.0, 0.05, [net[1]]), (0.9, 0.98))
+    groups = optimizer.param_groups
+    assert [[p is net[1].weight for p in group["params"]] for group in groups if group["muon"]] == [[True]]
     assert sorted(id(p) for group in groups for p in group["params"]) == sorted(id(p) for p in net.parameters())
     x = torch.randn(64, 4)
     losses = []
@@ -43,6 +48,23 @@ def test_muon_takes_the_matrices_of_blocks_and_adamw_all_else():
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < losses[0] / 20
+
+
+def test_one_step_of_both_is_one_step_of_adamw_and_of_momentum_with_an_orthogonal_update():
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Linear(8, 4))
+    other = copy.deepcopy(net)
+    x = torch.randn(16, 4)
+    optimizer = MuonAdamW(parameter_groups(net, 0.1, 0.05, [net[1]]), (0.9, 0.98))
+    reference = torch.optim.AdamW([other[0].weight], lr=0.05, weight_decay=0.1, betas=(0.9, 0.98))
+    for module in (net, other):
+        module(x).square().mean().backward()
+    before, gradient = net[1].weight.detach().clone(), net[1].weight.grad.clone()
+    optimizer.step()
+    reference.step()
+    torch.testing.assert_close(net[0].weight, other[0].weight)
+    update = orthogonalize(gradient.lerp(0.05 * gradient, 0.95))
+    torch.testing.assert_close(net[1].weight, before * (1 - 0.05 * 0.1) - 0.05 * 0.2 * 8**0.5 * update)
 
 
 def test_mimetic_attention_looks_at_itself_and_its_neighbours():
@@ -125,18 +147,26 @@ def test_merges_file_is_the_same_bytes_each_time(tmp_path):
 
 @pytest.mark.slow
 def test_both_commands_make_a_model_folder_that_segments_and_resume_where_they_stopped(tmp_path):
-    common = {"cache": str(tmp_path / "cache"), "device": "cpu"}
-    clip = dict(common, output=str(tmp_path / "clip"), closeups=32, scenes=32, batch=16, warmup=1, held_out=4)
-    train_clip(PretrainClipConfig(**clip, steps=2))
-    decoder = dict(common, clip=clip["output"], output=str(tmp_path / "decoder"), scenes=32, batch=4, warmup=1)
-    folder = train_decoder(PretrainDecoderConfig(**decoder, steps=2))
+    clip, decoder = (kind().trainer for kind in (PretrainClipConfig, PretrainDecoderConfig))
+    common = {"steps": 2, "warmup": 1, "accelerator": "cpu", "save_every": 1}
+    clip = replace(clip, output=str(tmp_path / "clip"), batch=16, **common)
+    decoder = replace(decoder, output=str(tmp_path / "decoder"), batch=4, **common)
+    cache = str(tmp_path / "cache")
+    train_clip(PretrainClipConfig(SceneCaptionConfig(cache, closeups=32, scenes=32), clip, held_out=4))
+    settings = {"clip": clip.output, "data": SceneMaskConfig(cache, scenes=32), "trainer": decoder}
+    folder = train_decoder(PretrainDecoderConfig(**settings))
     config = json.loads((folder / "config.json").read_text())
-    assert config["training"]["decoder"]["seed"] == 0
-    assert config["training"]["clip"]["steps"] == 2
+    assert config["training"]["decoder"]["trainer"]["seed"] == 0
+    assert config["training"]["clip"]["trainer"]["steps"] == 2
     again = build_network(PretrainDecoderConfig(clip=str(folder)))[0]  # a model folder gives its encoder, too
-    first = build_network(PretrainDecoderConfig(**decoder))[0]
+    first = build_network(PretrainDecoderConfig(**settings))[0]
     for name, tensor in first.encoder.state_dict().items():
         assert torch.equal(tensor, again.encoder.state_dict()[name]), name
+    stopped = replace(decoder, output=str(tmp_path / "stopped"), max_minutes=1e-9)
+    assert train_decoder(PretrainDecoderConfig(**{**settings, "trainer": stopped})) is None
+    train_decoder(PretrainDecoderConfig(**{**settings, "trainer": stopped}, resume=True))
+    whole, resumed = (load_file(tmp_path / name / "model/weights.safetensors") for name in ("decoder", "stopped"))
+    assert all(whole[name].equal(resumed[name]) for name in whole)
     segmenter = Segmenter.load(folder, cache_dir=tmp_path / "text")
     segmenter.set_vocabulary(["ball", "grass"])
     assert segmenter.segment(np.zeros((48, 64, 3), np.uint8)).activations.shape == (2, 48, 64)

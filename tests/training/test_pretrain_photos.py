@@ -13,9 +13,10 @@ from synseg_model.weights.model_folder import load_model
 from tests.training import photo_models
 from tests.training.photo_models import masked, named
 from training.datasets.photos.packed import write_packed
+from training.loop.checkpoint import CHECKPOINT_FILE
 from training.loop.command_line import INTERRUPTED
 from training.loop.log import LOG_FILE
-from training.loop.trainer import BEST_FILE, CHECKPOINT_FILE
+from training.loop.trainer import BEST_FILE
 from training.pretrain_photos import candidate_weights, levels_of, run
 
 ABOUT = {"exhaustive": {"nyu": ["ball", "grass", "sky", "dog"], "voc": ["dog", "cat"], "flickr8k": []}}
@@ -220,7 +221,7 @@ def test_a_text_encoder_that_is_damaged_is_one_clear_line(data, tmp_path, capsys
     ("words", "reason"),
     [
         (["--photos=nowhere"], "python -m training.prepare_photos --output nowhere"),
-        (["--text=nowhere"], "python -m training.pretrain_text --output nowhere"),
+        (["--text=nowhere"], "python -m training.pretrain_text --trainer.output nowhere"),
         (["--backbone=test_eficientnet"], "near it are test_efficientnet"),
         (["--backbone=test_vit"], "has levels of strides [16, 16, 16]: expected [4, 8, 16, 32]"),
         (["--weights=nowhere.pth"], "cannot read the weights nowhere.pth"),

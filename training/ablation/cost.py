@@ -15,9 +15,10 @@ from tqdm import tqdm
 
 from synseg_model.segmenter import Segmenter
 from synseg_model.vocabulary import Vocabulary
-from training.loop.trainer import Trainer, TrainerConfig
-from training.objective.batch import Part
-from training.objective.objective import Objective
+from training.loop.config import TrainerConfig
+from training.loop.trainer import Trainer
+from training.objective.batch import Batch
+from training.objective.objective import CaptionObjective
 from training.scenes.scenes import NOUNS, STUFF, Scene
 
 
@@ -38,7 +39,7 @@ def in_turn(calls: dict[str, Callable[[], object]], rounds: int, title: str) -> 
 
 
 def step_costs(
-    objectives: dict[str, Objective], parts: dict[str, Part], config: TrainerConfig, rounds: int
+    objectives: dict[str, CaptionObjective], parts: dict[str, Batch], config: TrainerConfig, rounds: int
 ) -> dict[str, float]:
     """Time a training step of every objective on its part, forward and backward; returns milliseconds per image."""
     fabric = Trainer(config).fabric
@@ -49,7 +50,7 @@ def step_costs(
     return {name: spent / len(parts[name].images) for name, spent in in_turn(calls, rounds, "cost of steps").items()}
 
 
-def _step(fabric: Fabric, module: nn.Module, averaged: nn.Module, part: Part) -> Callable[[], object]:
+def _step(fabric: Fabric, module: nn.Module, averaged: nn.Module, part: Batch) -> Callable[[], object]:
     def step() -> None:
         fabric.backward(module(part, averaged)["total"])
         module.zero_grad()

@@ -7,17 +7,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from training.captions.samples import BAD_LINE, Part, Sample, checked
+from training.captions.samples import BAD_LINE, CaptionSample, ShardFile, checked
 from training.captions.sidecars import sidecar_name
 
 
 @dataclass(frozen=True)
-class CocoShard(Part):
+class CocoShard(ShardFile):
     """Some images of a COCO file with their captions, carried along: the file is read once, by the caller."""
 
     index: int
     parts: int
-    rows: tuple[Sample, ...]
+    rows: tuple[CaptionSample, ...]
 
     @property
     def name(self) -> str:
@@ -28,7 +28,7 @@ class CocoShard(Part):
         """Name the file, and which part of how many this is."""
         return {**super().identity(), "part": self.index, "parts": self.parts}
 
-    def samples(self) -> Iterator[Sample]:
+    def samples(self) -> Iterator[CaptionSample]:
         """Yield the captions, those of an image one after the other; the key is the image's file name."""
         return iter(self.rows)
 
@@ -60,11 +60,11 @@ def coco_shards(path: Path, folder: Path, shard_size: int) -> list[CocoShard]:
     ]
 
 
-def _sample(number: int, entry: object, names: dict[object, str]) -> Sample:
+def _sample(number: int, entry: object, names: dict[object, str]) -> CaptionSample:
     if not isinstance(entry, dict) or entry.get("image_id") not in names or not isinstance(entry.get("id"), int):
-        return Sample(f"annotation {number}", problem=BAD_LINE)
+        return CaptionSample(f"annotation {number}", problem=BAD_LINE)
     return checked(names[entry["image_id"]], entry.get("caption"), entry["id"])
 
 
-def _order(sample: Sample) -> tuple[str, int]:
+def _order(sample: CaptionSample) -> tuple[str, int]:
     return sample.key, sample.caption_id if isinstance(sample.caption_id, int) else -1

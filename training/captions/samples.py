@@ -16,7 +16,7 @@ NO_LABEL, FEW_LABELS = "no label", "too few labels"
 DAMAGED = frozenset({NO_IMAGE, NOT_TEXT, REPEATED_KEY, BAD_LINE, BAD_NAME})
 
 
-class Sample(NamedTuple):
+class CaptionSample(NamedTuple):
     """A caption with the key of its image, or the reason why there is none."""
 
     key: str
@@ -46,12 +46,12 @@ class Shard(Protocol):
     def identity(self) -> dict[str, object]:
         """Tell what must be unchanged for a finished sidecar to stand: name, size, time, rows."""
 
-    def samples(self) -> Iterator[Sample]:
+    def samples(self) -> Iterator[CaptionSample]:
         """Yield the samples in the order of the data; raises DamageError where no more can be read."""
 
 
 @dataclass(frozen=True)
-class Part:
+class ShardFile:
     """The fields that every kind of shard has."""
 
     path: Path
@@ -68,24 +68,24 @@ class Part:
         return {"file": self.path.name, "bytes": status.st_size, "modified_ns": status.st_mtime_ns}
 
 
-def checked(key: str, caption: object, caption_id: int | str | None = None) -> Sample:
+def checked(key: str, caption: object, caption_id: int | str | None = None) -> CaptionSample:
     """Make a sample of a caption that was read, with a problem where it is none, or one that no file could hold."""
     if not isinstance(caption, str):
-        return Sample(key, problem=NO_CAPTION if caption is None else NOT_TEXT, caption_id=caption_id)
+        return CaptionSample(key, problem=NO_CAPTION if caption is None else NOT_TEXT, caption_id=caption_id)
     if not caption.strip():
-        return Sample(key, problem=NO_CAPTION, caption_id=caption_id)
+        return CaptionSample(key, problem=NO_CAPTION, caption_id=caption_id)
     if len(caption) > MAX_CAPTION:
-        return Sample(key, problem=TOO_LONG, caption_id=caption_id)
+        return CaptionSample(key, problem=TOO_LONG, caption_id=caption_id)
     if not is_text(caption):
-        return Sample(key, problem=NOT_TEXT, caption_id=caption_id)
-    return Sample(key, caption, caption_id=caption_id)
+        return CaptionSample(key, problem=NOT_TEXT, caption_id=caption_id)
+    return CaptionSample(key, caption, caption_id=caption_id)
 
 
-def named(sample: Sample) -> Sample:
+def named(sample: CaptionSample) -> CaptionSample:
     """Return a sample that a file can hold: one whose key is no UTF-8 is a problem, its key written with escapes."""
     if is_text(sample.key):
         return sample
-    return Sample(printable(sample.key), problem=BAD_NAME)
+    return CaptionSample(printable(sample.key), problem=BAD_NAME)
 
 
 def printable(text: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from training.captions.samples import BAD_LINE, NOT_TEXT, DamageError, Part, Sample, checked
+from training.captions.samples import BAD_LINE, NOT_TEXT, CaptionSample, DamageError, ShardFile, checked
 from training.captions.sidecars import sidecar_name
 
 KEY_COLUMNS = ("key", "id", "image_id", "url")
@@ -14,7 +14,7 @@ LONGEST_LINE = 1 << 20  # bytes; a line without end is damage, not a caption
 
 
 @dataclass(frozen=True)
-class TsvShard(Part):
+class TsvShard(ShardFile):
     """A run of lines of a TSV file.
 
     Attributes:
@@ -38,7 +38,7 @@ class TsvShard(Part):
         """Name the file and the lines."""
         return {**super().identity(), "first_line": self.first_line, "lines": self.lines}
 
-    def samples(self) -> Iterator[Sample]:
+    def samples(self) -> Iterator[CaptionSample]:
         """Yield one sample per line; a damaged line comes as a problem under its number."""
         try:
             with self.path.open("rb") as file:
@@ -99,12 +99,12 @@ def _columns(first: Sequence[str], path: Path) -> tuple[tuple[int, int], bool]:
     return ((1, 0) if addresses[1] and not addresses[0] else (0, 1)), False
 
 
-def _sample(line: bytes, number: int, columns: tuple[int, int]) -> Sample:
+def _sample(line: bytes, number: int, columns: tuple[int, int]) -> CaptionSample:
     try:
         fields = line.decode("utf-8").rstrip("\r\n").split("\t")
     except UnicodeDecodeError:
-        return Sample(f"line {number}", problem=NOT_TEXT)
+        return CaptionSample(f"line {number}", problem=NOT_TEXT)
     key, caption = columns
     if len(fields) <= max(columns) or not fields[key].strip():
-        return Sample(f"line {number}", problem=BAD_LINE)
+        return CaptionSample(f"line {number}", problem=BAD_LINE)
     return checked(fields[key].strip(), fields[caption])

@@ -15,9 +15,9 @@ from training.captions.samples import (
     NOT_TEXT,
     REPEATED_KEY,
     TOO_LONG,
+    CaptionSample,
     DamageError,
-    Part,
-    Sample,
+    ShardFile,
     checked,
 )
 
@@ -27,17 +27,17 @@ LARGEST_TEXT = 1 << 20  # bytes; a caption's .json has a few thousand
 
 
 @dataclass(frozen=True)
-class TarShard(Part):
+class TarShard(ShardFile):
     """One tar of samples. A sample's key is its path up to the first dot of the file name, as webdataset has it."""
 
-    def samples(self) -> Iterator[Sample]:
+    def samples(self) -> Iterator[CaptionSample]:
         """Yield one sample per image in the tar's order; the caption is in .txt, else in the .json's "caption"."""
         seen: set[str] = set()
         try:
             with tarfile.open(self.path, "r:") as tar:
                 for key, members in _grouped(tar):
                     if key in seen:
-                        yield Sample(key, problem=REPEATED_KEY)
+                        yield CaptionSample(key, problem=REPEATED_KEY)
                         continue
                     seen.add(key)
                     yield _sample(tar, key, members)
@@ -76,15 +76,15 @@ def _require_end(tar: tarfile.TarFile) -> None:
         raise tarfile.ReadError("its end mark is missing" if not block else "a header is damaged")
 
 
-def _sample(tar: tarfile.TarFile, key: str, members: dict[str, tarfile.TarInfo]) -> Sample:
+def _sample(tar: tarfile.TarFile, key: str, members: dict[str, tarfile.TarInfo]) -> CaptionSample:
     if not any(members[extension].size for extension in IMAGES if extension in members):
-        return Sample(key, problem=NO_IMAGE)
+        return CaptionSample(key, problem=NO_IMAGE)
     for extension in ("txt", "json"):
         member = members.get(extension)
         if member is None:
             continue
         if member.size > LARGEST_TEXT:
-            return Sample(key, problem=TOO_LONG)
+            return CaptionSample(key, problem=TOO_LONG)
         stream = tar.extractfile(member)
         data = stream.read() if stream else b""
         if len(data) < member.size:
@@ -95,6 +95,8 @@ def _sample(tar: tarfile.TarFile, key: str, members: dict[str, tarfile.TarInfo])
                 return checked(key, text)
             content = json.loads(text)
         except ValueError:
-            return Sample(key, problem=NOT_TEXT)
-        return checked(key, content.get("caption")) if isinstance(content, dict) else Sample(key, problem=NOT_TEXT)
-    return Sample(key, problem=NO_CAPTION)
+            return CaptionSample(key, problem=NOT_TEXT)
+        if not isinstance(content, dict):
+            return CaptionSample(key, problem=NOT_TEXT)
+        return checked(key, content.get("caption"))
+    return CaptionSample(key, problem=NO_CAPTION)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from training.captions.clean import clean_caption
 from training.captions.extraction import extract_labels
-from training.captions.samples import FEW_LABELS, NO_LABEL, DamageError, Sample, Shard, named
+from training.captions.samples import FEW_LABELS, NO_LABEL, CaptionSample, DamageError, Shard, named
 from training.captions.sidecars import Header, Record, read_header, read_sidecar, write_sidecar
 from training.captions.stop_words import stop_list
 from training.captions.taggers import load_tagger
@@ -71,7 +71,7 @@ def process_shard(shard: Shard, settings: Settings) -> Summary:
     finished = _finished(shard.sidecar, source, asdict(settings))
     if finished:
         return _summary(shard.name, *finished, skipped=True, started=started)
-    samples: list[Sample] = []
+    samples: list[CaptionSample] = []
     damage = ""
     try:
         for sample in shard.samples():
@@ -83,7 +83,7 @@ def process_shard(shard: Shard, settings: Settings) -> Summary:
     return _summary(shard.name, header, records, skipped=False, started=started)
 
 
-def label_samples(samples: Iterable[Sample], settings: Settings) -> list[Record]:
+def label_samples(samples: Iterable[CaptionSample], settings: Settings) -> list[Record]:
     """Extract the labels of samples; the records come in their order.
 
     Raises:

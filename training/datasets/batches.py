@@ -7,7 +7,7 @@ pixels there, each as the caption's phrase or as its noun alone, and labels that
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import chain, islice, repeat
 
@@ -16,13 +16,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from synseg_model.config import CLIP_MEAN, CLIP_STD, ImageConfig
+from synseg_model.config import ImageConfig
 from synseg_model.network.clip_encoder import ClipEncoder
 from training.captions.extraction import head_noun
+from training.datasets.arrays import to_tensor
 from training.datasets.augmentation import Augmented, BatchConfig, Sample
 from training.datasets.pairs import UNKNOWN, Pairs, Regions
 from training.loop.trainer import Share
-from training.objective.batch import Part, Window
+from training.objective.batch import Batch, Window
 
 CACHED_LABELS = 200_000  # text embeddings kept: 400 MB at 512 floats each
 
@@ -81,24 +82,13 @@ def _noun_of(label: str) -> list[str]:
     return [head_noun(label)]
 
 
-def to_tensor(
-    images: np.ndarray,
-    device: str | torch.device = "cpu",
-    mean: Sequence[float] = CLIP_MEAN,
-    std: Sequence[float] = CLIP_STD,
-) -> Tensor:
-    """Normalise uint8 RGB images (B,H,W,3) to float (B,3,H,W); mean and std are of channels in [0, 1]."""
-    center, spread = (torch.tensor(values, device=device).view(3, 1, 1) * 255 for values in (mean, std))
-    return (torch.from_numpy(images).to(device).permute(0, 3, 1, 2).float() - center) / spread
-
-
 class BatchSource:
     """Make the batches of any process from any step on: `training.loop.trainer.Batches`."""
 
     def __init__(self, pairs: Pairs, config: BatchConfig, image: ImageConfig, text: Callable[[list[str]], Tensor]):
         self.pairs, self.config, self.image, self.text = pairs, config, image, text
 
-    def __call__(self, share: Share) -> Iterator[list[Part]]:
+    def __call__(self, share: Share) -> Iterator[list[Batch]]:
         """Yield the parts of each step for one process; raises ValueError where an epoch holds less than a batch."""
         local = share.batch // share.world
         size = local // share.parts
@@ -115,7 +105,7 @@ class BatchSource:
                 step += 1
             epoch, within = epoch + 1, 0
 
-    def first(self, count: int, device: torch.device) -> Part:
+    def first(self, count: int, device: torch.device) -> Batch:
         """Return the first `count` images of the first epoch: the same for every process, whatever its share."""
         return next(self(Share(0, 1, 0, count, 1, device)))[0]
 
@@ -157,7 +147,7 @@ class BatchSource:
         clean = [[x for x in drawn if head_noun(x) not in own] for drawn, own in zip(phrases, taken, strict=True)]
         return [more + less for more, less in zip(nouns, clean, strict=True)]
 
-    def _part(self, samples: list[Sample], rng: random.Random, device: torch.device) -> Part:
+    def _part(self, samples: list[Sample], rng: random.Random, device: torch.device) -> Batch:
         shapes = {sample.image.shape for sample in samples}
         if len(shapes) > 1:
             raise ValueError(f"images of several sizes {sorted(shapes)[:3]} in a batch: set batches.image_size")
@@ -176,7 +166,7 @@ class BatchSource:
         flat = [label for labels in named for label in [*labels, *[""] * (width - len(labels))]]
         text = self.text(flat).unflatten(0, (len(samples), width))
         images = to_tensor(np.stack([sample.image for sample in samples]), device, self.image.mean, self.image.std)
-        part = Part(images, text, valid.to(device), present.to(device), named)
+        part = Batch(images, text, valid.to(device), present.to(device), named)
         if samples[0].regions is None:
             return part
         masks = np.zeros((len(samples), width, *images.shape[2:]), bool)

@@ -5,22 +5,45 @@ Everything is of the base split: no novel noun and no novel colour-noun pair.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
+from torch import Tensor
 
+from training.datasets.arrays import to_tensor
 from training.datasets.windows import window_around
+from training.loop.trainer import Share
 from training.networks.tiny_clip import PATCH, random_window
+from training.objective.batch import MaskBatch
 from training.scenes.pool import Chunk
 from training.scenes.scenes import BASE_NOUNS, COLORS, STUFF
 from training.scenes.vocabulary import is_base
 
-if TYPE_CHECKING:
-    from training.pretrain_decoder import PretrainDecoderConfig
-
 COMPETING = (*BASE_NOUNS, *STUFF)
+
+
+@dataclass
+class SceneMaskConfig:
+    """Which scenes with masks training sees, and what of them.
+
+    Args:
+        cache: folder for the rendered scenes.
+        scenes: number of scenes, all of the base split, shaped like a camera's 4:3 image.
+        crop: side in pixels of the windows that training sees first, two thirds of them around things.
+        crop_steps: share of the steps that see windows; the rest sees whole images, as many pixels in a batch. A
+            window shows a thing at the same size for a quarter of the work.
+        decoded: share of the windows in a batch that is decoded; all train the blocks before FiLM.
+        labels: labels decoded for each image, present and absent ones.
+    """
+
+    cache: str = "runs/cache"
+    scenes: int = 20_000
+    crop: int = 96
+    crop_steps: float = 0.85
+    decoded: float = 0.4
+    labels: int = 8
 
 
 def base_labels() -> list[str]:
@@ -74,23 +97,6 @@ def mask_of(label: str, segments: list[tuple[str, str | None]], index_map: np.nd
     return hit[index_map]
 
 
-@dataclass(frozen=True)
-class Batch:
-    """Hold what one step sees: B images, of which the first D are decoded for K labels each.
-
-    images: (B,H,W,3) uint8. nouns, colors: (B,P) int64 index of each token's noun (see `COMPETING`) and colour; -1
-    where it has none or holds several. labels: (D,K) rows of the label table. masks: (D,K,H,W) bool.
-    window: rows and columns of a whole image's token grid that the images are told to be.
-    """
-
-    images: np.ndarray
-    nouns: np.ndarray
-    colors: np.ndarray
-    labels: np.ndarray
-    masks: np.ndarray
-    window: tuple[slice, slice]
-
-
 def token_targets(
     index_map: np.ndarray, segments: list[tuple[str, str | None]], patch: int
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -105,18 +111,41 @@ def token_targets(
     return np.where(clear, nouns, -1), np.where(clear, named, -1)
 
 
-def batches(chunks: list[Chunk], config: PretrainDecoderConfig, rows: dict[str, int], start: int) -> Iterator[Batch]:
-    """Yield batches without end, from step `start` on; they are a function of seed and step.
+class MaskBatches:
+    """Batches of scenes with masks; they are a function of seed and step."""
 
-    chunks: scenes of one size. rows: of each label in the label table.
-    """
-    height, width = chunks[0].images.shape[1:3]
-    step = start
-    while True:
-        rng = np.random.default_rng((config.seed, 2, step))
-        chunk = chunks[rng.integers(len(chunks))]
-        windows = step < config.crop_steps * config.steps
-        count = config.batch if windows else max(1, config.batch * config.crop**2 // (height * width))
+    def __init__(
+        self, chunks: list[Chunk], config: SceneMaskConfig, labels: Sequence[str], table: Tensor, seed: int, steps: int
+    ):
+        """Take scenes of one size.
+
+        Args:
+            chunks: the scenes.
+            config: what of them a batch shows.
+            labels: every label that may be drawn, see `base_labels`.
+            table: (N,C) their text embeddings.
+            seed: of what each step sees.
+            steps: of the whole run.
+        """
+        self.chunks, self.config, self.seed, self.steps = chunks, config, seed, steps
+        self.table, self.rows = table, {label: row for row, label in enumerate(labels)}
+        self.size = chunks[0].images.shape[1:3]
+
+    def __call__(self, share: Share) -> Iterator[list[MaskBatch]]:
+        """Yield the parts of each step, without end."""
+        step = share.start
+        while True:
+            yield [self.part(step, number, share) for number in share.numbers()]
+            step += 1
+
+    def part(self, step: int, number: int, share: Share) -> MaskBatch:
+        """Draw a part of a step: its number among the parts of all processes decides what it shows."""
+        config = self.config
+        height, width = self.size
+        rng = np.random.default_rng((self.seed, 2, step, number))
+        chunk = self.chunks[rng.integers(len(self.chunks))]
+        windows = step < config.crop_steps * self.steps
+        count = share.size if windows else max(1, share.size * config.crop**2 // (height * width))
         images, nouns, colors, labels, masks = [], [], [], [], []
         for row in rng.choice(len(chunk), count, replace=False):
             image, index_map, segments = chunk.images[row], chunk.index_maps[row], chunk.segments[row]
@@ -132,8 +161,11 @@ def batches(chunks: list[Chunk], config: PretrainDecoderConfig, rows: dict[str, 
             if len(labels) < config.decoded * count:
                 shares = np.bincount(index_map.ravel(), minlength=len(segments)) / index_map.size
                 drawn = draw_labels(segments, shares, config.labels, rng)
-                labels.append([rows[label] for label in drawn])
+                labels.append([self.rows[label] for label in drawn])
                 masks.append(np.stack([mask_of(label, segments, index_map) for label in drawn]))
-        window = random_window((height, width), images[0].shape[:2], rng)
-        yield Batch(*map(np.stack, (images, nouns, colors, labels, masks)), window)
-        step += 1
+        window = random_window(self.size, images[0].shape[:2], rng)
+        device = share.device
+        nouns, colors, rows, masks = (torch.from_numpy(np.stack(x)).to(device) for x in (nouns, colors, labels, masks))
+        # Balance is gone at half time, so that thresholds end calibrated.
+        balance = max(0.0, 1 - 2 * step / self.steps)
+        return MaskBatch(to_tensor(np.stack(images), device), nouns, colors, self.table[rows], masks, window, balance)

@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 from training.datasets.photos import UNLABELLED, PhotoError
 from training.datasets.photos.packed import Packed
 from training.loop.trainer import Share
-from training.objective.photo_batch import PhotoBatch
+from training.objective.batch import PhotoBatch
 
 REGIONS = 256  # of an index map: 255 regions and UNLABELLED
 DRAWS = 10  # of a sample until a photograph decodes
@@ -123,7 +123,7 @@ class Words:
         return {name, *self.others.get(name, ()), *self.narrower.get(name, ())}
 
 
-class Sample(NamedTuple):
+class PhotoSample(NamedTuple):
     """One crop.
 
     Attributes:
@@ -181,7 +181,7 @@ class Mixture(Dataset):
         frequency = np.array([counts[name] for name in self.pool], float) ** 0.5
         self.pool_shares = frequency / frequency.sum() if len(frequency) else frequency
 
-    def __getitem__(self, number: int) -> Sample:
+    def __getitem__(self, number: int) -> PhotoSample:
         """Return a sample; a photograph that is damaged is named in `damaged`, and the next draw takes its place."""
         damaged: list[str] = []
         for draw in range(DRAWS):
@@ -194,7 +194,7 @@ class Mixture(Dataset):
                 damaged.append(str(error))
         raise PhotoError(f"{DRAWS} photographs in a row cannot be read: {'; '.join(damaged[:3])}")
 
-    def _sample(self, photo: Packed, rng: np.random.Generator) -> Sample:
+    def _sample(self, photo: Packed, rng: np.random.Generator) -> PhotoSample:
         image, index_map = photo.decode()
         config, words = self.config, self.words
         if config.hidden and photo.kind == "masks":
@@ -225,7 +225,8 @@ class Mixture(Dataset):
             rows[k] = words.say(name, k < len(present), config.other_words, self.classes[photo.set], rng)
             covers[k, : len(regions)] = [name in region for region in regions]
         place = np.arange(config.names)
-        return Sample(image, index_map, rows, covers, place < len(present), place < len(names), photo.kind == "masks")
+        shown, valid = place < len(present), place < len(names)
+        return PhotoSample(image, index_map, rows, covers, shown, valid, photo.kind == "masks")
 
     def _unlike(self, shown: list[str], rng: np.random.Generator) -> list[str]:
         """Draw names that are like none of those shown."""
@@ -330,7 +331,7 @@ class PhotoBatches:
         return PhotoBatch(images, moved["index_map"], text, *rest)
 
 
-def collate(samples: list[Sample]) -> dict:
+def collate(samples: list[PhotoSample]) -> dict:
     """Stack samples; images stay bytes, which travel between processes in a quarter of the time of floats."""
     stacked = {
         name: torch.from_numpy(np.stack([getattr(sample, name) for sample in samples]))

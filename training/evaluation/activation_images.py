@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from synseg_model.io.drawing import contact_sheet
 from synseg_model.network.synseg import SynSeg, enlarge
-from training.objective.batch import Part
+from training.objective.batch import Batch
 
 LABELS = 5  # maps of an image that are shown
 
@@ -22,7 +22,7 @@ def heat(image: np.ndarray, activation: np.ndarray) -> np.ndarray:
     return cv2.addWeighted(image, 0.45, np.ascontiguousarray(colors), 0.55, 0)
 
 
-def activation_images(network: SynSeg, part: Part) -> Callable[[nn.Module], dict[str, np.ndarray]]:
+def activation_images(network: SynSeg, part: Batch) -> Callable[[nn.Module], dict[str, np.ndarray]]:
     """Return a function that draws the maps which a decoder gives the images and labels of a part."""
     images = to_images(part.images, network.config.image.mean, network.config.image.std)
 

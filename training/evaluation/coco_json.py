@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from training.datasets.coco_masks import instance_mask
-from training.evaluation.samples import Sample
+from training.evaluation.samples import EvaluationSample
 
 
-def instance_samples(path: Path, images: Path, classes: tuple[str, ...]) -> list[Sample]:
+def instance_samples(path: Path, images: Path, classes: tuple[str, ...]) -> list[EvaluationSample]:
     """List the images of an instances file, by id, with background 0 and class i as i+1.
 
     Images without an instance belong to the data set: all of them is background. Raise ValueError for a file that is
@@ -32,7 +32,7 @@ def instance_samples(path: Path, images: Path, classes: tuple[str, ...]) -> list
         raise ValueError(f"{path} has the category {unknown[0]!r}: expected COCO's {len(classes)} categories")
     index = {number: classes.index(name) + 1 for number, name in categories.items()}
     return [
-        Sample(
+        EvaluationSample(
             Path(row["file_name"]).stem,
             images / row["file_name"],
             partial(draw_instances, by_image[row["id"]], index, (row["height"], row["width"])),

@@ -16,7 +16,7 @@ from training.evaluation.figures import label_thresholds
 from training.evaluation.measure import Measured, classes_given
 from training.evaluation.metrics import IGNORE
 from training.evaluation.predict import Predictor
-from training.evaluation.samples import Sample
+from training.evaluation.samples import EvaluationSample
 
 TILE = 440  # pixels; larger images are shrunk to it before names are drawn on them
 
@@ -65,7 +65,7 @@ def chosen_places(singles: Sequence[tuple[int, float, int]], count: int = 3) -> 
 
 def prediction_grid(
     predictor: Predictor,
-    samples: Sequence[Sample],
+    samples: Sequence[EvaluationSample],
     measured: Measured,
     names: Sequence[str],
     threshold: float | None,
@@ -88,7 +88,7 @@ def prediction_grid(
 
 def threshold_figure(
     predictor: Predictor,
-    samples: Sequence[Sample],
+    samples: Sequence[EvaluationSample],
     measured: Measured,
     names: Sequence[str],
     background: bool,

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from training.evaluation.coco_json import instance_samples
-from training.evaluation.samples import LabelCodes, Sample
+from training.evaluation.samples import EvaluationSample, LabelCodes
 
 
 class MissingDataError(ValueError):
@@ -35,7 +35,7 @@ class Folders:
     without: str | None = None
     only: tuple[str, ...] | None = None
 
-    def find(self, base: Path, split: str) -> list[Sample] | None:
+    def find(self, base: Path, split: str) -> list[EvaluationSample] | None:
         """List the samples below a folder, None where this layout is not there."""
         images, labels = base / self.images.format(split=split), base / self.labels.format(split=split)
         if not images.is_dir() or not labels.is_dir() or (self.only is not None and split not in self.only):
@@ -53,9 +53,10 @@ class Folders:
             if not path.is_file():
                 return None
             names = path.read_text(encoding="utf-8").split()
+        truths = [partial(self.codes.read, labels / f"{name}{self.label}") for name in names]
         return [
-            Sample(name, images / f"{name}{self.image}", partial(self.codes.read, labels / f"{name}{self.label}"))
-            for name in names
+            EvaluationSample(name, images / f"{name}{self.image}", truth)
+            for name, truth in zip(names, truths, strict=True)
         ] or None
 
 
@@ -72,7 +73,7 @@ class Instances:
     classes: tuple[str, ...]
     parts: dict[str, Callable[[int], bool]] | None = None
 
-    def find(self, base: Path, split: str) -> list[Sample] | None:
+    def find(self, base: Path, split: str) -> list[EvaluationSample] | None:
         images, path = (base / text.format(split=split) for text in (self.images, self.annotations))
         if not images.is_dir() or not path.is_file():
             return None
@@ -96,7 +97,7 @@ class Tree:
     inside: tuple[str, ...] = ()
     bare: tuple[Folders, ...] = ()
 
-    def samples(self, root: Path, split: str) -> tuple[list[Sample], bool]:
+    def samples(self, root: Path, split: str) -> tuple[list[EvaluationSample], bool]:
         """Find a split's samples below a root; the second value says whether they came without a split.
 
         Raise ValueError for a split that the data set does not have, MissingDataError with the expected tree where

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from training.evaluation.metrics import IGNORE, ConfusionMatrix
 from training.evaluation.predict import Predictor
-from training.evaluation.samples import Sample
+from training.evaluation.samples import EvaluationSample
 
 KEPT_BYTES = 2**26  # of predictions, so that figures of a small data set need no second look
 
@@ -43,7 +43,7 @@ def classes_given(truth: np.ndarray, background: bool) -> list[int]:
 
 def measure(
     predictor: Predictor,
-    samples: Sequence[Sample],
+    samples: Sequence[EvaluationSample],
     classes: int,
     threshold: float | None,
     title: str = "",

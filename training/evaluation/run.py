@@ -16,7 +16,7 @@ from training.evaluation.measure import Measured, measure
 from training.evaluation.predict import Predictor, PredictSettings
 from training.evaluation.prompts import embed_names
 from training.evaluation.protocols import Protocol
-from training.evaluation.samples import Sample
+from training.evaluation.samples import EvaluationSample
 from training.evaluation.sweep import best_threshold, check_disjoint, sweep
 
 
@@ -56,12 +56,12 @@ class Evaluation:
     result: dict
     measured: Measured
     predictor: Predictor
-    samples: list[Sample]
+    samples: list[EvaluationSample]
     threshold: float | None
     curve: dict[float, float] | None
 
 
-def spread(samples: list[Sample], count: int) -> list[Sample]:
+def spread(samples: list[EvaluationSample], count: int) -> list[EvaluationSample]:
     """Take `count` samples evenly from a list, all of them for 0 or where there are no more."""
     if count < 0:
         raise ValueError(f"images {count}: expected 0 for all, or how many to take")
@@ -124,7 +124,7 @@ def evaluate_dataset(protocol: Protocol, model: str, request: Request, device: s
     return Evaluation(result, measured, predictor, samples, threshold, curve)
 
 
-def _apart(samples: list[Sample], request: Request) -> list[Sample]:
+def _apart(samples: list[EvaluationSample], request: Request) -> list[EvaluationSample]:
     """Keep the samples that training did not see; all where no share was kept apart."""
     if not request.share:
         return samples
@@ -134,7 +134,9 @@ def _apart(samples: list[Sample], request: Request) -> list[Sample]:
     return [sample for sample in samples if sample.name in names]
 
 
-def _tuning_samples(protocol: Protocol, request: Request, reported: list[Sample], bare: bool) -> list[Sample]:
+def _tuning_samples(
+    protocol: Protocol, request: Request, reported: list[EvaluationSample], bare: bool
+) -> list[EvaluationSample]:
     split = request.tune_split or protocol.tune_split
     if split is None or bare:
         raise ValueError(

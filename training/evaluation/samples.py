@@ -15,7 +15,7 @@ _UNKNOWN = -1
 
 
 @dataclass(frozen=True)
-class Sample:
+class EvaluationSample:
     """An image and how to get its truth.
 
     name: unique within the data set. truth: returns class indices (H,W) uint8, 255 where no pixel counts.

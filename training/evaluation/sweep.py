@@ -9,12 +9,12 @@ from tqdm import tqdm
 from training.evaluation.measure import classes_given
 from training.evaluation.metrics import ConfusionMatrix
 from training.evaluation.predict import Predictor, with_background
-from training.evaluation.samples import Sample
+from training.evaluation.samples import EvaluationSample
 
 THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 20))
 
 
-def check_disjoint(tuning: Sequence[Sample], reported: Sequence[Sample]) -> None:
+def check_disjoint(tuning: Sequence[EvaluationSample], reported: Sequence[EvaluationSample]) -> None:
     """Raise ValueError where an image is both tuned on and reported, by file or by name."""
     names = {sample.name for sample in reported} | {sample.path.resolve() for sample in reported}
     shared = [sample.name for sample in tuning if sample.name in names or sample.path.resolve() in names]
@@ -27,7 +27,7 @@ def check_disjoint(tuning: Sequence[Sample], reported: Sequence[Sample]) -> None
 
 def sweep(
     predictor: Predictor,
-    samples: Sequence[Sample],
+    samples: Sequence[EvaluationSample],
     classes: int,
     thresholds: Sequence[float] = THRESHOLDS,
     present: bool = False,

@@ -9,6 +9,8 @@ from typing import Any
 
 import jsonargparse
 
+from training.loop.collapse import CollapseError
+
 INTERRUPTED = 130  # exit status after Ctrl-C, SIGTERM or the time limit
 
 
@@ -30,8 +32,6 @@ def run_training(kind: type, train: Callable[[Any], object], arguments: Sequence
 
     Returns 0, 2 for what the user can put right, 130 where `train` returned nothing: a signal or the time stopped it.
     """
-    from training.loop.trainer import CollapseError  # brings torch, which programs that only prepare do without
-
     arguments = with_resume_flag(arguments or sys.argv[1:])
     try:
         config = jsonargparse.auto_cli(kind, args=arguments, as_positional=False, print_config="--print-config")

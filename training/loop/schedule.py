@@ -1,23 +1,26 @@
-"""Precision and parameter groups that the pre-training programs share."""
+"""How learning rates rise and fall over a run."""
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
-
-import torch
-from torch import nn
+import math
 
 
-def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict]:
-    """Split trainable parameters: weight decay for matrices, none for biases, norms and embeddings of one vector."""
-    trained = [p for p in module.parameters() if p.requires_grad]
-    return [
-        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
-    ]
+def rate_factor(progress: float, step: int, warmup: int, least: float = 0.0) -> float:
+    """Return the share of the learning rate at a moment of a run: a linear rise, then half a cosine.
+
+    Args:
+        progress: of the run, from 0 to 1; above 1 it counts as 1.
+        step: number of the step, from 0.
+        warmup: steps over which the rate rises.
+        least: share below which the cosine does not fall.
+
+    Returns:
+        A factor from 0 to 1.
+    """
+    ramp = min(1.0, (step + 1) / max(1, warmup))
+    return ramp * max(least, 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))
 
 
-def autocast(device: torch.device) -> AbstractContextManager:
-    """Compute in bfloat16 where that is fast: on GPUs and on CPUs with instructions for it (AMX, AVX512-BF16)."""
-    fast = device.type != "cpu" or torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
-    return torch.autocast(device.type, torch.bfloat16, enabled=fast)
+def cosine_with_warmup(step: int, warmup: int, steps: int) -> float:
+    """Return the factor of `rate_factor` in a run of so many steps, down to 0."""
+    return rate_factor(step / steps, step, warmup)

@@ -14,9 +14,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -26,89 +25,25 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from synseg_model.files import write_whole
+from training.loop.checkpoint import CHECKPOINT_FILE, Progress, load_checkpoint, save_checkpoint
+from training.loop.collapse import CollapseGuard
+from training.loop.config import TrainerConfig
 from training.loop.log import TrainingLog
+from training.loop.optimizers import build_optimizer
+from training.loop.schedule import rate_factor
 
-CHECKPOINT_FILE = "last.pt"
 BEST_FILE = "best.safetensors"
 
 
-class CollapseError(RuntimeError):
-    """Activation maps that say nothing any more: all empty, all full, or the same for every label."""
-
-
-@dataclass
-class TrainerConfig:
-    """Settings of the loop.
-
-    Args:
-        output: folder for checkpoints, the log, TensorBoard events and the finished model folder.
-        steps: optimiser steps.
-        max_minutes: stop by itself after so many minutes, with a checkpoint from which the same command with --resume
-            goes on to the bit; 0 for no limit.
-        batch: images of one step, over all processes and accumulated parts.
-        accumulate: parts that a process computes its share of a batch in, to save memory.
-        accelerator: cpu, cuda, or auto.
-        devices: processes on this machine, each with its own GPU where there are GPUs.
-        nodes: machines; start the same command on each with `torchrun` or `fabric run`.
-        precision: 32-true, bf16-mixed, 16-mixed, or auto for bf16 on GPUs that have it and float32 on CPUs.
-        learning_rate: of the decoder, which is pre-trained.
-        new_learning_rate: of layers that start from nothing: the projector, and a decoder of random weights.
-        weight_decay: of matrices; vectors have none.
-        warmup: steps over which the rates rise; they then fall along half a cosine.
-        clip_norm: largest norm of a step's gradient.
-        ema: decay of the moving average of the decoder's weights, which the finished model holds.
-        save_every: steps between checkpoints.
-        validate_every: steps between measurements on held-out images, where the program has some; 0 for none.
-        log_every: steps between lines of the log.
-        image_every: steps between images in TensorBoard; 0 for none.
-        patience: steps for which activation maps may say nothing before the run is stopped; 0 never stops it.
-        seed: of the order of the data, of augmentation and of new layers.
-    """
-
-    output: str = "runs/train"
-    steps: int = 300
-    max_minutes: float = 0.0
-    batch: int = 16
-    accumulate: int = 1
-    accelerator: str = "auto"
-    devices: int = 1
-    nodes: int = 1
-    precision: str = "auto"
-    learning_rate: float = 1e-4
-    new_learning_rate: float = 1e-3
-    weight_decay: float = 0.05
-    warmup: int = 50
-    clip_norm: float = 5.0
-    ema: float = 0.99
-    save_every: int = 100
-    validate_every: int = 0
-    log_every: int = 10
-    image_every: int = 100
-    patience: int = 100
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        least = {"steps": 1, "batch": 1, "accumulate": 1, "devices": 1, "nodes": 1, "save_every": 1, "log_every": 1}
-        for name, value in least.items():
-            if getattr(self, name) < value:
-                raise ValueError(f"{name} is {getattr(self, name)}: expected {value} or more")
-        parts = self.devices * self.nodes * self.accumulate
-        if self.batch % parts:
-            raise ValueError(
-                f"batch {self.batch} cannot be divided among {self.devices * self.nodes} processes with "
-                f"{self.accumulate} parts each: choose a multiple of {parts}"
-            )
-        if not 0 <= self.ema < 1:
-            raise ValueError(f"ema is {self.ema}: expected 0 (no average) or more, below 1")
-
-
 class Objective(Protocol):
-    """What the loop trains: called with a part of a batch and the averaged module, it returns means over the images.
+    """What the loop trains: a module that is called with a part of a batch and the averaged module.
 
-    averaged: the module of which the loop keeps a moving average: the decoder, or more.
+    It returns scalars, means over the part. "total" is the loss. "activation/mean", "activation/pixels" and
+    "activation/labels" (standard deviations over pixels and over labels), where it has them, tell whether activation
+    maps still say something. Everything it returns is logged.
 
-    "total" is the loss; "activation/mean", "activation/pixels" and "activation/labels" (standard deviations over
-    pixels and over labels) tell whether the maps still say something. Everything it returns is logged.
+    Attributes:
+        averaged: the module of which the loop keeps a moving average: a decoder, or more.
     """
 
     averaged: nn.Module
@@ -119,7 +54,15 @@ class Objective(Protocol):
 
 @dataclass(frozen=True)
 class Share:
-    """A process's share of the data: process `rank` of `world`, in steps from `start`, `parts` parts in each."""
+    """A process's share of the data.
+
+    Attributes:
+        rank, world: process `rank` of `world`.
+        start: the first step.
+        batch: images of a step, of all processes.
+        parts: that this process cuts its share of a batch into.
+        device: where the parts are to be.
+    """
 
     rank: int
     world: int
@@ -128,55 +71,56 @@ class Share:
     parts: int
     device: torch.device
 
+    @property
+    def size(self) -> int:
+        """Return the images of a part."""
+        return self.batch // self.world // self.parts
 
+    def numbers(self) -> range:
+        """Number this process's parts of a step among those of all processes."""
+        return range(self.rank * self.parts, (self.rank + 1) * self.parts)
+
+
+Made = TypeVar("Made")
 Batches = Callable[[Share], Iterator[list[Any]]]
 Images = Callable[[nn.Module], dict[str, np.ndarray]]
-Validate = Callable[[nn.Module], dict[str, float]]  # of the averaged module; "score" says which is the best
-
-
-class CollapseGuard:
-    """Count steps in a row whose activation maps say nothing."""
-
-    def __init__(self, patience: int):
-        self.patience, self.count = patience, 0
-
-    def update(self, values: dict[str, float]) -> None:
-        """Take one step's statistics; raise CollapseError when `patience` is over."""
-        mean, pixels, labels = (values[f"activation/{name}"] for name in ("mean", "pixels", "labels"))
-        reason = (
-            f"all maps are empty (mean activation {mean:.4f})" if mean < 0.002
-            else f"all maps are full (mean activation {mean:.4f})" if mean > 0.998
-            else f"every map is flat (deviation over pixels {pixels:.5f})" if pixels < 0.002
-            else f"all labels of an image have the same map (deviation over labels {labels:.5f})" if labels < 0.002
-            else ""
-        )  # fmt: skip
-        self.count = self.count + 1 if reason else 0
-        if self.patience and self.count >= self.patience:
-            raise CollapseError(
-                f"training has collapsed: for {self.count} steps {reason}. Lower the learning rate, start from a "
-                "pre-trained decoder, or add the terms 'presence' or 'teacher' to the objective"
-            )
+Validate = Callable[[nn.Module], dict[str, float]]  # of the averaged module; "score", if any, says which is the best
 
 
 class Trainer:
-    """Run an objective over batches, on one device or many."""
+    """Run an objective over batches, on one device or many.
+
+    Example:
+        >>> trainer = Trainer(TrainerConfig(output="runs/mccl", steps=100))
+        >>> averaged = trainer.fit(CaptionObjective(network, ObjectiveConfig()), batches)
+    """
 
     def __init__(self, config: TrainerConfig):
+        """Start the processes that the config asks for.
+
+        Raises:
+            ValueError: the machine has no such accelerator.
+        """
         self.config = config
-        precision = config.precision
-        if precision == "auto":
-            bf16 = torch.cuda.is_available() and config.accelerator != "cpu" and torch.cuda.is_bf16_supported()
-            precision = "bf16-mixed" if bf16 else "32-true"
+        check_accelerator(config.accelerator)
         self.fabric = Fabric(
             accelerator=config.accelerator,
             devices=config.devices,
             num_nodes=config.nodes,
             strategy="ddp" if config.devices * config.nodes > 1 else "auto",
-            precision=precision,
+            precision=chosen_precision(config),
         )
         self.fabric.launch()
         self.output = Path(config.output)
+        self.progress = Progress()
         self._stop = False
+
+    def first_alone(self, make: Callable[[], Made]) -> Made:
+        """Return what `make` makes; the first process makes it before the others, which then find its files."""
+        first = self.fabric.is_global_zero
+        made = make() if first else None
+        self.fabric.barrier()
+        return made if first else make()
 
     def fit(
         self,
@@ -186,21 +130,31 @@ class Trainer:
         resume: bool = False,
         validate: Validate | None = None,
     ) -> nn.Module | None:
-        """Train for `config.steps` steps and return the averaged module; None where a signal or time ended it before.
+        """Train to the end of the run.
 
-        resume: go on from the checkpoint in `config.output`, if there is one.
-        validate: measure the averaged module; the weights of the best score are kept in BEST_FILE.
-        Raise CollapseError; FloatingPointError for a loss that stays infinite or not a number; ValueError for a
-        checkpoint that is in the way or of another run.
+        Args:
+            objective: what trains, see `Objective`.
+            batches: yields the parts of every step.
+            images: draws what the averaged module does, (H,W,3) uint8, for TensorBoard.
+            resume: go on from the checkpoint in `config.output`, if there is one.
+            validate: measures the averaged module; the weights of the best "score" are kept in BEST_FILE.
+
+        Returns:
+            The averaged module; None where a signal or `max_minutes` ended the run before.
+
+        Raises:
+            CollapseError: activation maps say nothing any more.
+            FloatingPointError: the loss stays infinite or not a number.
+            ValueError: a checkpoint is in the way or of another run.
         """
         config, fabric = self.config, self.fabric
         self.output.mkdir(parents=True, exist_ok=True)
-        optimizer = torch.optim.AdamW(objective.parameter_groups(config))
-        started = time.monotonic()
+        optimizer = build_optimizer(objective.parameter_groups(config), config)
         averaged = AveragedModel(objective.averaged, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=True)
         averaged.to(fabric.device)
-        self.best = -math.inf
-        start = self._load(objective, optimizer, averaged, resume)
+        progress = self.progress = self._load(objective, optimizer, averaged, resume)
+        start, before = progress.step, progress.seconds
+        started = time.monotonic()
         module, optimizer = fabric.setup(objective, optimizer)
         share = Share(fabric.global_rank, fabric.world_size, start, config.batch, config.accumulate, fabric.device)
         stream = batches(share)
@@ -210,11 +164,13 @@ class Trainer:
             log = TrainingLog(self.output, start, config.steps, config.batch, config.log_every)
         with self._signals(), log or nullcontext():
             for step in range(start, config.steps):
+                if self._done(step) >= 1:
+                    break
                 seed_step(config.seed, step, fabric.global_rank)
                 waited = time.perf_counter()
                 parts = next(stream)
                 waited = time.perf_counter() - waited
-                factor = cosine_with_warmup(step, config.warmup, config.steps)
+                factor = rate_factor(self._done(step), step, config.warmup, config.least_rate)
                 for group in optimizer.param_groups:
                     group["lr"] = factor * group["peak"]
                 values = self._backward(module, averaged.module, parts)
@@ -233,29 +189,44 @@ class Trainer:
                             + json.dumps(values) + "; lower the learning rate or use --trainer.precision 32-true"
                         )  # fmt: skip
                 optimizer.zero_grad()
+                spent = time.monotonic() - started
+                progress.step, progress.seconds = step + 1, self._longest(before + spent)
+                last = self._done(step + 1) >= 1
                 if log:
-                    log.step(step, values, waited, {"learning_rate": factor * config.learning_rate, "skipped": bad})
+                    rates = {"learning_rate": factor * config.learning_rate, "skipped": bad}
+                    log.step(step, values, waited, rates, last)
                     if images and config.image_every and (step + 1) % config.image_every == 0:
                         log.images(step, images(averaged.module))
-                last = step + 1 == config.steps
                 if validate and config.validate_every and ((step + 1) % config.validate_every == 0 or last):
                     self._validate(validate, averaged.module, step, log)
                 late = 0 < config.max_minutes * 60 <= time.monotonic() - started
                 stop = self._anyone(self._stop or late)
                 if (step + 1) % config.save_every == 0 or last or stop:
-                    self._save(objective, optimizer, averaged, step + 1)
+                    self._save(objective, optimizer, averaged)
                 if stop and not last:
                     fabric.print(f"stopped after step {step + 1}; go on with --resume")
                     return None
         return averaged.module
+
+    def _done(self, step: int) -> float:
+        """Return how far a run is before a step: 1 at its end, by steps or by the budget of time."""
+        done, budget = step / self.config.steps, 60 * self.config.budget_minutes
+        return max(done, self.progress.seconds / budget) if budget else done
+
+    def _longest(self, seconds: float) -> float:
+        """Return the longest time of all processes where rates depend on it: they must be the same everywhere."""
+        if self.fabric.world_size == 1 or not self.config.budget_minutes:
+            return seconds
+        every = self.fabric.all_gather(torch.tensor(seconds, dtype=torch.float64, device=self.fabric.device))
+        return float(every.max())
 
     def _validate(self, validate: Validate, averaged: nn.Module, step: int, log: TrainingLog | None) -> None:
         """Measure the average, log it, and keep its weights where none was better; the first process does."""
         if log:
             values = validate(averaged)
             log.validation(step, values)
-            if values["score"] > self.best:
-                self.best = values["score"]
+            if values.get("score", -math.inf) > self.progress.best:
+                self.progress.best = values["score"]
                 state = {name: value.detach().cpu().contiguous() for name, value in averaged.state_dict().items()}
                 write_whole(self.output / BEST_FILE, lambda file: file.write(save(state)))
         self.fabric.barrier()
@@ -290,54 +261,45 @@ class Trainer:
 
         return _handlers({signal.SIGINT: stop, signal.SIGTERM: stop})
 
-    def _save(self, objective: nn.Module, optimizer: Any, averaged: AveragedModel, step: int) -> None:
+    def _save(self, objective: nn.Module, optimizer: Any, averaged: AveragedModel) -> None:
         if self.fabric.is_global_zero:
-            kept = _kept(objective)
-            state = {
-                "step": step,
-                "seed": self.config.seed,
-                "weights": {name: value for name, value in objective.state_dict().items() if name in kept},
-                "averaged": averaged.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "precision": self.fabric.strategy.precision.state_dict(),
-                "best": self.best,
-            }
-            write_whole(self.output / CHECKPOINT_FILE, partial(torch.save, state))
+            path, precision = self.output / CHECKPOINT_FILE, self.fabric.strategy.precision
+            save_checkpoint(path, self.config.seed, objective, averaged, optimizer, precision, self.progress)
         self.fabric.barrier()
 
     def _load(
         self, objective: nn.Module, optimizer: torch.optim.Optimizer, averaged: AveragedModel, resume: bool
-    ) -> int:
+    ) -> Progress:
         path = self.output / CHECKPOINT_FILE
         self.fabric.barrier()
         if not path.exists():
-            return 0
+            return Progress()
         if not resume:
             raise ValueError(f"{path} holds a run already: go on with --resume, or choose another --trainer.output")
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        if state["seed"] != self.config.seed:
-            raise ValueError(f"{path} was trained with seed {state['seed']}, not {self.config.seed}: it cannot go on")
-        kept = _kept(objective)
-        if set(state["weights"]) != kept:
-            names = sorted(set(state["weights"]) ^ kept)
-            raise ValueError(f"{path} is of another objective or network: {names[:4]} differ; choose another output")
-        objective.load_state_dict(state["weights"], strict=False)
-        averaged.load_state_dict(state["averaged"])
-        optimizer.load_state_dict(state["optimizer"])
-        self.fabric.strategy.precision.load_state_dict(state["precision"])
-        self.best = state.get("best", -math.inf)
-        return state["step"]
+        precision = self.fabric.strategy.precision
+        return load_checkpoint(path, self.config.seed, objective, averaged, optimizer, precision)
 
 
-def _kept(objective: nn.Module) -> set[str]:
-    """Name what a checkpoint holds: trained weights and buffers. What is frozen comes with the model."""
-    return set(objective.state_dict()) - {name for name, p in objective.named_parameters() if not p.requires_grad}
+def check_accelerator(name: str) -> None:
+    """Raise ValueError for an accelerator that is unknown or that this machine does not have."""
+    there = {
+        "auto": True, "cpu": True, "cuda": torch.cuda.is_available(), "gpu": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+    }  # fmt: skip
+    if name not in there:
+        raise ValueError(f"accelerator is {name!r}: expected auto, cpu, cuda or mps")
+    if not there[name]:
+        raise ValueError(f"accelerator is {name!r}, and torch finds none here: choose auto or cpu")
 
 
-def cosine_with_warmup(step: int, warmup: int, steps: int) -> float:
-    """Return the learning rate's factor in [0, 1]: linear warm-up, then half a cosine down to 0 over all steps."""
-    ramp = min(1.0, (step + 1) / max(1, warmup))
-    return ramp * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))
+def chosen_precision(config: TrainerConfig) -> str:
+    """Return Fabric's name of a precision, "auto" and "fast" resolved for this machine."""
+    if config.precision not in ("auto", "fast"):
+        return config.precision
+    if torch.cuda.is_available() and config.accelerator != "cpu":
+        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "32-true"
+    fast = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+    return "bf16-mixed" if config.precision == "fast" and fast else "32-true"
 
 
 def seed_step(seed: int, step: int, rank: int) -> None:

@@ -8,6 +8,9 @@ from pathlib import Path
 import numpy as np
 import open_clip
 from open_clip.tokenizer import default_bpe
+from torch import Tensor
+
+from synseg_model.network.clip_encoder import ClipEncoder
 
 MERGES_FILE = "merges.txt.gz"
 MERGES = 5630  # CLIP's most frequent merges; 512 bytes and byte-ends + merges + 2 marks = 6,144 tokens
@@ -30,6 +33,9 @@ TINY_CLIP = {
 }
 
 PATCH = TINY_CLIP["vision_cfg"]["patch_size"]
+SIZE = tuple(TINY_CLIP["vision_cfg"]["image_size"])  # of a whole scene, height and width in pixels
+GRID = (SIZE[0] // PATCH, SIZE[1] // PATCH)  # its rows and columns of tokens
+CLIP_FILE, ABOUT_FILE = "clip.safetensors", "clip.json"  # of the folder that training.pretrain_clip writes
 
 
 def random_window(whole: tuple[int, int], size: tuple[int, int], rng: np.random.Generator) -> tuple[slice, slice]:
@@ -38,6 +44,11 @@ def random_window(whole: tuple[int, int], size: tuple[int, int], rng: np.random.
     corner = [int(rng.integers(most + 1)) for most in spare]
     rows, columns = (slice(start, start + side // PATCH) for start, side in zip(corner, size, strict=True))
     return rows, columns
+
+
+def random_position(encoder: ClipEncoder, images: Tensor, rng: np.random.Generator) -> Tensor:
+    """Return the position embeddings (1+P,C) of a window of the size of `images` (B,3,h,w), drawn anywhere."""
+    return encoder.window_position(GRID, *random_window(SIZE, images.shape[2:], rng))
 
 
 def write_merges(folder: Path) -> Path:

@@ -1,26 +1,33 @@
-"""What weakly supervised training minimises: the paper's MCCL on FSS vectors, and other terms beside it.
+"""What training from captions minimises: the paper's MCCL on FSS vectors, and other terms beside it.
 
 Source of the first: SynSeg, arXiv 2508.06115. The terms `masks`, `presence`, `anchor`, `teacher` and `named` are ours,
-`npr` and `cmpa` are of other papers (see `training.objective`); all of them are off by default.
+`npr` and `cmpa` are of other papers; all of these are off by default. Each term has a file of its own here.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from synseg_model.losses import MCCLLoss
 from synseg_model.network.synseg import SynSeg, enlarge
 from synseg_model.synergy import pool_to_tokens, synergy_features
-from training.loop.schedule import parameter_groups
-from training.loop.trainer import TrainerConfig
-from training.objective.batch import Part
+from training.loop.config import TrainerConfig
+from training.loop.optimizers import parameter_groups
+from training.objective.anchor import anchor_loss
+from training.objective.batch import Batch
 from training.objective.cmpa import CMPA, CMPAConfig
-from training.objective.masks import competition_loss, mask_loss
+from training.objective.masks import mask_terms
+from training.objective.mccl import Projector
+from training.objective.named import named_loss
 from training.objective.npr import NPR, NPRConfig
+from training.objective.presence import presence_loss
+from training.objective.statistics import activation_statistics
+from training.objective.sums import Term, weighted_sum
+from training.objective.teacher import teacher_loss
 
 
 @dataclass
@@ -102,11 +109,56 @@ class ObjectiveConfig:
         return (self.uses_synergy and self.features == "frozen") or max(self.anchor, self.npr) > 0
 
 
-class Objective(nn.Module):
-    """A network with what its training needs beside it; see `ObjectiveConfig` for the terms."""
+@dataclass
+class Seen:
+    """What the terms look at: a batch, and what the network makes of it.
+
+    Attributes:
+        batch: images and labels.
+        logits: (B,N,h,w) float32.
+        grid: rows and columns of tokens, P in all.
+        activation: (B,N,P) in [0, 1].
+        dense: (B,P,C) embeddings that no training changes, where a term asks for them.
+        foreground, background: (B,N,C) synergy vectors, where a term asks for them.
+        teach: returns the logits (B,N,h,w) of the averaged decoder.
+    """
+
+    batch: Batch
+    logits: Tensor
+    grid: tuple[int, int]
+    activation: Tensor
+    dense: Tensor | None
+    foreground: Tensor | None
+    background: Tensor | None
+    teach: Callable[[], Tensor]
+
+    @property
+    def tokens(self) -> Tensor:
+        """Return the logits (B,N,P) at the tokens."""
+        return pool_to_tokens(self.logits, self.grid)
+
+
+class CaptionObjective(nn.Module):
+    """A network with what its training from captions needs beside it; see `ObjectiveConfig` for the terms.
+
+    Example:
+        >>> network, _ = load_model("synseg-tiny")
+        >>> objective = CaptionObjective(network, ObjectiveConfig())
+        >>> losses = objective(batch, objective.averaged)     # batch: training.objective.batch.Batch
+        >>> losses["total"].backward()
+    """
 
     def __init__(self, network: SynSeg, config: ObjectiveConfig, fresh: bool = False):
-        """fresh: the decoder's weights are random and take the learning rate of new layers."""
+        """Build what the terms need.
+
+        Args:
+            network: whose decoder trains.
+            config: weights and modes of the terms.
+            fresh: the decoder's weights are random and take the learning rate of new layers.
+
+        Raises:
+            ValueError: a term needs dense embeddings, and the network has none.
+        """
         super().__init__()
         self.network, self.config, self.fresh = network, config, fresh
         weights = (config.align, config.cont, config.back, config.sep)
@@ -115,7 +167,7 @@ class Objective(nn.Module):
         width = network.encoder.text_width
         self._dense = network.dense_embedding() if config.uses_dense else None
         if config.uses_synergy and config.features == "conditioned":
-            self.projector = nn.Conv2d(network.config.decoder.width, width, 1)
+            self.projector = Projector(network.config.decoder.width, width)
         self.npr = NPR(width, config.npr_settings) if config.npr else None
         self.cmpa = CMPA(width, config.cmpa_settings) if config.cmpa else None
 
@@ -131,61 +183,71 @@ class Objective(nn.Module):
     def parameter_groups(self, config: TrainerConfig) -> list[dict]:
         """Group the trained parameters: pre-trained or new, with weight decay (matrices) or without (vectors)."""
         new, old = config.new_learning_rate, config.learning_rate
-        modules = [(self.decoder, new if self.fresh else old)]
-        modules += [(module, new) for module in (self.projector, self.npr) if module is not None]
-        return [
-            {**group, "lr": rate, "peak": rate}
-            for module, rate in modules
-            for group in parameter_groups(module, config.weight_decay)
-        ]
+        blocks = self.decoder.blocks if config.optimizer == "muon" else ()
+        groups = parameter_groups(self.decoder, config.weight_decay, new if self.fresh else old, blocks)
+        for module in (self.projector, self.npr):
+            if module is not None:
+                groups += parameter_groups(module, config.weight_decay, new)
+        return groups
 
-    def forward(self, part: Part, averaged: nn.Module) -> dict[str, Tensor]:
-        """Compute the weighted total, its terms, and the statistics that the trainer watches: means over the images."""
-        network, config = self.network, self.config
-        patches = network.grid(part.images)
+    def terms(self, seen: Seen) -> Iterator[Term]:
+        """Yield every term that is on: its name, weight and value."""
+        config, batch = self.config, seen.batch
+        if config.uses_mccl:
+            yield "mccl", 1.0, self.mccl(seen.foreground, seen.background, batch.text.float(), batch.present)
+        if config.masks:
+            fine = enlarge(seen.logits, batch.masks.shape[2:])
+            yield "masks", config.masks, mask_terms(fine, batch.masks, known=batch.known, valid=batch.valid)
+        if config.presence:
+            yield "presence", config.presence, presence_loss(seen.tokens, batch.present, batch.valid)
+        if config.anchor:
+            target = (seen.dense, batch.text, batch.present, config.anchor_temperature)
+            yield "anchor", config.anchor, anchor_loss(seen.tokens, *target)
+        if config.teacher:
+            target = (seen.teach(), batch.present, batch.valid, config.teacher_margin)
+            yield "teacher", config.teacher, teacher_loss(seen.logits, *target)
+        if config.named:
+            yield "named", config.named, named_loss(seen.logits, batch.present, batch.valid)
+        if config.npr:
+            yield "npr", config.npr, self.npr(seen.foreground, seen.dense, batch.text, batch.present)
+        if config.cmpa:
+            yield "cmpa", config.cmpa, self.cmpa(seen.foreground, batch.text, batch.present, batch.labels)
+
+    def forward(self, batch: Batch, averaged: nn.Module) -> dict[str, Tensor]:
+        """Compute the objective of a batch.
+
+        Args:
+            batch: images and labels.
+            averaged: the averaged decoder, which `teacher` learns from.
+
+        Returns:
+            Scalars, means over the images: "total"; every term; and the statistics that the trainer watches.
+        """
+        seen = self._see(batch, averaged)
+        return weighted_sum(self.terms(seen)) | activation_statistics(seen.activation.detach(), batch.present)
+
+    def _see(self, batch: Batch, averaged: nn.Module) -> Seen:
+        """Run the network as far as the terms need it."""
+        network = self.network
+        patches = network.grid(batch.images)
         grid = self.decoder.token_grid(patches)
-        position = part.window.position(network.encoder, patches) if part.window else None
-        states, dense = self._encode(part.images, position)
+        position = batch.window.position(network.encoder, patches) if batch.window else None
+        states, dense = self._encode(batch.images, position)
         reduced = self.decoder.reduce(states)
-        logits = self.decoder(reduced, part.text, patches)
-        with torch.autocast(part.images.device.type, enabled=False):
+        logits = self.decoder(reduced, batch.text, patches)
+        with torch.autocast(batch.images.device.type, enabled=False):
             logits = logits.float()
             activation = pool_to_tokens(logits.sigmoid(), grid)  # (B, N, P)
-        terms: dict[str, Tensor] = {}
-        if config.uses_synergy:
-            features = dense.unsqueeze(1) if self.projector is None else self._project(reduced, part.text, grid)
+        foreground = background = None
+        if self.config.uses_synergy:
+            features = dense.unsqueeze(1) if self.projector is None else self._project(reduced, batch.text, grid)
             foreground, background = synergy_features(activation, features)
-        if config.uses_mccl:
-            terms |= self.mccl(foreground, background, part.text.float(), part.present)
-        total = terms.pop("total", logits.new_zeros(()))
-        if config.masks:
-            fine = enlarge(logits, part.masks.shape[2:])
-            terms["masks"] = mask_loss(fine, part.masks, known=part.known, valid=part.valid)
-            terms["competition"] = competition_loss(fine, part.masks, part.known, part.valid)
-            total = total + config.masks * (terms["masks"] + 0.5 * terms["competition"])
-        if config.presence:
-            terms["presence"] = presence_loss(pool_to_tokens(logits, grid), part.present, part.valid)
-            total = total + config.presence * terms["presence"]
-        if config.anchor:
-            terms["anchor"] = anchor_loss(
-                pool_to_tokens(logits, grid), dense, part.text, part.present, config.anchor_temperature
-            )
-            total = total + config.anchor * terms["anchor"]
-        if config.teacher:
-            with torch.no_grad():
-                target = averaged(averaged.reduce(states), part.text, patches).float()
-            terms["teacher"] = teacher_loss(logits, target, part.present, part.valid, config.teacher_margin)
-            total = total + config.teacher * terms["teacher"]
-        if config.named:
-            terms["named"] = named_loss(logits, part.present, part.valid)
-            total = total + config.named * terms["named"]
-        if self.npr:
-            terms["npr"] = self.npr(foreground, dense, part.text, part.present)
-            total = total + config.npr * terms["npr"]
-        if self.cmpa:
-            terms["cmpa"] = self.cmpa(foreground, part.text, part.present, part.labels)
-            total = total + config.cmpa * terms["cmpa"]
-        return {"total": total, **terms, **activation_statistics(activation.detach(), part.present)}
+
+        @torch.no_grad()
+        def teach() -> Tensor:
+            return averaged(averaged.reduce(states), batch.text, patches).float()
+
+        return Seen(batch, logits, grid, activation, dense, foreground, background, teach)
 
     @torch.no_grad()
     def _encode(self, images: Tensor, position: Tensor | None) -> tuple[list[Tensor], Tensor | None]:
@@ -198,83 +260,4 @@ class Objective(nn.Module):
 
     def _project(self, reduced: list[Tensor], text: Tensor, grid: tuple[int, int]) -> Tensor:
         """Project FiLM's output (B,N,P,D) to the text's dimension, (B,N,P,C)."""
-        features = self.decoder.conditioned(reduced, text)
-        batch, labels = features.shape[:2]
-        images = features.flatten(0, 1).transpose(1, 2).unflatten(2, grid)  # (B*N, D, h, w)
-        return self.projector(images).flatten(2).transpose(1, 2).unflatten(0, (batch, labels))
-
-
-def presence_loss(logits: Tensor, present: Tensor, valid: Tensor, share: float = 0.05) -> Tensor:
-    """Ask each label's most active tokens whether it is in the image (multiple-instance learning).
-
-    logits: (B,N,P). A label's score is the mean of its `share` largest. Present and absent labels weigh the same.
-    """
-    count = max(1, round(share * logits.shape[2]))
-    score = logits.topk(count, dim=2).values.mean(dim=2)
-    losses = F.binary_cross_entropy_with_logits(score, present.float(), reduction="none")
-    absent = valid & ~present
-    parts = [losses[mask].mean() for mask in (present, absent) if mask.any()]
-    return sum(parts) / len(parts)
-
-
-def anchor_loss(logits: Tensor, dense: Tensor, text: Tensor, present: Tensor, temperature: float) -> Tensor:
-    """Tie maps to the share that CLIP's own dense similarity gives each label among those of its caption.
-
-    logits: (B,N,P). dense: (B,P,C) frozen. text: (B,N,C).
-    """
-    similarity = F.normalize(text.float(), dim=-1) @ F.normalize(dense.float(), dim=-1).mT  # (B, N, P)
-    similarity = similarity - similarity.mean(dim=2, keepdim=True)  # every label is alike on average over the image
-    target = (similarity / temperature).masked_fill(~present.unsqueeze(2), -torch.inf).softmax(dim=1)
-    losses = F.binary_cross_entropy_with_logits(logits, target.nan_to_num(), reduction="none")
-    return losses[present].mean()
-
-
-def teacher_loss(logits: Tensor, teacher: Tensor, present: Tensor, valid: Tensor, margin: float) -> Tensor:
-    """Learn pseudo-masks: a pixel belongs to the caption's label that the teacher finds most active there.
-
-    logits, teacher: (B,N,H,W). Activations are compared as shares of their label's largest in the image, as class
-    activation maps are, so that a label the teacher hardly knows gets the pixels that it fits best and that no other
-    label claims. Pixels where none reaches `margin` count for no present label; absent labels are absent everywhere.
-    """
-    activation = teacher.sigmoid()
-    share = activation / activation.amax(dim=(2, 3), keepdim=True)
-    best, winner = share.masked_fill(~present[:, :, None, None], -1).max(dim=1, keepdim=True)
-    sure = best > margin  # (B, 1, H, W)
-    index = torch.arange(logits.shape[1], device=logits.device)[None, :, None, None]
-    target = (winner == index) & sure & present[:, :, None, None]
-    counts = torch.where(present[:, :, None, None], sure, valid[:, :, None, None])
-    losses = F.binary_cross_entropy_with_logits(logits, target.float(), reduction="none")
-    return (losses * counts).sum() / counts.sum().clamp(min=1)
-
-
-def named_loss(logits: Tensor, present: Tensor, valid: Tensor) -> Tensor:
-    """Ask that one of the caption's labels, whichever, wins each pixel: learning with partial labels.
-
-        -log sum_present p,   p = softmax of the logits over present and absent labels
-
-    logits: (B,N,H,W). The mean over pixels of images that have labels of both kinds; 0 where none has. The gradient
-    follows the posterior among the present labels, as expectation-maximisation does (Jin and Ghahramani, "Learning with
-    Multiple Labels", NIPS 2002; on pixels: Papandreou et al., arXiv 1502.02734): a label that a decoder hardly knows
-    needs only to be ahead of the caption's others to win from what is absent.
-    """
-    among = [logits.masked_fill(~mask[:, :, None, None], -torch.inf) for mask in (valid, present)]
-    both = present.any(dim=1) & (valid & ~present).any(dim=1)
-    if not both.any():
-        return 0 * logits.sum()
-    everything, named = (scores[both].logsumexp(dim=1) for scores in among)
-    return (everything - named).mean()
-
-
-def activation_statistics(activation: Tensor, present: Tensor) -> dict[str, Tensor]:
-    """Tell what maps (B,N,P) of present labels say: their mean, their deviation over pixels and over labels."""
-    keep = present.unsqueeze(2)
-    count = present.sum().clamp(min=1)
-    labels = keep.sum(dim=1).clamp(min=1)  # (B, 1)
-    middle = (activation * keep).sum(dim=1) / labels  # (B, P)
-    spread = ((activation - middle.unsqueeze(1)) ** 2 * keep).sum(dim=1) / labels
-    several = present.sum(dim=1) > 1  # one label has nothing to differ from
-    return {
-        "activation/mean": activation.mean(dim=2)[present].sum() / count,
-        "activation/pixels": activation.std(dim=2)[present].sum() / count,
-        "activation/labels": spread.sqrt().mean(dim=1)[several].mean() if several.any() else spread.new_ones(()),
-    }
+        return self.projector(self.decoder.conditioned(reduced, text), grid)

@@ -1,7 +1,7 @@
 """What training on photographs minimises: terms of masks where there are masks, of whole images where there are names.
 
-Each term is a function of tensors; `PhotoObjective` weighs them. With masks a pixel knows which of the sample's names
-are true of it; captions and names of whole images say only that a name is somewhere in the image, or nowhere.
+With masks a pixel knows which of the sample's names are true of it. Captions and names of whole images say only that a
+name is somewhere in the image, or nowhere. Each term has a file of its own here.
 """
 
 from __future__ import annotations
@@ -14,14 +14,22 @@ from torch.nn import functional as F
 
 from synseg_model.losses import MCCLLoss
 from synseg_model.network.synseg import SynSeg
-from synseg_model.synergy import pool_to_tokens, synergy_features
-from training.datasets.photos import UNLABELLED
-from training.loop.schedule import parameter_groups
-from training.loop.trainer import TrainerConfig
-from training.objective.objective import activation_statistics, teacher_loss
-from training.objective.photo_batch import PhotoBatch
+from training.loop.config import TrainerConfig
+from training.loop.optimizers import parameter_groups
+from training.objective.batch import PhotoBatch
+from training.objective.competition import competition_term
+from training.objective.dice import dice_term
+from training.objective.index_maps import UNLABELLED
+from training.objective.mccl import dense_mccl
+from training.objective.pixel import pixel_term
+from training.objective.presence import score_loss, top_score
+from training.objective.spread import spread_term
+from training.objective.statistics import activation_statistics
+from training.objective.sums import weighted_sum
+from training.objective.teacher import teacher_loss
 
 LOSS_STRIDE = 2  # pixels of the input for one of the loss
+TEACHER_MARGIN = 0.5  # see `teacher_loss`
 
 
 @dataclass
@@ -64,7 +72,14 @@ class PhotoObjective(nn.Module):
     """A network of which backbone and decoder train; batch statistics and the text tower stay as they are."""
 
     def __init__(self, network: SynSeg, terms: PhotoTerms, backbone_rate: float, frozen_backbone: bool = False):
-        """backbone_rate: the backbone's learning rate as a share of the decoder's."""
+        """Choose what trains.
+
+        Args:
+            network: a convolutional model.
+            terms: weights of the terms.
+            backbone_rate: the backbone's learning rate as a share of the decoder's.
+            frozen_backbone: train the decoder alone.
+        """
         super().__init__()
         self.network, self.terms, self.backbone_rate = network, terms, backbone_rate
         network.encoder.image.requires_grad_(not frozen_backbone)
@@ -84,122 +99,79 @@ class PhotoObjective(nn.Module):
 
     def parameter_groups(self, config: TrainerConfig) -> list[dict]:
         """Group the trained parameters: decoder or backbone, with weight decay (matrices) or without (vectors)."""
-        rates = {"decoder": config.new_learning_rate, "image": config.new_learning_rate * self.backbone_rate}
-        return [
-            {**group, "lr": rate, "peak": rate}
-            for name, rate in rates.items()
-            for group in parameter_groups(self.trained[name], config.weight_decay)
-            if group["params"]
-        ]
+        rate, decay = config.new_learning_rate, config.weight_decay
+        blocks = self.network.decoder.blocks if config.optimizer == "muon" else ()
+        groups = parameter_groups(self.trained["decoder"], decay, rate, blocks)
+        groups += parameter_groups(self.trained["image"], decay, rate * self.backbone_rate)
+        return [group for group in groups if group["params"]]
 
     def forward(self, batch: PhotoBatch, averaged: nn.Module) -> dict[str, Tensor]:
-        """Return the weighted total, its terms and the statistics that the trainer watches: means over a batch."""
-        network, terms = self.network, self.terms
-        reduced = network.encode_image(batch.images)
-        logits, presence = network.decoder.decode(reduced, batch.texts)
+        """Compute the objective of a batch.
+
+        Args:
+            batch: crops and names.
+            averaged: the averaged "image" and "decoder", which `teacher` learns from.
+
+        Returns:
+            Scalars, means over the images: "total"; every term; and the statistics that the trainer watches.
+        """
+        terms, weights = self.terms, asdict(self.terms)
+        reduced = self.network.encode_image(batch.images)
+        logits, presence = self.network.decoder.decode(reduced, batch.texts)
         whole = (~batch.masked).nonzero()[:, 0]
-        target = None
-        if terms.teacher and len(whole):
-            with torch.no_grad():
-                levels = averaged["image"](batch.images[whole])
-                target = averaged["decoder"](averaged["decoder"].reduce(levels), batch.texts[whole]).float()
+        target = self._teach(batch, whole, averaged) if terms.teacher and len(whole) else None
         with torch.autocast(batch.images.device.type, enabled=False):
-            found = photo_terms(logits.float(), None if presence is None else presence.float(), batch, terms)
+            logits, presence = logits.float(), None if presence is None else presence.float()
+            found = photo_terms(logits, presence, batch, terms)
+            texts, present, valid = (values[whole] for values in (batch.texts, batch.present, batch.valid))
             if terms.mccl and len(whole):
-                found["mccl"] = self._mccl(logits[whole].float(), reduced[1][whole].float(), batch, whole)
+                found["mccl"] = dense_mccl(self.mccl, logits[whole], reduced[1][whole].float(), texts.float(), present)
             if target is not None:
-                found["teacher"] = teacher_loss(
-                    logits[whole].float(), target, batch.present[whole], batch.valid[whole], margin=0.5
-                )
-            total = sum(getattr(terms, name) * value for name, value in found.items())
+                found["teacher"] = teacher_loss(logits[whole], target, present, valid, TEACHER_MARGIN)
+            losses = weighted_sum((name, weights[name], value) for name, value in found.items())
             shown = batch.masked[:, None] & batch.present
             if not shown.any():  # captions alone: their maps must not look as if they had collapsed
                 shown = batch.present
-            statistics = activation_statistics(logits.detach().float().sigmoid().flatten(2), shown)
-        return {"total": total, **found, **statistics}
+            return losses | activation_statistics(logits.detach().sigmoid().flatten(2), shown)
 
-    def _mccl(self, logits: Tensor, dense: Tensor, batch: PhotoBatch, rows: Tensor) -> Tensor:
-        """Compute MCCL of images with at least two names: maps (b,K,h,w) pool dense embeddings (b,h,w,C)."""
-        activation = pool_to_tokens(logits.sigmoid(), dense.shape[1:3])
-        foreground, background = synergy_features(activation, dense.flatten(1, 2).unsqueeze(1))
-        several = batch.present[rows].sum(dim=1, keepdim=True) > 1
-        found = self.mccl(foreground, background, batch.texts[rows].float(), batch.present[rows] & several)
-        return found["total"]
+    @torch.no_grad()
+    def _teach(self, batch: PhotoBatch, rows: Tensor, averaged: nn.Module) -> Tensor:
+        """Return the averaged network's logits (b,K,h,w) of some images of a batch."""
+        reduced = averaged["decoder"].reduce(averaged["image"](batch.images[rows]))
+        return averaged["decoder"](reduced, batch.texts[rows]).float()
 
 
 def photo_terms(logits: Tensor, presence: Tensor | None, batch: PhotoBatch, terms: PhotoTerms) -> dict[str, Tensor]:
-    """Compute every term of logits (B,K,h,w) and presence (B,K); terms without a sample are 0."""
-    nothing = 0 * logits.sum()
-    found = dict.fromkeys(("pixels", "dice", "competition", "presence", "image", "spread"), nothing)
+    """Compute the terms that need no averaged network and no dense embeddings.
+
+    Args:
+        logits: (B,K,h,w) maps.
+        presence: (B,K) logits of whether a name is in the image; None of a decoder that does not say.
+        batch: crops and names.
+        terms: `top_share` and `largest_share`.
+
+    Returns:
+        Scalars by the names of `PhotoTerms`, 0 where a term has no image.
+    """
+    found = dict.fromkeys(("pixels", "dice", "competition", "presence", "image", "spread"), 0 * logits.sum())
     masked = batch.masked.nonzero()[:, 0]
     if len(masked):
         size = tuple(side // LOSS_STRIDE for side in batch.images.shape[2:])
         fine = F.interpolate(logits[masked], size=size, mode="bilinear", align_corners=False).flatten(2)  # (M, K, P)
         index = batch.index_maps[masked, ::LOSS_STRIDE, ::LOSS_STRIDE].flatten(1).long()  # (M, P)
-        valid = batch.valid[masked]
+        present, valid = batch.present[masked], batch.valid[masked]
         known = index != UNLABELLED
         target = batch.covers[masked].gather(2, index.unsqueeze(1).expand(-1, valid.shape[1], -1))  # (M, K, P) bool
         found["pixels"] = pixel_term(fine, target, known, valid)
-        found["dice"] = dice_term(fine, target, known, batch.present[masked])
+        found["dice"] = dice_term(fine, target, known, present)
         found["competition"] = competition_term(fine, target, known, valid)
         if presence is not None:
-            found["presence"] = presence_term(presence[masked], batch.present[masked], valid)
+            found["presence"] = score_loss(presence[masked], present, valid)
     whole = (~batch.masked).nonzero()[:, 0]
     if len(whole):
         maps, present, valid = logits[whole].flatten(2), batch.present[whole], batch.valid[whole]
-        found["image"] = presence_term(top_score(maps, terms.top_share), present, valid)
+        found["image"] = score_loss(top_score(maps, terms.top_share), present, valid)
         if presence is not None:
-            found["image"] = found["image"] + presence_term(presence[whole], present, valid)
+            found["image"] = found["image"] + score_loss(presence[whole], present, valid)
         found["spread"] = spread_term(maps, present, terms.largest_share)
     return found
-
-
-def pixel_term(logits: Tensor, target: Tensor, known: Tensor, valid: Tensor) -> Tensor:
-    """Binary cross-entropy of maps (B,K,P) with masks (B,K,P) bool, over pixels known (B,P) and names valid (B,K)."""
-    counts = known.unsqueeze(1) & valid.unsqueeze(2)
-    losses = F.binary_cross_entropy_with_logits(logits, target.float(), reduction="none")
-    return (losses * counts).sum() / counts.sum().clamp(min=1)
-
-
-def dice_term(logits: Tensor, target: Tensor, known: Tensor, present: Tensor) -> Tensor:
-    """1 - Dice of maps (B,K,P) with masks (B,K,P), mean over present names (B,K), over known pixels (B,P)."""
-    activation = logits.sigmoid() * known.unsqueeze(1)
-    mask = (target & known.unsqueeze(1)).float()
-    overlap, sizes = (activation * mask).sum(dim=2), (activation + mask).sum(dim=2)
-    losses = 1 - (2 * overlap + 1) / (sizes + 1)
-    counts = present & (mask.sum(dim=2) > 0)
-    return (losses * counts).sum() / counts.sum().clamp(min=1)
-
-
-def competition_term(logits: Tensor, target: Tensor, known: Tensor, valid: Tensor) -> Tensor:
-    """Cross-entropy of each pixel's choice among all names and none, whose logit is 0.
-
-        -log sum_right p,   p = softmax over [0, logits]
-
-    A pixel of several names ("office chair", "chair") may give its weight to any of them; one of no name to none.
-    """
-    logits = logits.masked_fill(~valid.unsqueeze(2), -torch.inf)
-    none = torch.zeros_like(logits[:, :1])
-    target = target & valid.unsqueeze(2)
-    right = torch.cat([~target.any(dim=1, keepdim=True), target], dim=1)
-    every = torch.cat([none, logits], dim=1)
-    losses = every.logsumexp(dim=1) - every.masked_fill(~right, -torch.inf).logsumexp(dim=1)
-    return (losses * known).sum() / known.sum().clamp(min=1)
-
-
-def presence_term(scores: Tensor, present: Tensor, valid: Tensor) -> Tensor:
-    """Binary cross-entropy of scores (B,K), present names together weighing as much as absent ones."""
-    losses = F.binary_cross_entropy_with_logits(scores, present.float(), reduction="none")
-    parts = [losses[mask].mean() for mask in (present, valid & ~present) if mask.any()]
-    return sum(parts) / len(parts) if parts else 0 * scores.sum()
-
-
-def top_score(maps: Tensor, share: float) -> Tensor:
-    """Return the mean (B,K) of the `share` largest values of maps (B,K,P): multiple-instance learning."""
-    return maps.topk(max(1, round(share * maps.shape[2])), dim=2).values.mean(dim=2)
-
-
-def spread_term(maps: Tensor, present: Tensor, largest: float) -> Tensor:
-    """Ask that maps (B,K,P) of present names (B,K) cover at most a share `largest` of the image."""
-    excess = (maps.sigmoid().mean(dim=2) - largest).clamp(min=0)
-    return (excess * present).sum() / present.sum().clamp(min=1)

@@ -1,14 +1,17 @@
-"""What the text encoder learns: token ids, targets, and which phrases are drawn for a batch."""
+"""What the text encoder learns: token ids, targets, and which phrases a batch shows."""
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from training.loop.trainer import Share
+from training.networks.text_student import prefixed
+from training.objective.batch import PhraseBatch
 from training.words.phrases import KINDS, Phrase
 from training.words.teacher import targets
 
@@ -80,3 +83,37 @@ def draw(lesson: Lesson, batch: int, generator: torch.Generator) -> Tensor:
         drawn.append(rows[torch.randint(len(rows), (count,), generator=generator, device=device)])
     drawn = torch.cat(drawn)
     return drawn[torch.randperm(len(drawn), generator=generator, device=device)]
+
+
+class PhraseBatches:
+    """Batches of phrases; what each step draws is a function of seed and step."""
+
+    def __init__(self, lesson: Lesson, prefixes: Sequence[Tensor], share: float, seed: int):
+        """Take what is learned.
+
+        Args:
+            lesson: phrases and targets.
+            prefixes: token ids (W,) of words that a phrase means the same behind.
+            share: of the phrases of a batch that are seen behind one of them.
+            seed: of the draws.
+        """
+        self.lesson, self.prefixes, self.share, self.seed = lesson, prefixes, share, seed
+
+    def __call__(self, share: Share) -> Iterator[list[PhraseBatch]]:
+        """Yield the parts of each step, without end."""
+        step = share.start
+        while True:
+            yield [self.part(step, number, share) for number in share.numbers()]
+            step += 1
+
+    def part(self, step: int, number: int, share: Share) -> PhraseBatch:
+        """Draw a part of a step: its number among the parts of all processes decides what it shows."""
+        device = self.lesson.tokens.device
+        seed = 1_000_003 * self.seed + step + 1_000_000_007 * number
+        rows = draw(self.lesson, share.size, torch.Generator(device).manual_seed(seed))
+        tokens = self.lesson.tokens[rows]
+        count = round(len(rows) * self.share / max(1, len(self.prefixes)))
+        for place, words in enumerate(self.prefixes):
+            some = slice(place * count, (place + 1) * count)
+            tokens[some] = prefixed(tokens[some], words)
+        return PhraseBatch(tokens, self.lesson.targets[rows])

@@ -7,6 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from torch import Tensor
 from torch.nn import functional as F
 
+from training.words.lesson import Lesson
+from training.words.phrases import Phrase
+
+NAMES = 1000  # among which the nearest to an unseen phrase is looked for
 Embed = Callable[[Sequence[str]], Tensor]  # texts to (N,D) of length 1
 
 
@@ -51,3 +55,40 @@ def pair_cosines(
                 pair[who] = round(cosine, 3)
         result[kind] = entry
     return result
+
+
+def measure(
+    student_embed: Embed,
+    teacher_embed: Embed,
+    phrases: Sequence[Phrase],
+    lesson: Lesson,
+    measured: dict,
+) -> dict:
+    """Measure unseen phrases and pairs of synonyms, and print the numbers.
+
+    Args:
+        student_embed, teacher_embed: embed texts, (N,D) of length 1.
+        phrases: all phrases, in the order of the lesson.
+        lesson: which of them are held out, and the targets.
+        measured: the "names" and "pairs" of `training.words.phrases`.
+
+    Returns:
+        The numbers: "held_out" by kind of phrase, and "synonyms".
+    """
+    row_of = {phrase.text: row for row, phrase in enumerate(phrases)}
+    names = [row_of[name] for name in measured["names"] if name in row_of][:NAMES]
+    bank = student_embed([phrases[row].text for row in names])
+    unseen = lesson.held_out.tolist()
+    held_out = {}
+    for kind in ("all", *sorted({phrases[row].kind for row in unseen})):
+        rows = [row for row in unseen if kind in ("all", phrases[row].kind)]
+        embedded = student_embed([phrases[row].text for row in rows])
+        found = agreement(embedded, lesson.targets[rows], bank, lesson.targets[names])
+        held_out[kind] = {**found, "phrases": len(rows)}
+        print(f"unseen, {kind}: cosine {found['cosine']:.3f}, nearest name {found['nearest']:.1%} of {len(rows):,}")
+    embedders = {"teacher": teacher_embed, "student": student_embed}
+    synonyms = pair_cosines(measured["pairs"], measured["names"], embedders)
+    for kind, entry in synonyms.items():
+        numbers = [f"{who} {entry[who]['cosine']:.3f} (found {entry[who]['found']:.0%})" for who in embedders]
+        print(f"synonyms, {kind}: cosine {', '.join(numbers)}")
+    return {"held_out": held_out, "synonyms": synonyms}

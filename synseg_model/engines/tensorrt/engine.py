@@ -12,18 +12,17 @@ from pathlib import Path
 import numpy as np
 
 from synseg_model.config import ModelError
-from synseg_model.engines.exported import ExportedEngine
+from synseg_model.engines.exported import GPU_DECODER_MEMORY, ExportedEngine
 from synseg_model.engines.onnxruntime import make_text_encoder
 from synseg_model.engines.tensorrt.build import Plans, Profile
 from synseg_model.engines.tensorrt.cache import EngineCache
 from synseg_model.engines.tensorrt.flavour import device_index, load_flavour
 from synseg_model.engines.tensorrt.runner import CudaDevice, DeviceArray, Runner
 from synseg_model.result import DeviceMaps
+from synseg_model.vocabulary import Vocabulary
 from synseg_model.weights.exported_folder import GPU_GRAPHS
 
 logger = logging.getLogger(__name__)
-
-DECODER_MEMORY = 2 * 2**30  # bytes; a GPU is fast when it has much to do at once
 
 
 class EngineNotBuiltError(ModelError):
@@ -45,7 +44,7 @@ class TensorRtEngine(ExportedEngine[DeviceArray]):
         self,
         folder: str | Path,
         device: str = "auto",
-        decoder_memory: int = DECODER_MEMORY,
+        decoder_memory: int = GPU_DECODER_MEMORY,
         cache: EngineCache | None = None,
         profile: Profile | None = None,
         build: bool = True,
@@ -74,9 +73,11 @@ class TensorRtEngine(ExportedEngine[DeviceArray]):
         self._check(frames)
         return super().activations(frames, text)
 
-    def device_maps(self, frames: Sequence[np.ndarray], text: np.ndarray) -> list[np.ndarray | DeviceMaps]:
+    def device_maps(
+        self, frames: Sequence[np.ndarray], text: np.ndarray, vocabulary: Vocabulary | None = None
+    ) -> list[np.ndarray | DeviceMaps]:
         self._check(frames)
-        maps = super().device_maps(frames, text)
+        maps = super().device_maps(frames, text, vocabulary)
         with self.turn():  # what fails fails here, and who takes the time of a call takes the network's
             self._gpu.stream.synchronize()
         return maps

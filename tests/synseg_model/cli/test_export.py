@@ -6,6 +6,7 @@ from synseg_model.cli import main as cli
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("small_graphs_at_hand")
 def test_export_shows_its_steps(small_model, tmp_path, capsys):
     pytest.importorskip("onnxscript", reason="needs the extra export")
     assert cli.main(["export", str(small_model), "--output", str(tmp_path / "out")]) == 0

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from synseg_model.cli import main as cli
-from synseg_model.io.media import read_image
+from synseg_model.io.image_file import read_image
 from tests.synseg_model.cli.running import all_files, one_line, save, segment, summary
 
 STREETS = Path(__file__).parents[4] / "shared" / "data" / "camvid" / "val"

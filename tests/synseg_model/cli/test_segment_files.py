@@ -4,7 +4,7 @@ import cv2
 import pytest
 
 from synseg_model.io import result_files
-from synseg_model.io.media import read_image
+from synseg_model.io.image_file import read_image
 from tests.synseg_model.cli.running import all_files, one_line, save, segment, summary
 
 

@@ -17,13 +17,13 @@ from synseg_model.engines import openvino as openvino_engine
 from synseg_model.engines.load import load_engine
 from synseg_model.engines.onnxruntime import OnnxEngine
 from synseg_model.engines.tensorrt.build import Profile
-from synseg_model.export.feature_levels import pad_evenly
+from synseg_model.export.conv_graphs import pad_evenly
 from synseg_model.export.folder import export_model, make_graphs
 from synseg_model.export.parity import draw_image
 from synseg_model.network.conv_encoder import build_backbone
 from synseg_model.network.synseg import SynSeg
+from synseg_model.weights.description import describe
 from synseg_model.weights.exported_folder import DECODER, GPU_GRAPHS, IMAGE_ENCODER, Export
-from synseg_model.weights.inspect import describe
 from synseg_model.weights.model_folder import load_model, save_model
 from synseg_model.weights.tensors import fingerprint
 

@@ -14,9 +14,9 @@ from synseg_model.cli.main import main
 from synseg_model.engines.load import load_engine
 from synseg_model.engines.onnxruntime import OnnxEngine, choose_device
 from synseg_model.export.parity import draw_image
+from synseg_model.weights.description import describe
 from synseg_model.weights.exported_folder import FILES, IMAGE_ENCODER
 from synseg_model.weights.find import check_model
-from synseg_model.weights.inspect import describe
 
 
 @pytest.fixture

@@ -217,6 +217,7 @@ def test_the_command_says_what_is_wrong_in_one_line(tmp_path, capsys):
     assert error.startswith("synseg: no model 'no-such-model'") and error.count("\n") == 1
 
 
+@pytest.mark.usefixtures("small_graphs_at_hand")
 def test_the_command_exports_over_an_earlier_export(tmp_path, small_model, capsys):
     (tmp_path / "export.json").write_text("{}")
     assert main(["export", str(small_model), "--output", str(tmp_path), "--precision", "fp16"]) == 0

@@ -65,7 +65,9 @@ def test_components_equal_those_of_a_reference(seed, density):
 
 
 def test_ids_of_the_vocabulary_name_the_labels():
-    found = find(map_with((300, 0, 0, 20, 20), (7, 50, 0, 20, 30)), labels=("cup", "ball"), ids=(7, 300))
+    found = find(
+        map_with((300, 0, 0, 20, 20), (7, 50, 0, 20, 30)), labels=("cup", "ball"), ids=np.array((7, 300), np.uint16)
+    )
     assert [(one.label, one.label_id) for one in found] == [("cup", 7), ("ball", 300)]
 
 

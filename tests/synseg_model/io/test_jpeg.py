@@ -13,8 +13,8 @@ from PIL import Image
 
 from synseg_model.cli import main as cli
 from synseg_model.io import jpeg
+from synseg_model.io.image_file import MediaError, decode_image, read_image
 from synseg_model.io.jpeg import decode_jpeg
-from synseg_model.io.media import MediaError, decode_image, read_image
 from synseg_ros.interfaces.image_encodings import FrameError, compressed_to_rgb
 from training.scenes.scenes import make_scene
 

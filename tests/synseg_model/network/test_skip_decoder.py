@@ -9,8 +9,8 @@ from open_clip.transformer import TextTransformer
 from torch.nn import functional as F
 
 from synseg_model.config import DecoderConfig, EncoderConfig, ImageConfig, ModelConfig, ModelError
+from synseg_model.network.clipseg_decoder import halve
 from synseg_model.network.conv_encoder import ConvEncoder, build_backbone
-from synseg_model.network.decoder import halve
 from synseg_model.network.skip_decoder import POSITIONS, SCALE, SkipDecoder
 from synseg_model.network.synseg import SynSeg
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from synseg_model.config import DecoderConfig
-from synseg_model.network.decoder import PatchTransposed
+from synseg_model.network.clipseg_decoder import PatchTransposed
 from synseg_model.network.synseg import SynSeg
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import open_clip
 import pytest
 
-from synseg_model.export.folder import tokenizer_json
+from synseg_model.export.tokenizer_json import tokenizer_json
 from synseg_model.text.tokenizer import Tokenizer, without_marks
 from synseg_model.weights.find import SHIPPED
 

@@ -128,9 +128,9 @@ def test_original_file_decodes_as_torch_transformer_layers_do(tmp_path, refined)
     modules = original_decoder(refined).eval()
     torch.save(modules.state_dict(), tmp_path / "rd64.pth")
     config, tensors = read_original(tmp_path / "rd64.pth")
-    from synseg_model.network.decoder import ActivationDecoder
+    from synseg_model.network.clipseg_decoder import ClipSegDecoder
 
-    decoder = ActivationDecoder(config.decoder, clip_width=768, text_width=512, patch=16).eval()
+    decoder = ClipSegDecoder(config.decoder, clip_width=768, text_width=512, patch=16).eval()
     decoder.load_state_dict({key.removeprefix("decoder."): tensor for key, tensor in tensors.items()})
 
     states = [torch.randn(1, 1 + 12, 768) for _ in range(3)]

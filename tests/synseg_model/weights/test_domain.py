@@ -10,8 +10,9 @@ import pytest
 from synseg_model import ModelError
 from synseg_model.cli import main as cli
 from synseg_model.config import ModelConfig
-from synseg_model.weights.find import SHIPPED, domain_warning
-from synseg_model.weights.inspect import describe
+from synseg_model.weights.description import describe
+from synseg_model.weights.domain import domain_warning
+from synseg_model.weights.find import SHIPPED
 
 
 @pytest.fixture

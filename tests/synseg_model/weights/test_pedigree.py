@@ -11,9 +11,9 @@ import pytest
 from synseg_model import ModelError, Segmenter
 from synseg_model.cli import main as cli
 from synseg_model.engines.load import load_engine
+from synseg_model.weights.description import describe
 from synseg_model.weights.exported_folder import NAMES_FILE, Export
 from synseg_model.weights.find import check_model, read_pedigree
-from synseg_model.weights.inspect import describe
 from synseg_model.weights.pedigree import Met, Pedigree
 
 NAMES = {

@@ -11,7 +11,7 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import get_types_from_msg
 
 from synseg_model.io.drawing import overlay
-from synseg_model.io.media import decode_image
+from synseg_model.io.image_file import decode_image
 from synseg_model.weights.pedigree import Met, Pedigree
 from synseg_ros.bags.message_types import COMPRESSED, IMAGE, VOCABULARY, MessageTypes
 from synseg_ros.bags.writing import STORAGES

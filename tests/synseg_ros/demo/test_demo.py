@@ -197,7 +197,7 @@ def test_arguments_reach_a_node_as_they_are(bench):
 
 
 @pytest.fixture
-def stripes(monkeypatch, ros_domain):
+def stripes(monkeypatch, ros_domain, one_demo_at_a_time):
     """Let the demo start a node whose engine needs no network, and be content with few frames."""
     for name in private_domain():  # the demo changes these variables: have them back after the test
         monkeypatch.setenv(name, os.environ.get(name, ""))
@@ -266,6 +266,7 @@ def test_an_input_that_does_not_exist_is_an_error_at_once(capfd):
     assert "/no/such/folder" in capfd.readouterr().err
 
 
+@pytest.mark.usefixtures("one_demo_at_a_time")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_demo_leaves_no_process_behind(tmp_path, number):
     program = (
@@ -289,6 +290,7 @@ MODEL = Path(synseg_model.__file__).parent / "models" / "synseg-tiny" / "config.
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("one_demo_at_a_time")
 @pytest.mark.skipif(not MODEL.exists(), reason="synseg-tiny is not in this checkout")
 def test_the_shipped_model_finds_most_of_a_scene_before_and_after_the_change(tmp_path):
     pytest.importorskip("torch")

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from synseg_model.io.media import MediaError
+from synseg_model.io.image_file import MediaError
 from synseg_ros.player.photographs.tour import BACKGROUND, FOLDER, MASKS_FILE, UNLABELLED, Tour, load_photographs
 
 WIDTH, HEIGHT, FPS = 64, 48, 15.0

@@ -15,8 +15,8 @@ from training.captions.samples import (
     NOT_TEXT,
     REPEATED_KEY,
     TOO_LONG,
+    CaptionSample,
     DamageError,
-    Sample,
 )
 from training.captions.sources import find_shards
 from training.captions.tsv import tsv_shards
@@ -50,9 +50,9 @@ def test_tar_gives_captions_in_its_order_from_txt_or_else_json(tmp_path):
     members = [*sample_members("000000002", "a dog"), *sample_members("000000001", "ein Hündchen")]
     members += [("000000000.png", b"x"), ("000000000.json", '{"caption": "a cat"}')]
     assert read_tar(write_tar(tmp_path / "0.tar", members)) == [
-        Sample("000000002", "a dog"),
-        Sample("000000001", "ein Hündchen"),
-        Sample("000000000", "a cat"),
+        CaptionSample("000000002", "a dog"),
+        CaptionSample("000000001", "ein Hündchen"),
+        CaptionSample("000000000", "a cat"),
     ]
 
 
@@ -86,15 +86,15 @@ def test_keys_are_those_that_webdataset_reads(tmp_path):
     ],
 )
 def test_sample_without_image_or_caption_says_why(tmp_path, members, problem):
-    assert read_tar(write_tar(tmp_path / "0.tar", members)) == [Sample("0", problem=problem)]
+    assert read_tar(write_tar(tmp_path / "0.tar", members)) == [CaptionSample("0", problem=problem)]
 
 
 def test_repeated_key_is_named_once_more(tmp_path):
     members = [*sample_members("0", "a dog"), *sample_members("1", "a cat"), *sample_members("0", "a bird")]
     assert read_tar(write_tar(tmp_path / "0.tar", members)) == [
-        Sample("0", "a dog"),
-        Sample("1", "a cat"),
-        Sample("0", problem=REPEATED_KEY),
+        CaptionSample("0", "a dog"),
+        CaptionSample("1", "a cat"),
+        CaptionSample("0", problem=REPEATED_KEY),
     ]
 
 
@@ -120,7 +120,7 @@ def test_damaged_tar_gives_what_came_before_and_then_says_so(tmp_path, how):
     members = [member for key in "012" for member in sample_members(key, f"dog {key}")]
     shard = TarShard(damage(write_tar(tmp_path / "0.tar", members), how), tmp_path / "0.labels.jsonl")
     samples = shard.samples()
-    assert [next(samples), next(samples)] == [Sample("0", "dog 0"), Sample("1", "dog 1")]
+    assert [next(samples), next(samples)] == [CaptionSample("0", "dog 0"), CaptionSample("1", "dog 1")]
     with pytest.raises(DamageError, match="2 samples"):
         next(samples)
 
@@ -153,9 +153,9 @@ def test_damaged_coco_annotation_is_named_by_its_place(tmp_path):
     (shard,) = coco_shards(write_coco(tmp_path / "captions.json", annotations), tmp_path, shard_size=100)
     assert sorted(shard.samples()) == sorted(
         [
-            Sample("000000000001", "a dog", caption_id=2),
-            Sample("annotation 0", problem=BAD_LINE),
-            Sample("annotation 1", problem=BAD_LINE),
+            CaptionSample("000000000001", "a dog", caption_id=2),
+            CaptionSample("annotation 0", problem=BAD_LINE),
+            CaptionSample("annotation 1", problem=BAD_LINE),
         ]
     )
 
@@ -181,7 +181,7 @@ def test_tsv_finds_address_and_caption_with_and_without_a_header(tmp_path, lines
     path = tmp_path / "cc12m.tsv"
     path.write_text("\n".join(lines) + "\n")
     (shard,) = tsv_shards(path, tmp_path, 100)
-    assert list(shard.samples()) == [Sample("http://x/1", "a dog"), Sample("http://x/2", "a cat")]
+    assert list(shard.samples()) == [CaptionSample("http://x/1", "a dog"), CaptionSample("http://x/2", "a cat")]
 
 
 def test_tsv_shards_meet_without_gap_or_overlap(tmp_path):
@@ -197,12 +197,12 @@ def test_damaged_tsv_line_is_named_by_its_number(tmp_path):
     path.write_bytes(b"1\ta dog\nno tab\n\t a cat\n4\t\xff\n5\t\n6\ta bird")
     (shard,) = tsv_shards(path, tmp_path, 100)
     assert list(shard.samples()) == [
-        Sample("1", "a dog"),
-        Sample("line 2", problem=BAD_LINE),
-        Sample("line 3", problem=BAD_LINE),
-        Sample("line 4", problem=NOT_TEXT),
-        Sample("5", problem=NO_CAPTION),
-        Sample("6", "a bird"),
+        CaptionSample("1", "a dog"),
+        CaptionSample("line 2", problem=BAD_LINE),
+        CaptionSample("line 3", problem=BAD_LINE),
+        CaptionSample("line 4", problem=NOT_TEXT),
+        CaptionSample("5", problem=NO_CAPTION),
+        CaptionSample("6", "a bird"),
     ]
 
 

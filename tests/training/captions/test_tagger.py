@@ -11,7 +11,7 @@ spacy = pytest.importorskip("spacy")
 
 from training import train_tagger  # noqa: E402
 from training.captions.extraction import head_noun  # noqa: E402
-from training.captions.samples import Sample  # noqa: E402
+from training.captions.samples import CaptionSample  # noqa: E402
 from training.captions.stop_words import stop_list  # noqa: E402
 from training.captions.taggers import SHIPPED_TAGGER, load_tagger  # noqa: E402
 from training.captions.treebank import read_treebank  # noqa: E402
@@ -41,7 +41,7 @@ def precision_and_recall(expected, found):
 def test_labels_of_hand_checked_captions_are_found(what, floor_precision, floor_recall):
     captions = json.loads(HAND_LABELLED.read_text(encoding="utf-8"))["captions"]
     assert len(captions) == 100
-    records = label_samples([Sample(str(c["caption_id"]), c["caption"]) for c in captions], shipped_settings())
+    records = label_samples([CaptionSample(str(c["caption_id"]), c["caption"]) for c in captions], shipped_settings())
     expected, found = [c["labels"] for c in captions], [record.labels for record in records]
     if what == "nouns":
         expected, found = ([[head_noun(label) for label in group] for group in side] for side in (expected, found))
@@ -129,7 +129,7 @@ def test_pipeline_without_tags_and_lemmas_is_refused(tmp_path):
 def test_worker_with_another_tagger_refuses_the_work():
     settings = Settings("shipped", "en_core_web_sm 3.8.0", stop_list().version, 2)
     with pytest.raises(ValueError, match="install the same on every machine"):
-        label_samples([Sample("0", "a dog")], settings)
+        label_samples([CaptionSample("0", "a dog")], settings)
 
 
 CONLLU = """\

@@ -7,7 +7,7 @@ from training.evaluation.images import chosen_places, paint
 from training.evaluation.measure import measure
 from training.evaluation.predict import with_background
 from training.evaluation.run import spread
-from training.evaluation.samples import Sample
+from training.evaluation.samples import EvaluationSample
 from training.evaluation.sweep import best_threshold, check_disjoint, sweep
 
 
@@ -38,7 +38,7 @@ def sample(folder, name, classes, scores, truth):
     image[0, :, 0], image[0, :, 1] = classes, np.round(np.multiply(scores, 255))
     folder.mkdir(exist_ok=True)
     Image.fromarray(image).save(folder / f"{name}.png")
-    return Sample(name, folder / f"{name}.png", lambda: np.array([truth], np.uint8))
+    return EvaluationSample(name, folder / f"{name}.png", lambda: np.array([truth], np.uint8))
 
 
 @pytest.fixture
@@ -110,7 +110,7 @@ def test_image_that_is_reported_cannot_be_tuned_on(tmp_path, samples):
     check_disjoint([other], samples)
     with pytest.raises(ValueError, match="1 images would be both tuned on and reported \\(b for instance\\)"):
         check_disjoint([other, samples[1]], samples)
-    renamed = Sample("another name", samples[0].path, samples[0].truth)
+    renamed = EvaluationSample("another name", samples[0].path, samples[0].truth)
     with pytest.raises(ValueError, match="both tuned on and reported"):
         check_disjoint([renamed], samples)
 

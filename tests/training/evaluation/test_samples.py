@@ -6,7 +6,7 @@ from PIL import Image
 
 from training.datasets.coco_masks import instance_mask
 from training.evaluation.coco_json import instance_samples
-from training.evaluation.samples import LabelCodes, Sample, read_image
+from training.evaluation.samples import EvaluationSample, LabelCodes, read_image
 
 
 def test_codes_shift_and_ignore(tmp_path):
@@ -43,7 +43,7 @@ def test_damaged_labels_are_named(tmp_path):
 
 def test_image_and_truth_of_different_sizes_are_refused(tmp_path):
     Image.fromarray(np.zeros((4, 6, 3), np.uint8)).save(tmp_path / "a.png")
-    sample = Sample("a", tmp_path / "a.png", lambda: np.zeros((6, 4), np.uint8))
+    sample = EvaluationSample("a", tmp_path / "a.png", lambda: np.zeros((6, 4), np.uint8))
     with pytest.raises(ValueError, match="is 6x4 pixels and its labels are 4x6"):
         sample.read()
 

@@ -10,16 +10,13 @@ from safetensors.torch import load_file
 from torch import nn
 
 from synseg_model.files import write_whole
+from training.loop.checkpoint import CHECKPOINT_FILE
+from training.loop.collapse import CollapseError
+from training.loop.config import TrainerConfig
 from training.loop.log import LOG_FILE
-from training.loop.trainer import (
-    BEST_FILE,
-    CHECKPOINT_FILE,
-    CollapseError,
-    Share,
-    Trainer,
-    TrainerConfig,
-    cosine_with_warmup,
-)
+from training.loop.optimizers import parameter_groups
+from training.loop.schedule import cosine_with_warmup
+from training.loop.trainer import BEST_FILE, Share, Trainer
 
 HEALTHY = {"activation/mean": 0.3, "activation/pixels": 0.2, "activation/labels": 0.2}
 
@@ -206,11 +203,75 @@ def test_a_full_disk_leaves_the_older_checkpoint(tmp_path):
 
 @pytest.mark.parametrize(
     ("values", "reason"),
-    [({"batch": 6, "accumulate": 4}, "multiple of 4"), ({"steps": 0}, "steps is 0"), ({"ema": 1.0}, "ema is 1")],
+    [
+        ({"batch": 6, "accumulate": 4}, "multiple of 4"), ({"steps": 0}, "steps is 0"), ({"ema": 1.0}, "ema is 1"),
+        ({"optimizer": "sgd"}, "optimizer is 'sgd'"), ({"budget_minutes": -1}, "budget_minutes is -1"),
+    ],
 )
 def test_settings_that_cannot_work_are_refused(values, reason):
     with pytest.raises(ValueError, match=reason):
         TrainerConfig(**values)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("tpu9", "accelerator is 'tpu9': expected auto, cpu, cuda or mps"), ("cuda", "finds none here")],
+)
+def test_an_accelerator_that_is_not_there_is_refused(name, reason):
+    if name == "cuda" and torch.cuda.is_available():
+        pytest.skip("this machine has one")
+    with pytest.raises(ValueError, match=reason):
+        Trainer(TrainerConfig(accelerator=name))
+
+
+def test_muon_needs_blocks(tmp_path):
+    with pytest.raises(ValueError, match="no transformer blocks"):
+        run(tmp_path, optimizer="muon")
+
+
+def test_without_statistics_of_maps_nothing_collapses_and_without_an_average_the_last_weights_are_kept(tmp_path):
+    objective, averaged = run(tmp_path, Line(statistics={}), patience=1, ema=0.0)
+    assert averaged.weight.equal(objective.decoder.weight) and averaged.bias.equal(objective.decoder.bias)
+
+
+class Block(Line):
+    """Train a matrix with Muon."""
+
+    def __init__(self, **values):
+        super().__init__(**values)
+        torch.manual_seed(0)
+        self.decoder = nn.Linear(4, 4)
+
+    def parameter_groups(self, config):
+        return parameter_groups(self, 0.0, config.learning_rate, [self.decoder])
+
+    def forward(self, part, averaged):
+        return super().forward(part.expand(-1, 4), averaged)
+
+
+def test_a_run_with_muon_goes_on_to_the_very_weights_of_an_unbroken_one(tmp_path):
+    whole, _ = run(tmp_path / "whole", Block(), optimizer="muon")
+    stop = Block(at_step=lambda call: os.kill(os.getpid(), signal.SIGINT) if call == 12 else None)
+    assert run(tmp_path / "broken", stop, optimizer="muon")[1] is None
+    again, _ = run(tmp_path / "broken", Block(), resume=True, optimizer="muon")
+    assert again.decoder.weight.equal(whole.decoder.weight) and again.decoder.bias.equal(whole.decoder.bias)
+
+
+def test_a_budget_of_time_ends_a_run_with_rates_that_fell_over_it(tmp_path):
+    objective, averaged = run(tmp_path, steps=10**9, budget_minutes=0.01, warmup=1, learning_rate=0.1, save_every=10**9)
+    rates = [line["learning_rate"] for line in logged(tmp_path)]
+    assert averaged is not None and rates == sorted(rates, reverse=True) and rates[-1] < 0.01 < rates[0]
+    saved = torch.load(tmp_path / CHECKPOINT_FILE, weights_only=True)
+    assert saved["step"] == len(rates) and saved["seconds"] >= 0.6
+    again = Line()
+    assert run(tmp_path, again, steps=10**9, budget_minutes=0.01, resume=True)[1] is not None
+    assert again.calls == 0 and again.decoder.weight.equal(objective.decoder.weight)
+
+
+def test_a_checkpoint_of_another_program_is_refused(tmp_path):
+    torch.save({"module": {}, "step": 3}, tmp_path / CHECKPOINT_FILE)
+    with pytest.raises(ValueError, match="of another program"):
+        run(tmp_path, resume=True)
 
 
 def test_rate_rises_linearly_and_falls_along_a_cosine():

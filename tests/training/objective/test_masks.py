@@ -2,8 +2,10 @@ import torch
 from torch.nn import functional as F
 
 from training.datasets.mask_batches import COMPETING
-from training.objective.masks import TokenLoss, competition_loss, mask_loss
-from training.scenes.scenes import COLORS
+from training.objective.competition import competition_loss
+from training.objective.masks import mask_loss
+from training.objective.tokens import TokenLoss
+from training.scenes.scenes import BASE_NOUNS, COLORS
 
 
 def test_mask_loss_is_least_at_the_truth():
@@ -53,7 +55,7 @@ def test_unknown_pixels_and_padded_labels_count_nowhere():
 def test_token_loss_is_least_where_tokens_match_the_text_of_their_noun_and_colour():
     torch.manual_seed(0)
     nouns, colors = torch.randn(len(COMPETING), 32), torch.randn(len(COLORS), 32)
-    loss = TokenLoss(32, nouns, colors)
+    loss = TokenLoss(32, nouns, colors, len(BASE_NOUNS))
     with torch.no_grad():
         loss.project.weight.copy_(torch.eye(32))
         loss.project.bias.zero_()

@@ -8,19 +8,16 @@ from torch import nn
 from synseg_model.losses import MCCLLoss
 from synseg_model.synergy import pool_to_tokens, synergy_features
 from synseg_model.weights.model_folder import load_model
-from training.loop.trainer import TrainerConfig
-from training.objective.batch import Part, Window
+from training.loop.config import TrainerConfig
+from training.objective.anchor import anchor_loss
+from training.objective.batch import Batch, Window
 from training.objective.cmpa import CMPAConfig
+from training.objective.named import named_loss
 from training.objective.npr import NPRConfig
-from training.objective.objective import (
-    Objective,
-    ObjectiveConfig,
-    activation_statistics,
-    anchor_loss,
-    named_loss,
-    presence_loss,
-    teacher_loss,
-)
+from training.objective.objective import CaptionObjective, ObjectiveConfig
+from training.objective.presence import presence_loss
+from training.objective.statistics import activation_statistics
+from training.objective.teacher import teacher_loss
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +31,7 @@ def part():
     valid = torch.tensor([[1, 1, 1], [1, 1, 0]], dtype=torch.bool)
     present = torch.tensor([[1, 1, 0], [1, 1, 0]], dtype=torch.bool)
     images = torch.randn(2, 3, 48, 64, generator=generator)
-    return Part(images, torch.randn(2, 3, 256, generator=generator), valid, present)
+    return Batch(images, torch.randn(2, 3, 256, generator=generator), valid, present)
 
 
 def mccl_only(**values):
@@ -42,7 +39,7 @@ def mccl_only(**values):
 
 
 def test_paper_mode_is_mccl_of_maps_and_projected_film_features(network, part):
-    objective = Objective(network, mccl_only())
+    objective = CaptionObjective(network, mccl_only())
     losses = objective(part, network.decoder)
     with torch.no_grad():
         reduced = network.encode_image(part.images)
@@ -56,7 +53,7 @@ def test_paper_mode_is_mccl_of_maps_and_projected_film_features(network, part):
 
 
 def test_encoders_get_no_gradient_and_stay_in_eval_mode(network, part):
-    objective = Objective(network, mccl_only(presence=1.0, anchor=1.0, teacher=1.0)).train()
+    objective = CaptionObjective(network, mccl_only(presence=1.0, anchor=1.0, teacher=1.0)).train()
     objective(part, network.decoder)["total"].backward()
     assert all(p.grad is None and not p.requires_grad for p in network.encoder.parameters())
     assert not any(module.training for module in network.encoder.modules())
@@ -65,18 +62,19 @@ def test_encoders_get_no_gradient_and_stay_in_eval_mode(network, part):
 
 
 def test_frozen_features_need_no_projector(network, part):
-    objective = Objective(network, mccl_only(features="frozen"))
+    objective = CaptionObjective(network, mccl_only(features="frozen"))
     assert objective.projector is None
     assert math.isfinite(objective(part, network.decoder)["total"].item())
 
 
 def test_new_layers_learn_at_their_own_rate_and_vectors_do_not_decay(network):
     config = TrainerConfig(learning_rate=1e-4, new_learning_rate=1e-3)
-    groups = Objective(network, mccl_only()).parameter_groups(config)
+    groups = CaptionObjective(network, mccl_only()).parameter_groups(config)
     counted = [(group["peak"], group["weight_decay"]) for group in groups]
     assert counted == [(1e-4, 0.05), (1e-4, 0.0), (1e-3, 0.05), (1e-3, 0.0)]
     assert all((p.ndim >= 2) == (group["weight_decay"] > 0) for group in groups for p in group["params"])
-    assert {group["peak"] for group in Objective(network, mccl_only(), fresh=True).parameter_groups(config)} == {1e-3}
+    groups = CaptionObjective(network, mccl_only(), fresh=True).parameter_groups(config)
+    assert {group["peak"] for group in groups} == {1e-3}
 
 
 def test_presence_loss_is_least_where_present_labels_are_active_somewhere_and_absent_ones_nowhere():
@@ -155,7 +153,7 @@ def test_parts_of_other_papers_add_their_terms_and_change_no_other_bit(network, 
     losses = {}
     for name, weights in {"without": {}, "with": PARTS}.items():
         torch.manual_seed(1)
-        objective = Objective(network, mccl_only(features=features, presence=1.0, **weights))
+        objective = CaptionObjective(network, mccl_only(features=features, presence=1.0, **weights))
         losses[name] = objective(part, network.decoder)
     without, with_parts = losses["without"], losses["with"]
     assert set(with_parts) - set(without) == set(PARTS)
@@ -167,7 +165,7 @@ def test_parts_of_other_papers_add_their_terms_and_change_no_other_bit(network, 
 
 def test_parts_that_are_off_leave_no_trace(network):
     torch.manual_seed(1)
-    objective = Objective(network, mccl_only())
+    objective = CaptionObjective(network, mccl_only())
     drawn = torch.rand(3)
     torch.manual_seed(1)
     width = network.encoder.text_width
@@ -179,7 +177,7 @@ def test_parts_that_are_off_leave_no_trace(network):
 
 @pytest.mark.parametrize("name", ["npr", "cmpa"])
 def test_a_part_alone_trains_the_decoder_through_frozen_features(network, part, name):
-    objective = Objective(network, mccl_only(**NOTHING, features="frozen", **{name: 1.0})).train()
+    objective = CaptionObjective(network, mccl_only(**NOTHING, features="frozen", **{name: 1.0})).train()
     network.zero_grad()
     objective(replace(part, labels=NAMES), network.decoder)["total"].backward()
     missing = [key for key, p in network.decoder.named_parameters() if p.grad is None]
@@ -189,7 +187,7 @@ def test_a_part_alone_trains_the_decoder_through_frozen_features(network, part, 
 
 def test_the_scale_of_npr_learns_as_a_new_vector_and_memories_are_in_the_state(network):
     config = TrainerConfig(learning_rate=1e-4, new_learning_rate=1e-3)
-    objective = Objective(network, mccl_only(features="frozen", **PARTS))
+    objective = CaptionObjective(network, mccl_only(features="frozen", **PARTS))
     groups = objective.parameter_groups(config)
     (group,) = (g for g in groups if any(p is objective.npr.log_scale for p in g["params"]))
     assert group["peak"] == 1e-3 and group["weight_decay"] == 0
@@ -218,8 +216,8 @@ def test_settings_that_make_no_sense_are_refused(values):
 
 
 def test_a_module_without_labels_in_common_still_has_a_gradient(network, part):
-    lonely = Part(part.images, part.text, part.valid, torch.zeros_like(part.present))
-    objective = Objective(network, mccl_only())
+    lonely = Batch(part.images, part.text, part.valid, torch.zeros_like(part.present))
+    objective = CaptionObjective(network, mccl_only())
     total = objective(lonely, nn.Identity())["total"]
     assert total.item() == 0
 
@@ -230,7 +228,7 @@ def test_masks_of_captions_train_the_maps_of_windows(network, part):
     known = torch.ones(2, 48, 64, dtype=torch.bool)
     with_masks = replace(part, masks=masks, known=known, window=Window((168, 224), (0.5, 0.0)))
     config = mccl_only(align=0, cont=0, back=0, sep=0, masks=1.0)
-    objective = Objective(network, config)
+    objective = CaptionObjective(network, config)
     optimizer = torch.optim.SGD(network.decoder.parameters(), 1e-3)
     before = {name: value.clone() for name, value in network.decoder.state_dict().items()}
     losses = []

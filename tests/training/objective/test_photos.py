@@ -11,19 +11,14 @@ from torch.nn import functional as F
 
 from tests.training import photo_models
 from training.datasets.photos import UNLABELLED
-from training.loop.trainer import TrainerConfig
-from training.objective.photo_batch import PhotoBatch
-from training.objective.photos import (
-    PhotoObjective,
-    PhotoTerms,
-    competition_term,
-    dice_term,
-    photo_terms,
-    pixel_term,
-    presence_term,
-    spread_term,
-    top_score,
-)
+from training.loop.config import TrainerConfig
+from training.objective.batch import PhotoBatch
+from training.objective.competition import competition_term
+from training.objective.dice import dice_term
+from training.objective.photos import PhotoObjective, PhotoTerms, photo_terms
+from training.objective.pixel import pixel_term
+from training.objective.presence import score_loss, top_score
+from training.objective.spread import spread_term
 
 B, K, P = 2, 4, 30
 
@@ -83,10 +78,10 @@ def test_presence_term_weighs_present_names_as_much_as_absent_ones(maps):
     scores = torch.linspace(-2, 2, B * K, dtype=torch.float64).view(B, K)
     there = [-math.log(sigmoid(s)) for s in scores[present].tolist()]
     away = [-math.log(1 - sigmoid(s)) for s in scores[valid & ~present].tolist()]
-    assert presence_term(scores, present, valid).item() == pytest.approx((np.mean(there) + np.mean(away)) / 2)
-    assert presence_term(scores, present, present).item() == pytest.approx(np.mean(there))
+    assert score_loss(scores, present, valid).item() == pytest.approx((np.mean(there) + np.mean(away)) / 2)
+    assert score_loss(scores, present, present).item() == pytest.approx(np.mean(there))
     nothing = torch.zeros_like(present)
-    assert presence_term(scores, nothing, nothing).item() == 0
+    assert score_loss(scores, nothing, nothing).item() == 0
 
 
 def test_top_score_is_the_mean_of_the_most_active_part(maps):

@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-UNLABELLED = 255
+from training.objective.index_maps import UNLABELLED as UNLABELLED
 
 # Each kind of data set and the function that opens it; a reader is imported when it is asked for.
 KINDS = {

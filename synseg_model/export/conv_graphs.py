@@ -1,9 +1,10 @@
-"""The graphs of a model with a convolutional image encoder: what `synseg_model.export.folder` writes for its frames."""
+"""The graphs of a model with a convolutional image encoder: frames to features, features to activations."""
 
 from __future__ import annotations
 
 import copy
 
+import onnx
 import torch
 from timm.layers import Conv2dSame
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ from synseg_model.weights.exported_folder import DECODER, IMAGE_ENCODER
 
 
 @torch.no_grad()
-def make_level_graphs(network: SynSeg) -> dict[str, object]:
+def make_conv_graphs(network: SynSeg) -> dict[str, onnx.ModelProto]:
     """Turn image encoder and decoder of a network in float32 on the CPU into graphs, by their files' names."""
     encoder, config = network.encoder, network.config.decoder
     batch, rows, columns = Dim("batch"), Dim("token_rows"), Dim("token_columns")
@@ -30,7 +31,7 @@ def make_level_graphs(network: SynSeg) -> dict[str, object]:
         reduced[f"skip{stride}"] = torch.zeros(2, channels, 96 // stride, 128 // stride)
         shapes[f"skip{stride}"] = {0: batch, 2: Dim(f"rows{stride}"), 3: Dim(f"columns{stride}")}
     image_encoder = to_onnx(
-        ImageEncoder(network),
+        ConvImageEncoder(network),
         {"frames": frames, "positions": torch.zeros(3, 4, config.context_width)},
         list(reduced),
         {
@@ -39,7 +40,7 @@ def make_level_graphs(network: SynSeg) -> dict[str, object]:
         },
     )
     decoder = to_onnx(
-        Decoder(network) if config.dense else PlainDecoder(network),
+        ConvDecoder(network) if config.dense else ConvDecoderWithoutDense(network),
         {**reduced, "text": torch.zeros(5, encoder.text_width)},
         ["activations"],
         {**shapes, "text": {0: Dim("labels")}},
@@ -47,7 +48,7 @@ def make_level_graphs(network: SynSeg) -> dict[str, object]:
     return {IMAGE_ENCODER: image_encoder, DECODER: decoder}
 
 
-class ImageEncoder(FrameEncoder):
+class ConvImageEncoder(FrameEncoder):
     """Frames in, all that no label changes out: resizing, normalising, the backbone, the blocks before FiLM."""
 
     def __init__(self, network: SynSeg) -> None:
@@ -66,8 +67,8 @@ class ImageEncoder(FrameEncoder):
         return (tokens, dense, *skips) if decoder.config.dense else (tokens, *skips)
 
 
-class Decoder(nn.Module):
-    """What `ImageEncoder` returned and text embeddings in, activations out."""
+class ConvDecoder(nn.Module):
+    """What `ConvImageEncoder` returned and text embeddings in, activations out."""
 
     def __init__(self, network: SynSeg) -> None:
         super().__init__()
@@ -78,7 +79,7 @@ class Decoder(nn.Module):
         return self.decoder((tokens, dense, skip8, skip4), text.expand(tokens.shape[0], -1, -1)).sigmoid()
 
 
-class PlainDecoder(Decoder):
+class ConvDecoderWithoutDense(ConvDecoder):
     """The same for a decoder that has no embeddings of tokens."""
 
     def forward(self, tokens: Tensor, skip8: Tensor, skip4: Tensor, text: Tensor) -> Tensor:

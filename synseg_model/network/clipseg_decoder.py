@@ -88,7 +88,7 @@ def make_head(kind: str, width: int, patch: int) -> nn.Module:
     )
 
 
-class ActivationDecoder(nn.Module):
+class ClipSegDecoder(nn.Module):
     """CLIPSeg's decoder, split so that all work that no label changes is done once per image."""
 
     def __init__(self, config: DecoderConfig, clip_width: int, text_width: int, patch: int):

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from synseg_model.io.media import MediaError, open_source, read_image
+from synseg_model.io.image_file import MediaError, read_image
+from synseg_model.io.sources import open_source
 
 RED = (250, 10, 20)
 
@@ -100,7 +101,7 @@ def test_unreadable_images_of_a_folder_are_logged_and_counted(tmp_path, caplog):
     (tmp_path / "gone.jpg").symlink_to(tmp_path / "nowhere")
     solid().save(tmp_path / "z.png")
     source = open_source(tmp_path)
-    with caplog.at_level(logging.WARNING, "synseg_model.io.media"):
+    with caplog.at_level(logging.WARNING, "synseg_model.io.sources"):
         assert [name for name, _ in source] == ["a.png", "z.png"]
     assert [name for name, _ in source.skipped] == ["broken.png", "empty.jpg", "gone.jpg"]
     assert len(caplog.records) == 3
@@ -196,7 +197,7 @@ def test_a_video_gives_numbered_rgb_frames_and_its_length(tmp_path):
 def test_a_video_that_ends_early_is_reported(tmp_path, monkeypatch, caplog):
     source = open_source(write_video(tmp_path / "clip.mp4"))
     source.length = 20  # as a container announces whose end is missing
-    with caplog.at_level(logging.WARNING, "synseg_model.io.media"):
+    with caplog.at_level(logging.WARNING, "synseg_model.io.sources"):
         assert len(list(source)) == 5
     assert "ended after 5 of 20 frames" in caplog.text
     assert len(source.skipped) == 1

@@ -10,8 +10,8 @@ from typing import Any
 
 from synseg_model.config import WEIGHTS_FILE, DecoderConfig, EncoderConfig, ModelConfig
 from synseg_model.weights.exported_folder import Export, is_exported
-from synseg_model.weights.find import read_header
 from synseg_model.weights.pedigree import Pedigree
+from synseg_model.weights.safetensors_file import read_infos
 
 
 def describe(folder: Path) -> list[str]:
@@ -84,12 +84,12 @@ def _decoder(encoder: EncoderConfig, decoder: DecoderConfig) -> list[tuple[str, 
 
 
 def _weights(path: Path) -> list[tuple[str, str]]:
-    tensors = read_header(path)
-    types = sorted({str(tensor.get("dtype")) for tensor in tensors.values()})
+    tensors = read_infos(path)
+    types = sorted({tensor.dtype for tensor in tensors.values()})
     sizes: dict[str, int] = {}
     for name, tensor in tensors.items():
         part = name.split(".", 1)[0]
-        sizes[part] = sizes.get(part, 0) + math.prod(tensor["shape"])
+        sizes[part] = sizes.get(part, 0) + math.prod(tensor.shape)
     parts = ", ".join(f"{part} {_millions(size)}" for part, size in sizes.items())
     megabytes = path.stat().st_size / 1e6
     return [
