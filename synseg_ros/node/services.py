@@ -19,7 +19,7 @@ from synseg_model.vocabulary import Vocabulary
 from synseg_ros.interfaces.image_encodings import FrameError
 from synseg_ros.node.answers import locate_response, segment_response
 from synseg_ros.node.camera import Camera
-from synseg_ros.node.deferred_service import DeferredService, Reply
+from synseg_ros.node.deferred_service import DeferredService, Reply, Sender
 from synseg_ros.node.frames import Frame, FrameMessage
 from synseg_ros.node.looks import Look
 from synseg_ros.node.pipeline import Pipeline
@@ -80,9 +80,10 @@ class Services:
         self._limits = RequestLimits()
         self._open: list[_Open] = []
         self._over_limit = 0  # requests that were refused because a client asked too often
-        DeferredService(node, Locate, "synseg/locate", self._locate, SMALL_REQUESTS)
-        DeferredService(node, Segment, "synseg/segment", self._segment, IMAGES)
-        DeferredService(node, SetVocabulary, "synseg/set_vocabulary", self._set_vocabulary, SMALL_REQUESTS)
+        sender = Sender()
+        DeferredService(node, Locate, "synseg/locate", self._locate, SMALL_REQUESTS, sender)
+        DeferredService(node, Segment, "synseg/segment", self._segment, IMAGES, sender)
+        DeferredService(node, SetVocabulary, "synseg/set_vocabulary", self._set_vocabulary, SMALL_REQUESTS, sender)
 
     def rows(self) -> dict[str, str]:
         """Return what the diagnostics say of requests."""
@@ -197,6 +198,8 @@ class Services:
 
     def _is_in_use(self, client: str, wanted: VocabularyRequest | None, lease: float, active: ActiveVocabulary) -> bool:
         """Tell whether a request asks for nothing new: only its lease begins anew."""
+        if any(one.client == client and not one.needs_active and not one.reply.done for one in self._open):
+            return False  # what it asked for before comes into use first
         wish = self._clients.wish(client)
         if wish is None or wish.given != wanted or wish.lease != lease or active.vocabulary is None:
             return False
