@@ -13,17 +13,12 @@ from synseg_ros.bags.cameras import RecordedCamera
 from synseg_ros.bags.message_types import VOCABULARY, MessageTypes
 from synseg_ros.bags.reading import Recording
 from synseg_ros.bags.writing import NewBag, qos
+from synseg_ros.interfaces.frame_outputs import FRAME_OUTPUTS, SegmentedImage
 
 logger = logging.getLogger(__name__)
 
 VOCABULARY_TOPIC, STATUS_TOPIC = "/synseg/vocab", "/synseg/active_vocab"
-OUTPUTS = {  # of each camera, in the order in which a frame's are written
-    "info": "synseg_ros/msg/FrameInfo",
-    "masks": "synseg_ros/msg/ClassMasks",
-    "label_map": "sensor_msgs/msg/Image",
-    "confidence": "sensor_msgs/msg/Image",
-    "overlay": "sensor_msgs/msg/Image",
-}
+OUTPUTS = {output.name: output for output in FRAME_OUTPUTS}
 
 
 class BagJob:
@@ -61,7 +56,7 @@ class BagJob:
         self._status = self._bag.add_topic(STATUS_TOPIC, "synseg_ros/msg/VocabularyStatus", qos(1, latched=True))
         for camera in self._cameras.values():
             self._outputs[camera.topic] = {
-                kind: self._bag.add_topic(f"/synseg/{camera.name}/{kind}", OUTPUTS[kind], qos(5)) for kind in kinds
+                kind: self._bag.add_topic(f"/synseg/{camera.name}/{kind}", OUTPUTS[kind].type, qos(5)) for kind in kinds
             }
 
     def add_copies(self) -> None:
@@ -124,8 +119,11 @@ class BagJob:
         start = time.perf_counter()
         result = self._segmenter.segment(image)
         milliseconds = 1000 * (time.perf_counter() - start)
-        make = self._types.maker.outputs(image, result, header, self._version, milliseconds)
-        self._bag.write([(topic, make[kind]()) for kind, topic in self._outputs[camera.topic].items()], timestamp)
+        segmented = SegmentedImage(image, result, header, self._version, milliseconds)
+        topics = self._outputs[camera.topic].items()
+        self._bag.write(
+            [(topic, OUTPUTS[kind].make(self._types.maker, segmented)) for kind, topic in topics], timestamp
+        )
         camera.segmented += 1
 
     def _follow(self, timestamp: int, data: bytes, threshold: float | None) -> None:

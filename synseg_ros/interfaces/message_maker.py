@@ -36,28 +36,13 @@ class MessageMaker:
     def __init__(self, types: Mapping[str, type], sequence: Callable[[np.ndarray], Any]) -> None:
         self._types, self._sequence = types, sequence
 
-    def outputs(
-        self, image: np.ndarray, result: Result, header: Any, version: int, inference_ms: float
-    ) -> dict[str, Callable[[], Any]]:
-        """Return functions that make the outputs of a frame.
+    def type(self, name: str) -> type:
+        """Return the class of a message type.
 
         Args:
-            image: (H, W, 3) uint8 RGB.
-            result: What was found in the image.
-            header: Header of the frame.
-            version: Version of the vocabulary.
-            inference_ms: Milliseconds that the engine took.
-
-        Returns:
-            One function per output, by the output's name, in the order in which outputs are published.
+            name: Such as "sensor_msgs/msg/Image"; one of MESSAGES.
         """
-        return {
-            "info": lambda: self.frame_info(result, header, version, inference_ms),
-            "masks": lambda: self.class_masks(result, header, version),
-            "label_map": lambda: self.label_map(result, header),
-            "confidence": lambda: self.confidence(result, header),
-            "overlay": lambda: self.overlay(image, result, header),
-        }
+        return self._types[name.rpartition("/")[2]]
 
     def image(self, pixels: np.ndarray, encoding: str, header: Any) -> Any:
         """Make an Image.
