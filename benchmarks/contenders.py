@@ -15,7 +15,8 @@ import torch
 from synseg_model import Segmenter
 from synseg_model.config import EncoderConfig, ImageConfig, ModelConfig
 from synseg_model.engines.load import load_engine
-from synseg_model.export.folder import make_graphs, write_folder
+from synseg_model.export.folder import write_folder
+from synseg_model.export.graphs import make_graphs
 from synseg_model.network.synseg import SynSeg
 from synseg_model.vocabulary import Vocabulary
 from synseg_model.weights.exported_folder import is_exported

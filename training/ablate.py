@@ -28,12 +28,13 @@ from training.ablation import cost, report
 from training.ablation.images import ImageRows
 from training.ablation.rows import Row, chosen_rows
 from training.datasets.augmentation import BatchConfig
-from training.datasets.batches import BatchSource, TextBank
+from training.datasets.batches import BatchSource
 from training.datasets.pairs import Pairs
 from training.evaluation.scenes import HeldOut, held_out, measure_scenes
 from training.loop.collapse import CollapseError
 from training.loop.command_line import INTERRUPTED
 from training.loop.config import TrainerConfig
+from training.networks.text_embedding import TextEmbedder
 from training.objective.objective import CaptionObjective, ObjectiveConfig
 from training.train import (
     DataConfig,
@@ -205,7 +206,7 @@ def measured_costs(config: AblateConfig, rows: Sequence[Row], file: Path) -> dic
         return costs
     first = SeedRuns(config, config.seeds[0])
     network = starting_network(config.train).to(choose_device("auto"))
-    text = TextBank(network.encoder, network.config.templates, network.config.normalize_text)
+    text = TextEmbedder(network)
     torch.manual_seed(0)
     objectives, parts = {}, {}
     for row in rows:

@@ -23,7 +23,7 @@ from training.datasets.photos.packed import Packed, read_packed
 from training.evaluation.metrics import IGNORE
 from training.evaluation.photos import BACKGROUND, network_input, photo_truth
 from training.loop.command_line import run_program
-from training.pretrain_photos import embed_names
+from training.networks.text_embedding import embed_phrases
 
 matplotlib.use("Agg")
 from matplotlib import pyplot
@@ -54,7 +54,7 @@ class CalibrateConfig:
 
 def measure(network: SynSeg, photos: list[Packed], names: list[str], background: bool) -> dict[str, np.ndarray]:
     """Count for every threshold the absent names that show something, and the pixels right, said and true."""
-    text = torch.from_numpy(embed_names(network, names))
+    text = torch.from_numpy(embed_phrases(network, names))
     counts = {key: np.zeros(len(THRESHOLDS)) for key in ("shown", "right", "said", "true")}
     absent_names = 0
     for photo in tqdm(photos, unit="image", mininterval=1):

@@ -24,7 +24,7 @@ from training.datasets.photos.packed import Packed, read_packed
 from training.evaluation.metrics import IGNORE
 from training.evaluation.photos import BACKGROUND, image_logits, photo_truth
 from training.loop.command_line import run_program
-from training.pretrain_photos import embed_names
+from training.networks.text_embedding import embed_phrases
 from training.words.synonyms import load_synonyms
 
 KINDS = ("trained", "never trained")
@@ -74,7 +74,7 @@ def measure(
     nothing: whether a pixel may be none of the names, where all logits are below 0. Labels do not see each other, so
     each word is decoded once and takes its name's place among the others.
     """
-    text = torch.from_numpy(embed_names(network, [*names, *(word for _, word, _ in pairs)]))
+    text = torch.from_numpy(embed_phrases(network, [*names, *(word for _, word, _ in pairs)]))
     own, other = np.zeros((2, len(names))), np.zeros((2, len(pairs)))
     for photo in tqdm(photos, unit="image", mininterval=1):
         image, index_map = photo.decode()

@@ -33,13 +33,13 @@ from synseg_model.weights.domain import GENERATED_SCENES
 from synseg_model.weights.model_folder import save_model
 from synseg_model.weights.tensors import read_tensors
 from training.datasets.arrays import to_tensor
-from training.datasets.batches import TextBank
 from training.datasets.mask_batches import COMPETING, MaskBatches, SceneMaskConfig, base_labels
 from training.evaluation.base_scenes import measure_base
 from training.loop.command_line import run_training
 from training.loop.config import TrainerConfig
 from training.loop.initialization import standardize
 from training.loop.trainer import Trainer
+from training.networks.text_embedding import TextEmbedder
 from training.networks.tiny_clip import ABOUT_FILE, CLIP_FILE, MERGES_FILE, PATCH, TINY_CLIP, tokenizer
 from training.objective.scene_masks import MaskObjective
 from training.objective.tokens import TokenLoss
@@ -141,7 +141,7 @@ def train(config: PretrainDecoderConfig) -> Path | None:
     network, model_config = build_network(config)
     network.to(fabric.device).train()
     labels = base_labels()
-    embed = TextBank(network.encoder, model_config.templates, model_config.normalize_text)
+    embed = TextEmbedder(network)
     table, competing, colors = map(embed, (labels, list(COMPETING), [f"{color} object" for color in COLORS]))
     tokens = TokenLoss(config.width, competing, colors, len(BASE_NOUNS)).to(fabric.device)
     size = model_config.image.input_size(*CAMERA, PATCH)

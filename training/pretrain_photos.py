@@ -18,7 +18,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
 import timm
 import torch
 from safetensors import SafetensorError
@@ -39,6 +38,7 @@ from training.evaluation.photos import detailed_results, validator
 from training.loop.command_line import run_training
 from training.loop.config import TrainerConfig
 from training.loop.trainer import BEST_FILE, Trainer, seed_step
+from training.networks.text_embedding import embed_phrases
 from training.networks.text_student import TEXT_FILE, WEIGHTS_FILE
 from training.objective.photos import PhotoObjective, PhotoTerms
 from training.words.merges import MERGES_FILE
@@ -181,16 +181,7 @@ def open_words(network: SynSeg, photos: Sequence[Packed], exhaustive: dict[str, 
     narrower = {name: entry.narrower for name, entry in table.items() if name in names}
     names.update(word for tables in (others, narrower) for words in tables.values() for word in words)
     kept = sorted(names - held_out_words(table))
-    return Words(kept, embed_names(network, kept), others, narrower)
-
-
-@torch.no_grad()
-def embed_names(network: SynSeg, names: Sequence[str]) -> np.ndarray:
-    """Embed names with the network's text encoder, (N,C) float32 of length 1."""
-    encoder, device = network.encoder, next(network.encoder.parameters()).device
-    parts = [encoder.tokenize(names[start : start + 1024]).to(device) for start in range(0, len(names), 1024)]
-    texts = torch.cat([encoder.encode_text(part).float() for part in parts])
-    return torch.nn.functional.normalize(texts, dim=-1).cpu().numpy()
+    return Words(kept, embed_phrases(network, kept), others, narrower)
 
 
 def train(config: PretrainPhotosConfig) -> Path | None:

@@ -29,7 +29,7 @@ from synseg_model.weights.find import find_folder
 from synseg_model.weights.model_folder import load_model, save_model
 from synseg_model.weights.tensors import read_tensors
 from training.datasets.augmentation import BatchConfig
-from training.datasets.batches import BatchSource, TextBank
+from training.datasets.batches import BatchSource
 from training.datasets.caption_masks import CaptionMaskConfig, caption_masks
 from training.datasets.masked_scenes import MaskedScenes, Rehearsed
 from training.datasets.pairs import Pairs
@@ -39,6 +39,7 @@ from training.loop.command_line import run_training
 from training.loop.config import TrainerConfig
 from training.loop.initialization import standardize
 from training.loop.trainer import Trainer, seed_step
+from training.networks.text_embedding import TextEmbedder
 from training.objective.objective import CaptionObjective, ObjectiveConfig
 from training.scenes.pool import PoolConfig
 
@@ -150,7 +151,7 @@ def shown_labels(config: TrainConfig) -> BatchConfig:
     return config.batches if config.objective.uses_absent else dataclasses.replace(config.batches, absent=0)
 
 
-def open_masks(pairs: Pairs, network: SynSeg, text: TextBank, config: TrainConfig) -> Pairs:
+def open_masks(pairs: Pairs, network: SynSeg, text: TextEmbedder, config: TrainConfig) -> Pairs:
     """Make masks of the pairs' captions (`training.datasets.caption_masks`) and mix in the rehearsal's scenes."""
     data = config.data
     made = caption_masks(pairs, network, text, config.masks, data.cache)
@@ -179,7 +180,7 @@ def train(config: TrainConfig, pairs: Pairs | None = None) -> Path | None:
     network.to(fabric.device)
     if config.batches.window:
         network.encoder.window_position((1, 1), slice(0, 1), slice(0, 1))  # says so before masks are made, if it cannot
-    text = TextBank(network.encoder, network.config.templates, network.config.normalize_text)
+    text = TextEmbedder(network)
 
     def opened() -> Pairs:
         found = pairs or open_pairs(config.data, config.trainer.seed)

@@ -9,6 +9,8 @@ from importlib.metadata import entry_points
 from importlib.util import find_spec
 from typing import Protocol
 
+__all__ = ["Command", "find_commands"]
+
 GROUP = "synseg.commands"  # the entry points that other packages declare in their pyproject.toml
 
 _OWN = ("segment", "export", "build_engine", "info")
@@ -68,9 +70,9 @@ def find_commands(complain: Callable[[str], object]) -> Iterator[Command]:
         try:
             command = import_module(module)
             if name != command.NAME:
-                raise ValueError(f"its module calls itself {command.NAME!r}")
+                raise ValueError(f"its module has the NAME {command.NAME!r}")
         except Exception as error:  # somebody else's package must not stop our own commands
-            complain(f"the command {name!r} of {module} is left out: {str(error) or type(error).__name__}")
+            complain(f"the command {name!r} of {module} cannot be used: {str(error) or type(error).__name__}")
         else:
             yield command
 

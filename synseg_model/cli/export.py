@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Export the model and print its parity report."""
+    """Export the model and print its parity report; returns 0."""
     from synseg_model.export.folder import export_model
 
     export = export_model(arguments.model, arguments.output, arguments.precision)

@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print a model's description, or how it met the labels that are given."""
+    """Print the description of a model, or how the model met the given labels; returns 0."""
     from synseg_model.weights.description import describe
     from synseg_model.weights.find import find_folder
 

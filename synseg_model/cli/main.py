@@ -89,7 +89,7 @@ def _log_lines(packages: set[str]) -> Iterator[None]:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """Make the parser of all commands."""
+    """Make the parser, with all commands that are found."""
     parser = argparse.ArgumentParser(
         prog="synseg",
         description="Say what you care about, get masks for it: open-vocabulary segmentation.",

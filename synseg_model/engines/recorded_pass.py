@@ -19,7 +19,8 @@ class Sizes(NamedTuple):
     """What a pass is recorded for.
 
     frames: of a call. size: (H,W) of each. labels: places for labels. measured: whether masks are measured. wide:
-    whether label maps need more than a byte. weights: version of the network's weights.
+    whether label maps need more than a byte. uniform: whether all labels have one threshold. weights: version of the
+    network's weights.
     """
 
     frames: int
@@ -27,6 +28,7 @@ class Sizes(NamedTuple):
     labels: int
     measured: bool = False
     wide: bool = False
+    uniform: bool = False
     weights: int = 0
 
     def __str__(self) -> str:

@@ -212,11 +212,14 @@ class TorchEngine:
         if 0 < self._keep_labels < labels and self._keep_labels >= len(vocabulary):
             labels = len(vocabulary)
         wide = max(vocabulary.ids) > np.iinfo(np.uint8).max
-        return self.recordings.get(Sizes(frames, size, labels, self._measures_asked, wide, self._weights_version))
+        uniform = bool((vocabulary.thresholds == vocabulary.thresholds[0]).all())
+        measured = self._measures_asked
+        return self.recordings.get(Sizes(frames, size, labels, measured, wide, uniform, self._weights_version))
 
     def _record(self, sizes: Sizes) -> Iterator[RecordedPass]:
         """Record a pass, and then what a compiler makes of it."""
-        segment = SegmentPass(self.network, self._arithmetic, sizes.size, self._keep_labels, sizes.measured)
+        options = (self._keep_labels, sizes.measured, sizes.uniform)
+        segment = SegmentPass(self.network, self._arithmetic, sizes.size, *options)
         width = self.network.encoder.text_width
         yield RecordedPass(segment, sizes, width, self._device, self._lock, self._pool)
         if self._compile:

@@ -1,4 +1,4 @@
-"""Half precision for an ONNX graph, with islands of float32 where ten bits or a largest value of 65504 are too few."""
+"""ONNX graphs in float16, with islands of float32 where ten bits, or a largest value of 65504, are too few."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ _HALF_TYPE = {False: TensorProto.FLOAT, True: TensorProto.FLOAT16}
 
 
 def to_half(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return a graph that computes in float16; its inputs and outputs keep their types.
+    """Convert a graph to float16; its inputs and outputs keep their types.
 
-    Normalisation layers, lengths and softmax stay float32, and so does what bytes go through before the first
-    convolution: resizing and normalising images. Where one precision meets the other, a Cast goes between.
+    Normalisation layers, lengths and softmax stay float32. So does what bytes go through before the first convolution:
+    resizing and normalising images. A Cast goes wherever one precision meets the other.
+
+    Args:
+        model: a float32 graph.
     """
     model = onnx.shape_inference.infer_shapes(model)
     graph = model.graph

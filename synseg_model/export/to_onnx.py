@@ -1,4 +1,4 @@
-"""From torch modules to ONNX graphs with dynamic sizes, in operators that every runtime has fast kernels for."""
+"""Torch modules to ONNX graphs with dynamic sizes, in operators that every runtime has fast kernels for."""
 
 from __future__ import annotations
 
@@ -18,7 +18,11 @@ OPSET = 18  # has LayerNormalization; read by TensorRT 10 and by onnxruntime 1.1
 
 
 def without_traces(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Take out what torch notes of its own tracing: call stacks, with the paths of the machine that exported."""
+    """Remove what torch notes of its tracing: call stacks, with the paths of the machine that exported.
+
+    Args:
+        model: the graph, which is changed.
+    """
     graph = model.graph
     for part in (model, graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
         part.ClearField("metadata_props")
@@ -27,7 +31,17 @@ def without_traces(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def to_onnx(module: nn.Module, inputs: dict[str, Tensor], outputs: list[str], shapes: dict) -> onnx.ModelProto:
-    """Export a module; shapes: the dynamic axes of each input, by name. Raise ModelError where torch fixes one."""
+    """Export a module as a graph.
+
+    Args:
+        module: the module; it is set to eval mode.
+        inputs: an example of each input, by name.
+        outputs: names of the outputs.
+        shapes: the dynamic axes of each input, by name.
+
+    Raises:
+        ModelError: where torch makes a dynamic axis fixed.
+    """
     with _quiet():
         program = torch.onnx.export(
             module.eval(),
@@ -48,7 +62,7 @@ def to_onnx(module: nn.Module, inputs: dict[str, Tensor], outputs: list[str], sh
     for value, axes in ((value, shapes[value.name]) for value in model.graph.input):
         sizes = value.type.tensor_type.shape.dim
         if any(not sizes[axis].dim_param for axis in axes):  # torch may settle for the example's size without a word
-            raise ModelError(f"torch {torch.__version__} exports input {value.name!r} with sizes that are fixed")
+            raise ModelError(f"torch {torch.__version__} gives input {value.name!r} a fixed size: use another torch")
     return model
 
 

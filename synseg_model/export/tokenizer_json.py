@@ -6,7 +6,13 @@ from synseg_model.text.tokenizer import END, START
 
 
 def tokenizer_json(tokenizer) -> str:
-    """Write an open_clip SimpleTokenizer as the JSON of the `tokenizers` library; texts are to be cleaned before."""
+    """Write an open_clip SimpleTokenizer as JSON of the `tokenizers` library.
+
+    It encodes texts that were cleaned before.
+
+    Args:
+        tokenizer: the tokenizer.
+    """
     from tokenizers import Regex, decoders, models, pre_tokenizers
     from tokenizers import Tokenizer as BytePairEncoder
 

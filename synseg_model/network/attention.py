@@ -1,4 +1,4 @@
-"""Attention over tokens, in the way that is fastest where it runs."""
+"""Attention over tokens, computed in the way that is fastest on the device."""
 
 from __future__ import annotations
 
@@ -6,14 +6,22 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+__all__ = ["attend"]
+
 SCORES_MEMORY = 4 * 2**20  # bytes of scores at once: about what the caches of a core hold
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Compute softmax(Q K^T / sqrt(d)) V of (B,heads,T,d) each; returns (B,heads,T,d).
+    """Compute attention, softmax(Q K^T / sqrt(d)) V.
 
     In bfloat16 on a CPU, torch's fused attention multiplies at the speed of float32. Plain products, with scores that
     stay in the cache, take half its time on AVX512-BF16, and a third of it with the backward pass.
+
+    Args:
+        query, key, value: (B,heads,T,d) each.
+
+    Returns:
+        (B,heads,T,d).
     """
     if query.device.type != "cpu" or query.dtype != torch.bfloat16:
         return F.scaled_dot_product_attention(query, key, value)

@@ -1,6 +1,6 @@
 """CLIPSeg's published weights as a SynSeg network: Hugging Face folders and ids, and the original `.pth` files.
 
-Every key is accounted for: one that is unknown or missing is an error that names it.
+Every key is accounted for: an unknown or missing key is an error that names it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,17 @@ PHRASE = ("a photo of a {}.",)  # CLIPSeg trained with this prompt among others
 
 
 def from_hub(repository: str) -> tuple[SynSeg, str]:
-    """Download a CLIPSeg repository of the Hugging Face hub, or find it in the local cache, and import it."""
+    """Download a CLIPSeg repository of the Hugging Face hub, or find it in the local cache, and import it.
+
+    Args:
+        repository: its id, such as "CIDAS/clipseg-rd64-refined".
+
+    Returns:
+        The network in eval mode, and its fingerprint.
+
+    Raises:
+        ModelError: where the repository cannot be downloaded or imported.
+    """
     from huggingface_hub import snapshot_download
 
     try:
@@ -34,14 +44,25 @@ def from_hub(repository: str) -> tuple[SynSeg, str]:
     except Exception as error:  # network, hub and disk errors alike: the user needs the same advice
         reason = str(error).strip().splitlines()[0] if str(error).strip() else "no details"
         raise ModelError(
-            f"cannot download the model {repository!r} ({type(error).__name__}: {reason}); it needs a network once. "
+            f"cannot download the model {repository!r} ({type(error).__name__}: {reason}); this needs a network once. "
             + without_network(repository)
         ) from None
     return from_hugging_face(Path(folder), name=repository.rpartition("/")[2])
 
 
 def from_hugging_face(folder: Path, name: str | None = None) -> tuple[SynSeg, str]:
-    """Import `CLIPSegForImageSegmentation` as saved by `save_pretrained`, both CLIP towers included."""
+    """Import `CLIPSegForImageSegmentation` as `save_pretrained` writes it, both CLIP towers included.
+
+    Args:
+        folder: the folder with config.json and the weights.
+        name: the model's name; None for the folder's.
+
+    Returns:
+        The network in eval mode, and its fingerprint.
+
+    Raises:
+        ModelError: for weights that are missing, damaged or of another kind.
+    """
     config = _hugging_face_config(folder, name or folder.name)
     weights = folder / "model.safetensors"
     if weights.exists():
@@ -56,7 +77,17 @@ def from_hugging_face(folder: Path, name: str | None = None) -> tuple[SynSeg, st
 
 
 def from_original(path: Path) -> tuple[SynSeg, str]:
-    """Import a decoder in the original repository's format (`rd64-uni.pth`); its encoder is OpenAI's ViT-B/16."""
+    """Import a decoder of the original repository (`rd64-uni.pth`); its encoder is OpenAI's ViT-B/16.
+
+    Args:
+        path: the `.pth` file.
+
+    Returns:
+        The network in eval mode, and its fingerprint.
+
+    Raises:
+        ModelError: for weights that are damaged or of another kind, and where the encoder cannot be had.
+    """
     network_config, tensors = read_original(path)
     network = SynSeg.from_config(network_config)
     fill(network, tensors, included=False, where=path)
@@ -64,7 +95,17 @@ def from_original(path: Path) -> tuple[SynSeg, str]:
 
 
 def read_original(path: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
-    """Read an original CLIPSeg `.pth` into a config and decoder tensors under our names."""
+    """Read an original CLIPSeg `.pth` file.
+
+    Args:
+        path: the file.
+
+    Returns:
+        The config, and the decoder's tensors under our names.
+
+    Raises:
+        ModelError: for weights that are damaged or of another kind.
+    """
     source = _read_pickle(path)
     renamed: dict[str, Tensor] = {}
     unknown = []
@@ -95,7 +136,7 @@ def read_original(path: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
     try:
         width, ffn = renamed["decoder.film.scale.weight"].shape[0], renamed["decoder.blocks.0.up.weight"].shape[0]
     except KeyError as error:
-        raise ModelError(f"{path} is no CLIPSeg decoder: key {error} is missing") from None
+        raise ModelError(f"{path} is not a CLIPSeg decoder: the key {error} is missing") from None
     config = ModelConfig(
         name=path.stem,
         encoder=EncoderConfig("ViT-B-16-quickgelu", pretrained="openai"),
@@ -123,7 +164,7 @@ def _refuse(unknown: Iterable[str], missing: Iterable[str], where: object) -> No
     unknown, missing = sorted(unknown), sorted(missing)
     if unknown or missing:
         parts = [f"unknown keys {unknown}"] * bool(unknown) + [f"missing keys {missing}"] * bool(missing)
-        raise ModelError(f"{where} does not hold the CLIPSeg weights expected: {' and '.join(parts)}")
+        raise ModelError(f"{where} does not hold CLIPSeg's weights: {' and '.join(parts)}")
 
 
 # transformers leaves values out of config.json that equal these (CLIPSegConfig's own defaults).

@@ -12,9 +12,16 @@ from synseg_model.config import ModelError
 if TYPE_CHECKING:
     from safetensors import safe_open
 
+__all__ = ["TensorInfo", "open_tensors", "read_infos"]
+
 
 class TensorInfo(NamedTuple):
-    """Describe a tensor of a file: its type in the format's own words, such as "F16", and its shape."""
+    """Describe a tensor of a file.
+
+    Attributes:
+        dtype: its type in the format's own words, such as "F16".
+        shape: its shape.
+    """
 
     dtype: str
     shape: tuple[int, ...]

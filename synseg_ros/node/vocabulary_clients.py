@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from synseg_model.config import MAX_LABELS
 from synseg_model.folding import case_key
-from synseg_model.vocabulary import MAX_LABELS, CheckedLabels
+from synseg_model.vocabulary import CheckedLabels
 
 TOPIC = "topic"  # what the topic synseg/vocab and the parameter `labels` want: a client whose lease never ends
 _NAME = re.compile(r"[\w./-]{1,64}", re.ASCII)

@@ -17,7 +17,6 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from synseg_model.config import ImageConfig
-from synseg_model.network.clip_encoder import ClipEncoder
 from training.captions.extraction import head_noun
 from training.datasets.arrays import to_tensor
 from training.datasets.augmentation import Augmented, BatchConfig, Sample
@@ -25,42 +24,12 @@ from training.datasets.pairs import UNKNOWN, Pairs, Regions
 from training.loop.trainer import Share
 from training.objective.batch import Batch, Window
 
-CACHED_LABELS = 200_000  # text embeddings kept: 400 MB at 512 floats each
-
 
 def mask_of(label: str, regions: Regions) -> np.ndarray:
     """Return the pixels (H,W) bool of the regions that a label names: by their name, or by its noun alone."""
     rows = np.zeros(UNKNOWN + 1, bool)
     rows[: len(regions.names)] = [label in (name, head_noun(name)) for name in regions.names]
     return rows[regions.index_map]
-
-
-class TextBank:
-    """Text embeddings of labels, the mean over templates, each computed once."""
-
-    def __init__(self, encoder: ClipEncoder, templates: tuple[str, ...], normalize: bool):
-        self.encoder, self.templates, self.normalize = encoder, templates, normalize
-        self.known: dict[str, Tensor] = {}
-
-    @torch.no_grad()
-    def __call__(self, labels: list[str]) -> Tensor:
-        """Return embeddings (len(labels), C) float32 on the encoder's device."""
-        device = next(self.encoder.parameters()).device
-        if len(self.known) > CACHED_LABELS:
-            self.known.clear()
-        for label in dict.fromkeys(labels):
-            if label not in self.known:
-                self.known[label] = self._embed(label, device).cpu()
-        return torch.stack([self.known[label] for label in labels]).to(device)
-
-    def _embed(self, label: str, device: torch.device) -> Tensor:
-        """Embed one label alone: in a batch its last digits would depend on the others, and so on where a run began."""
-        tokens = self.encoder.tokenize([template.format(label) for template in self.templates]).to(device)
-        embeddings = self.encoder.encode_text(tokens).float()
-        if not self.normalize:
-            return embeddings.mean(dim=0)
-        mean = torch.nn.functional.normalize(embeddings, dim=-1).mean(dim=0)
-        return torch.nn.functional.normalize(mean, dim=-1)
 
 
 def add_absent(

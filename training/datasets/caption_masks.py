@@ -24,9 +24,10 @@ from torch import Tensor, nn
 
 from synseg_model.network.synseg import SynSeg
 from training.captions.extraction import head_noun
-from training.datasets.batches import TextBank, to_tensor
+from training.datasets.arrays import to_tensor
 from training.datasets.pairs import UNKNOWN, Pair, Pairs, Regions
 from training.datasets.region_pairs import RegionPairs, write_regions
+from training.networks.text_embedding import TextEmbedder
 
 COUNTED = 5_000  # pairs whose labels make the vocabulary
 
@@ -74,7 +75,9 @@ def frequent_nouns(pairs: Pairs, count: int) -> list[str]:
 
 
 @torch.no_grad()
-def regions_of(pair: Pair, network: SynSeg, text: TextBank, vocabulary: list[str], config: CaptionMaskConfig) -> Pair:
+def regions_of(
+    pair: Pair, network: SynSeg, text: TextEmbedder, vocabulary: list[str], config: CaptionMaskConfig
+) -> Pair:
     """Shrink a pair's image to the size at which the network sees it, and say which label has which pixels."""
     size = network.config.image.input_size(*pair.image.shape[:2], network.encoder.patch)
     image = pair.image
@@ -92,7 +95,7 @@ def regions_of(pair: Pair, network: SynSeg, text: TextBank, vocabulary: list[str
 
 
 def caption_masks(
-    pairs: Pairs, network: SynSeg, text: TextBank, config: CaptionMaskConfig, cache: str | Path
+    pairs: Pairs, network: SynSeg, text: TextEmbedder, config: CaptionMaskConfig, cache: str | Path
 ) -> RegionPairs:
     """Make masks for the pairs of an epoch, or find those that were made: a folder under `cache` for each teacher.
 

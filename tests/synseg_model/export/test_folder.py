@@ -195,7 +195,7 @@ def test_an_earlier_export_is_replaced_and_anything_else_is_kept(tmp_path, small
     monkeypatch.setattr(export, "write_folder", write_nothing)
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "thesis.txt").write_text("years of work")
-    with pytest.raises(ModelError, match="holds something that is no export"):
+    with pytest.raises(ModelError, match="holds files that are not an export"):
         export_model(small_model, tmp_path / "notes")
     (tmp_path / "notes" / "export.json").write_text("{}")
     with pytest.raises(ModelError, match="reached the writing"):

@@ -161,7 +161,7 @@ EngineCache({str(tmp_path)!r}).get(EngineKey(*"abcdefg"), lambda: print("buildin
 def test_two_processes_at_once_build_one_engine(tmp_path, exported_small, flavour):
     code = f"""
 from pathlib import Path
-from synseg_model.engines.load import tensorrt_build
+from synseg_model.engines.tensorrt import build as tensorrt_build
 from synseg_model.engines.tensorrt.cache import EngineCache
 from synseg_model.engines.tensorrt.flavour import load_flavour
 print("ready", flush=True)
