@@ -32,6 +32,8 @@ from synseg_ros.srv import Locate, Segment, SetVocabulary
 
 MOST_WAITING = 32  # requests of all clients that wait for an answer
 MOST_WAITING_OF_CLIENT = 8
+CLIENTS_AT_ONCE = 10  # that may make as many requests as one client may
+ALL = "all clients"  # under which the requests of all are counted; no client has a space in its name
 LONGEST_LOOK = 60.0  # seconds
 MOST_PIXELS = 2**25  # of an image to segment: above an 8K frame
 VOCABULARY_SECONDS = 60.0  # in which labels are encoded; they come into use even if that takes longer
@@ -257,10 +259,13 @@ class Services:
 
     def _too_often(self, client: str) -> str:
         rate = self._settings().client_requests
-        if self._limits.admit(client[:64], rate):
-            return ""
-        self._over_limit += 1
-        return f"more than {rate:g} requests per second of {_named(client)} (parameter client_requests): ask less often"
+        who = ""
+        if not self._limits.admit(client[:64], rate):
+            who = f"{rate:g} requests per second of {_named(client)}"
+        elif not self._limits.admit(ALL, CLIENTS_AT_ONCE * rate):
+            who = f"{CLIENTS_AT_ONCE * rate:g} requests per second of all clients"
+        self._over_limit += bool(who)
+        return who and f"more than {who} (parameter client_requests): ask less often"
 
 
 def _refusal(reply: Reply, kind: type, field: str) -> Callable[[str], bool]:

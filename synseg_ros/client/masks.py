@@ -9,30 +9,10 @@ import numpy as np
 from rclpy.node import Node
 from std_msgs.msg import Header
 
+from synseg_ros.client.calls import check_no_nul
 from synseg_ros.interfaces.image_encodings import image_to_array
 from synseg_ros.msg import ClassMask, ClassMasks, Vocabulary, VocabularyStatus
 from synseg_ros.qos import LATCHED, OUTPUT
-from synseg_ros.service_client import (
-    Location,
-    RequestRefusedError,
-    SynSegClient,
-    Thing,
-    VocabularyLease,
-    check_no_nul,
-)
-
-__all__ = [
-    "FrameMasks",
-    "LabelMasks",
-    "Location",
-    "MaskClient",
-    "RequestRefusedError",
-    "SynSegClient",
-    "Thing",
-    "VocabularyLease",
-]
-
-__all__ = ["FrameMasks", "LabelMasks", "MaskClient"]
 
 
 class LabelMasks(Mapping[str, np.ndarray]):
