@@ -22,6 +22,7 @@ class Engine(Protocol):
         device: "cpu" or "cuda:N".
         config: the model's config.
         fingerprint: hex digest of the weights; caches of text embeddings are keyed by it.
+        independent_labels: whether a label's activations are the same whatever other labels are asked for.
 
     Example:
         A minimal engine finds each label in the right half of every image:
@@ -32,6 +33,7 @@ class Engine(Protocol):
         >>> class RightHalf:
         ...     name, device, fingerprint = "right-half", "cpu", "right-half-1"
         ...     config = ModelConfig(name="right-half", encoder=EncoderConfig(model="none"))
+        ...     independent_labels = True
         ...
         ...     def count_tokens(self, text):
         ...         return len(text.split()) + 2
@@ -51,6 +53,7 @@ class Engine(Protocol):
     device: str
     config: ModelConfig
     fingerprint: str
+    independent_labels: bool
 
     def count_tokens(self, text: str) -> int:
         """Count the tokens of a prompt with its start and end marks, without cutting it."""

@@ -77,7 +77,27 @@ class NodeSettings:
         "Thresholds of single labels, as in ['person=0.4', 'red ball=0.7']. They come before 'threshold'.",
         live=True,
     )
-    max_labels: int = option(1203, "Largest number of labels in a vocabulary.", minimum=1, maximum=65535)
+    max_labels: int = option(
+        1203, "Largest number of labels in a vocabulary, of all clients together.", minimum=1, maximum=65535
+    )
+    client_labels: int = option(
+        64, "Largest number of labels of one client of a service, and of one request.", minimum=1, maximum=65535
+    )
+    client_requests: float = option(
+        10.0,
+        "Largest number of requests per second that one client of a service may make. Twice as many may come at once.",
+        minimum=0.1,
+        maximum=1000.0,
+        live=True,
+    )
+    request_timeout: float = option(
+        5.0,
+        "Longest time until a service answers, seconds, in addition to the time that the request asks for. A request "
+        "for a vocabulary may take 60 s.",
+        minimum=0.1,
+        maximum=600.0,
+        live=True,
+    )
     cache_dir: str = option("", "Folder where text embeddings are kept. Empty: the user's cache folder.")
     max_rate: float = option(
         0.0,
