@@ -1,7 +1,8 @@
 """Train backbone and decoder on photographs: `python -m training.pretrain_photos`.
 
-Masks of rooms, streets, people and animals, captions, and names of whole images, mixed by weights. The same command
-runs on a CPU and on a GPU; it stops after `--trainer.max_minutes` and goes on to the bit with `--resume`.
+The photographs show rooms, streets, people and animals. Some have masks, some captions, some names of the whole image;
+weights say how often each data set is drawn. The same command runs on a CPU and on a GPU. It stops after
+`--trainer.max_minutes`, and continues to the same bits with `--resume`.
 
     python -m training.prepare_photos --root DATA --output runs/photos     # once: pack the photographs
     python -m training.words.phrases ... ; python -m training.pretrain_text ...  # once: the text encoder
@@ -49,22 +50,32 @@ MEAN, STD = (127 / 255,) * 3, (128 / 255,) * 3  # of EfficientNet-Lite: (x - 127
 
 @dataclass
 class PretrainPhotosConfig:
-    """Settings of training on photographs.
+    """All settings of training on photographs.
 
     Args:
         photos: folder that `training.prepare_photos` wrote.
         text: folder that `training.pretrain_text` wrote.
-        backbone: timm's name of the image encoder. weights: a `.pth` file of its ImageNet weights in timm's order;
-            empty to have timm fetch its own, which needs a network once; "none" for random weights.
+        backbone: timm's name of the image encoder. It has levels of strides 4, 8, 16 and 32.
+        weights: a `.pth` file of the backbone's ImageNet weights in timm's order. Empty lets timm download its own;
+            "none" starts with random weights.
         backbone_rate: learning rate of the backbone as a share of the decoder's (`trainer.new_learning_rate`).
-        frozen_backbone: train the decoder alone, twice as fast on a CPU.
-        start: a model folder to start from in place of the backbone's weights and a random decoder.
-        name: of the model.
-        width, ffn, heads, blocks, context_width, skips: of the decoder, see `synseg_model.config.DecoderConfig`.
+        frozen_backbone: train the decoder alone, which is twice as fast on a CPU.
+        start: a model folder to start from, instead of the backbone's weights and a random decoder.
+        name: name of the finished model.
+        width: channels of the decoder.
+        ffn: hidden units of its feed-forward layers.
+        heads: attention heads of its blocks.
+        blocks: blocks before FiLM, which all labels share.
+        context_width: channels of these blocks.
+        skips: channels at strides 8 and 4 of what one label adds to the skip connections.
         image_size: side in pixels of a square with as many pixels as an input.
-        text_noise: largest length, as a share of a text's, of random moves of half of the texts.
+        text_noise: length of the largest random move of a text embedding, as a share of its length. Half of the texts
+            are moved.
         checks: held-out photographs of each set that are measured every `trainer.validate_every` steps.
-        resume: go on from the last checkpoint in `trainer.output`.
+        mixture: how photographs become samples.
+        terms: weights of the terms of the loss.
+        trainer: device, steps, learning rates, checkpoints.
+        resume: continue from the last checkpoint in `trainer.output`.
     """
 
     photos: str = "runs/photos"

@@ -1,11 +1,11 @@
-"""Train from captions, as SynSeg does: `python -m training.train`.
+"""Train SynSeg from captions: `python -m training.train`.
 
-Without arguments it trains the shipped model on generated scenes and their captions on this machine, and measures it
-before and after, in ten minutes on two CPU cores. `--config training/configs/cc12m_vitb16.yaml` is the paper's run. Any
-setting can follow on the command line (`--trainer.steps 1000`); `--print-config` shows all of them as the file that
-would set them.
+Without arguments, the program trains the shipped model on generated scenes and their captions, and measures the model
+before and after. This takes ten minutes on two CPU cores. `--config training/configs/cc12m_vitb16.yaml` is the paper's
+run. Any setting can follow on the command line (`--trainer.steps 1000`). `--print-config` prints all settings as a
+file for `--config`.
 
-Several GPUs: `--trainer.devices 4`. Several machines: the same command on each through `torchrun` or `fabric run`.
+Several GPUs: `--trainer.devices 4`. Several machines: start the same command on each with `torchrun` or `fabric run`.
 """
 
 from __future__ import annotations
@@ -51,19 +51,20 @@ class DataConfig:
     """Where images and captions come from.
 
     Args:
-        source: scenes are generated here. webdataset: shards as img2dataset writes them, after `training.prepare`.
-            coco: a folder of images and a captions file, after `training.prepare`. photos: the photographs with
-            captions of a folder that `training.prepare_photos` wrote.
-        scenes: number of generated scenes; by default as many as the steps see, as each costs time to render.
-        scene_size: height and width of them in pixels; the default is what synseg-tiny sees of a 4:3 camera.
-        rehearsal: scenes of the base split with exact masks, such as the shipped decoder was pre-trained on, that are
-            shown for every image whose masks are made of its caption; needs objective.masks.
-        cache: folder for rendered scenes and for masks of captions.
-        shards: a folder or pattern of shards: "cc12m/{00000..01242}.tar".
+        source: one of four. scenes: the program generates images. webdataset: shards as img2dataset writes them, after
+            `training.prepare`. coco: a folder of images and a captions file, after `training.prepare`. photos: the
+            photographs with captions of a folder that `training.prepare_photos` wrote.
+        scenes: number of generated scenes. By default there are as many as the steps see: each takes time to render.
+        scene_size: height and width of generated scenes in pixels. The default is what synseg-tiny sees of a 4:3
+            camera.
+        rehearsal: generated scenes with exact masks that are shown for each image whose masks are made of its caption.
+            They are of the kind that the shipped decoder was pre-trained on. Needs objective.masks.
+        cache: folder for generated scenes and for masks of captions.
+        shards: a folder or a pattern of shards: "cc12m/{00000..01242}.tar".
         images: folder of the images of `captions`.
         captions: COCO captions file.
-        photos: that folder of packed photographs.
-        labels: folder of the sidecars that training.prepare wrote; empty where they lie beside the data.
+        photos: folder of packed photographs.
+        labels: folder of the label files that training.prepare wrote; empty where they lie beside the data.
         buffer: images that each reader of shards shuffles among.
     """
 
@@ -82,23 +83,23 @@ class DataConfig:
 
 @dataclass
 class TrainConfig:
-    """Everything that a run depends on.
+    """All settings of a run.
 
     Args:
-        model: whose encoder, and whose decoder to start from: a shipped name, a model folder or a CLIPSeg id.
-        decoder: pretrained keeps the model's decoder; masks takes the one that only masks had trained, as synseg-tiny
-            has it beside its own; random starts it anew.
-        name: of the finished model.
+        model: the model to start from: a shipped name, a model folder or a CLIPSeg id. Its encoder stays as it is.
+        decoder: pretrained keeps the model's decoder. masks takes the decoder that only masks have trained, which
+            synseg-tiny has in a second file. random starts with random weights.
+        name: name of the finished model.
         data: where images and captions come from.
         batches: what an image and its labels become.
-        objective: terms of the loss.
+        objective: the terms of the loss.
         masks: how masks are made of captions, where objective.masks asks for them.
-        trainer: device, steps, rates, checkpoints.
-        keep: share of the starting decoder in the weights of the finished one (WiSE-FT, arXiv 2109.01903): what it knew
-            of masks comes back, and little of what captions taught is lost.
-        evaluate: held-out scenes to measure on before and after, or held-out photographs of each set where training
-            reads packed ones; 0 for none.
-        resume: go on from the last checkpoint in `trainer.output`, if there is one.
+        trainer: device, steps, learning rates, checkpoints.
+        keep: share of the starting decoder in the weights of the finished one, from 0 to below 1 (WiSE-FT, arXiv
+            2109.01903). It brings back what the decoder knew of masks, and costs little of what captions taught.
+        evaluate: held-out scenes to measure before and after training, or held-out photographs of each set where the
+            source is photos; 0 for none.
+        resume: continue from the last checkpoint in `trainer.output`, if there is one.
     """
 
     model: str = "synseg-tiny"
@@ -167,9 +168,17 @@ def _pool(size: tuple[int, int], count: int, seed: int, split: str = "all") -> P
 
 
 def train(config: TrainConfig, pairs: Pairs | None = None) -> Path | None:
-    """Train and return the finished model folder; None where a signal ended the run before its last step.
+    """Train and measure.
 
-    pairs: what `open_pairs` opened for another run with the same data and seed.
+    Args:
+        config: all settings.
+        pairs: what `open_pairs` opened for another run with the same data and seed.
+
+    Returns:
+        The finished model folder; None where a signal or the time limit ended the run before its last step.
+
+    Raises:
+        ValueError: a setting, the data or the model is none that can be used.
     """
     trainer = Trainer(config.trainer)
     fabric, output = trainer.fabric, trainer.output
@@ -213,7 +222,17 @@ def train(config: TrainConfig, pairs: Pairs | None = None) -> Path | None:
 
 
 def measure(model: str | Path, config: TrainConfig, device: torch.device, decoder: dict | None = None) -> dict:
-    """Measure a model on what the data's source keeps apart; decoder: weights in place of the model's own."""
+    """Measure a model on what the data's source holds out.
+
+    Args:
+        model: a model folder or a shipped name.
+        config: of the run.
+        device: to measure on.
+        decoder: weights to measure instead of the model's own decoder.
+
+    Returns:
+        mIoU in percent by kind of name.
+    """
     if config.data.source == "photos":
         return measure_on_photographs(model, config.evaluate, device, config.data.photos, decoder)
     return measure_on_scenes(model, config.evaluate, device, config.trainer.seed, decoder)
