@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
-from synseg_model.instances.runs import Components, Runs, connect, find_runs
-from synseg_model.instances.shapes import facing_length, split_mask
+from synseg_model.instances.pieces import Piece, bridge_pieces, split_component
+from synseg_model.instances.runs import Runs, connect, find_runs
 from synseg_model.vocabulary import LARGEST_LIMIT
 
 # Pieces looked at for each instance that may be given out: bridging joins several.
 _PIECES = 2
-_PAIRS = 100  # of pieces that are compared in one frame
 _RUNS = 50_000  # in one frame; a label map with more is noise, of which the longest runs are looked at
 
 
@@ -107,8 +106,14 @@ def find_instances(
         ValueError: for arrays of other shapes or types, and for a value in the label map that is no id.
 
     Example:
-        >>> result = segmenter.segment(image)
-        >>> find_instances(result.label_map, result.confidence, result.labels, result.ids)
+        >>> import numpy as np
+        >>> from synseg_model.instances import find_instances
+        >>> label_map = np.zeros((60, 80), np.uint8)  # or result.label_map, with result.labels and result.ids
+        >>> label_map[10:30, 5:25] = label_map[10:40, 50:70] = 1
+        >>> confidence = np.full(label_map.shape, 0.75, np.float32)
+        >>> instances = find_instances(label_map, confidence, ["cup"])
+        >>> [(instance.label, instance.box) for instance in instances]
+        [('cup', (50, 10, 20, 30)), ('cup', (5, 10, 20, 20))]
     """
     index_of = _index_by_id(labels, ids)
     if label_map.ndim != 2 or label_map.dtype not in (np.uint8, np.uint16):
@@ -165,19 +170,6 @@ def find_in_masks(
     return _instances(runs, runs.label, activations.__getitem__, labels, ids, settings or FindSettings())
 
 
-@dataclass(eq=False)
-class _Piece:
-    """Hold a part of an instance; box is left, top, right, bottom. source: the component that it comes from."""
-
-    label: int
-    source: int
-    box: tuple[int, int, int, int]
-    area: int
-    center: tuple[float, float]
-    weight: float
-    mask: np.ndarray
-
-
 def _instances(
     runs: Runs,
     layers: np.ndarray | None,
@@ -192,11 +184,12 @@ def _instances(
         longest = np.sort(np.argpartition(runs.start - runs.stop, _RUNS)[:_RUNS])
         runs, layers = runs.take(longest), None if layers is None else layers[longest]
     components = connect(runs, layers)
-    pieces: list[_Piece] = []
+    pieces: list[Piece] = []
     for component in _largest(components.label, components.area, settings, _PIECES):
-        pieces += _split(components, component, plane_of, settings)
+        plane = plane_of(int(components.label[component]))
+        pieces += split_component(components, component, plane, settings.neck, settings.min_area)
     if settings.bridge:
-        pieces = list(_bridge(pieces, settings.bridge))
+        pieces = list(bridge_pieces(pieces, settings.bridge))
     label = np.array([piece.label for piece in pieces], np.int64)
     area = np.array([piece.area for piece in pieces], np.int64)
     return tuple(_instance(pieces[i], labels, ids) for i in _largest(label, area, settings))
@@ -216,87 +209,7 @@ def _largest(label: np.ndarray, area: np.ndarray, settings: FindSettings, factor
     return chosen
 
 
-def _split(
-    components: Components, component: int, plane_of: Callable[[int], np.ndarray], settings: FindSettings
-) -> Iterator[_Piece]:
-    mask, box = components.mask(component), tuple(components.box[component].tolist())
-    label, area = int(components.label[component]), int(components.area[component])
-    parts = split_mask(mask, settings.neck) if settings.neck and area >= 2 * settings.min_area else [mask]
-    if len(parts) > 1:
-        parts = [part for part in parts if np.count_nonzero(part) >= settings.min_area]
-    if len(parts) < 2:
-        center = tuple(components.center[component].tolist())
-        yield _Piece(label, component, box, area, center, float(components.weight[component]), mask)
-        return
-    for part in parts:
-        x, y, width, height = cv2.boundingRect(part.view(np.uint8))
-        left, top = box[0] + x, box[1] + y
-        cut = part[y : y + height, x : x + width].copy()
-        own = (left, top, left + width, top + height)
-        area, center = _measure(cut, left, top)
-        confident = cv2.copyTo(plane_of(label)[top : top + height, left : left + width], cut.view(np.uint8))
-        yield _Piece(label, component, own, area, center, cv2.sumElems(confident)[0], cut)
-
-
-def _measure(mask: np.ndarray, left: int, top: int) -> tuple[int, tuple[float, float]]:
-    """Return area and centroid of a mask whose first pixel is (left, top)."""
-    columns, rows = (cv2.reduce(mask.view(np.uint8), axis, cv2.REDUCE_SUM, dtype=cv2.CV_32S).ravel() for axis in (0, 1))
-    area = int(rows.sum())
-    x, y = (float(np.arange(len(sums)) @ sums) / area for sums in (columns, rows))
-    return area, (left + x, top + y)
-
-
-def _bridge(pieces: list[_Piece], bridge: float) -> Iterable[_Piece]:
-    """Join pieces of one label across small gaps."""
-    root = list(range(len(pieces)))
-
-    def find(i: int) -> int:
-        while root[i] != i:
-            i = root[i]
-        return i
-
-    for i, j in _near(pieces, bridge):
-        larger, smaller = (pieces[i], pieces[j]) if pieces[i].area >= pieces[j].area else (pieces[j], pieces[i])
-        side = smaller.area**0.5
-        facing = facing_length(smaller.mask, smaller.box[:2], larger.mask, larger.box[:2], bridge * side + 1)
-        if facing >= side / 2:
-            root[find(i)] = find(j)
-    groups: dict[int, list[_Piece]] = {}
-    for i, piece in enumerate(pieces):
-        groups.setdefault(find(i), []).append(piece)
-    return (group[0] if len(group) == 1 else _joined(group) for group in groups.values())
-
-
-def _near(pieces: list[_Piece], bridge: float) -> list[tuple[int, int]]:
-    """Pair pieces of one label whose boxes are close enough for a bridge, the closest first."""
-    if len(pieces) < 2:
-        return []
-    box = np.array([piece.box for piece in pieces])
-    label, source = (np.array([getattr(piece, name) for piece in pieces]) for name in ("label", "source"))
-    side = np.sqrt([piece.area for piece in pieces])
-    between = np.maximum(box[:, None, :2], box[None, :, :2]) - np.minimum(box[:, None, 2:], box[None, :, 2:])
-    gap = between.max(axis=2)
-    # Parts of one component were split on purpose.
-    close = (label[:, None] == label) & (source[:, None] != source) & (gap <= bridge * np.minimum(side[:, None], side))
-    i, j = np.nonzero(np.triu(close, 1))
-    order = np.argsort(gap[i, j], kind="stable")[:_PAIRS]
-    return list(zip(i[order].tolist(), j[order].tolist(), strict=True))
-
-
-def _joined(pieces: list[_Piece]) -> _Piece:
-    boxes = np.array([piece.box for piece in pieces])
-    left, top = boxes[:, :2].min(0).tolist()
-    right, bottom = boxes[:, 2:].max(0).tolist()
-    mask = np.zeros((bottom - top, right - left), bool)
-    for piece in pieces:
-        x, y, x_end, y_end = piece.box
-        mask[y - top : y_end - top, x - left : x_end - left] |= piece.mask
-    area, weight = sum(piece.area for piece in pieces), sum(piece.weight for piece in pieces)
-    center = tuple(sum(piece.area * piece.center[axis] for piece in pieces) / area for axis in (0, 1))
-    return _Piece(pieces[0].label, pieces[0].source, (left, top, right, bottom), area, center, weight, mask)
-
-
-def _instance(piece: _Piece, labels: Sequence[str], ids: Sequence[int] | None) -> Instance:
+def _instance(piece: Piece, labels: Sequence[str], ids: Sequence[int] | None) -> Instance:
     left, top, right, bottom = piece.box
     return Instance(
         label_id=piece.label + 1 if ids is None else int(ids[piece.label]),

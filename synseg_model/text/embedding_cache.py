@@ -1,4 +1,4 @@
-"""Text embeddings, kept in memory and on disk: labels come back every time a robot starts."""
+"""Text embeddings, kept in memory and on disk: the same labels come back each time a robot starts."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from synseg_model.engine import Engine
 from synseg_model.files import default_folder, write_whole
 from synseg_model.text.embedder import REMEMBERED, PromptEmbedder
 
+__all__ = ["TextCache"]
+
 logger = logging.getLogger(__name__)
 
 LARGEST_FILE = 2**20  # bytes; an embedding takes a few thousand
@@ -22,12 +24,16 @@ LARGEST_TABLE = 2**26  # bytes; 4096 embeddings of 1024 values take 16 MB
 
 
 class TextCache(PromptEmbedder):
-    """Embed labels with an engine's text tower, each only once.
+    """Embed labels with an engine's text tower, each label only once.
 
-    An embedding is known by the engine's fingerprint, the prompt templates, normalisation and the label. On
-    disk it is one .npy file under folder/text (folder None: the user's cache folder). A file that is damaged
-    is computed again and replaced; where files cannot be written, one warning says so and memory has to do.
-    Any number of threads and processes may share a folder: files appear whole or not at all.
+    An embedding is known by the engine's fingerprint, the prompt templates, the normalisation and the label. On disk it
+    is one .npy file in folder/text. A damaged file is computed again and replaced. Where files cannot be written, one
+    warning says so and memory has to do. Any number of threads and processes may share a folder: files appear whole or
+    not at all.
+
+    Args:
+        engine: the engine that embeds.
+        folder: the folder of caches; None for the user's cache folder.
     """
 
     def __init__(self, engine: Engine, folder: str | Path | None = None) -> None:
@@ -41,16 +47,32 @@ class TextCache(PromptEmbedder):
         self._writable = self._folder is not None
 
     def unknown(self, labels: Sequence[str]) -> list[str]:
-        """Return the labels that the engine has to embed."""
+        """Return the labels that the engine has to embed; the others are in the cache.
+
+        Args:
+            labels: texts.
+        """
         return [label for label in labels if self._find(self._key(label)) is None]
 
     def load_table(self, labels: Sequence[str]) -> np.ndarray | None:
-        """Read what `store_table` kept for the same labels, (N,D) float32; None where there is none to be trusted."""
+        """Read what `store_table` kept for the same labels.
+
+        Args:
+            labels: N texts.
+
+        Returns:
+            (N,D) float32; None where there is no such file, or a damaged one.
+        """
         table = self._load(self._key(list(labels)), 2, LARGEST_TABLE)
         return table if table is not None and len(table) == len(labels) else None
 
     def store_table(self, labels: Sequence[str], table: np.ndarray) -> None:
-        """Keep an array (N,D) that belongs to a list of labels in one file, which many small ones would be slow for."""
+        """Keep an array that belongs to a list of labels in one file, which is faster than many small ones.
+
+        Args:
+            labels: N texts.
+            table: (N,D).
+        """
         self._store(self._key(list(labels)), np.ascontiguousarray(table, np.float32))
 
     def _key(self, label: str | list[str]) -> str:
@@ -73,7 +95,7 @@ class TextCache(PromptEmbedder):
         return self._folder / f"{key}.npy"
 
     def _load(self, key: str, ndim: int = 1, largest: int = LARGEST_FILE) -> np.ndarray | None:
-        """Read one embedding, or a table of them; None where there is none, or none that can be trusted."""
+        """Read one embedding, or a table of them; None for a missing or damaged file."""
         if self._folder is None:
             return None
         try:
@@ -89,7 +111,7 @@ class TextCache(PromptEmbedder):
                 raise ValueError("not an embedding")
             if not np.isfinite(embedding).all() or not embedding.any():
                 raise ValueError("not finite or all zero")
-        except Exception as error:  # whatever a damaged file makes numpy raise, MemoryError included
+        except Exception as error:  # a damaged file makes numpy raise many kinds, MemoryError included
             logger.info("text cache: %s is damaged (%s) and is computed again", self._path(key), error)
             return None
         return embedding

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from rclpy.node import Node
 
+from synseg_model.instances import Instance, Position
 from synseg_ros.node.camera_input import CameraInput
 from synseg_ros.node.camera_log import CameraLog
 from synseg_ros.node.camera_outputs import CameraOutputs
 from synseg_ros.node.camera_statistics import CameraStatistics
 from synseg_ros.node.frames import Frame, SegmentedFrame
 from synseg_ros.parameters.tables import NodeSettings
+
+NO_DEPTH = "the node takes no depth images of this camera"
 
 
 class Camera:
@@ -24,6 +27,7 @@ class Camera:
         topic: Topic of its frames.
         settings: Returns the settings in force.
         ready: Tells whether there is a vocabulary to segment with.
+        asked_for: Tells whether a request waits for a frame.
         offer: Takes a frame for the engine; returns False when it replaced one that still waited.
 
     Attributes:
@@ -39,28 +43,42 @@ class Camera:
         topic: str,
         settings: Callable[[], NodeSettings],
         ready: Callable[[], bool],
+        asked_for: Callable[[Frame], bool],
         offer: Callable[[Frame], bool],
     ) -> None:
         self.name, self.topic = name, node.resolve_topic_name(topic)
         self.log = CameraLog(node, self.topic)
         self.outputs = CameraOutputs(node, name, settings)
-        self.input = CameraInput(
-            node, name, self.topic, settings, self.log, lambda: ready() and self.outputs.wanted(), offer
-        )
+        self._ready = ready
+        self.input = CameraInput(node, name, self.topic, settings, self.log, self.wanted, asked_for, offer)
 
     @property
     def statistics(self) -> CameraStatistics:
         """The counts and times of the camera's frames."""
         return self.log.statistics
 
+    def wanted(self) -> bool:
+        """Tell whether a frame would be segmented and published now."""
+        return self._ready() and self.outputs.wanted()
+
     def publish(self, segmented: SegmentedFrame) -> None:
-        """Publish a frame and count it; an error costs this frame and no other."""
+        """Publish a frame and count it; an error costs this frame and no other.
+
+        Args:
+            segmented: The frame.
+        """
         began = time.perf_counter()
         try:
             self.outputs.publish(segmented)
             self.log.segmented(segmented, 1e3 * (time.perf_counter() - began))
         except Exception as error:
             self.log.failed(error)
+
+    def positions_of(
+        self, frame: Frame, instances: Sequence[Instance], shape: tuple[int, int]
+    ) -> tuple[Position | str, ...]:
+        """Return where the instances of a frame of size (H, W) are in its optical frame, or why that is not known."""
+        return (NO_DEPTH,) * len(instances)
 
     def destroy(self) -> None:
         """End the subscription and all outputs."""

@@ -224,7 +224,7 @@ def test_a_text_encoder_that_is_damaged_is_one_clear_line(data, tmp_path, capsys
     [
         (["--photos=nowhere"], "python -m training.prepare_photos --output nowhere"),
         (["--text=nowhere"], "python -m training.pretrain_text --trainer.output nowhere"),
-        (["--backbone=test_eficientnet"], "near it are test_efficientnet"),
+        (["--backbone=test_eficientnet"], "similar: test_efficientnet"),
         (["--backbone=test_vit"], "has levels of strides [16, 16, 16]: expected [4, 8, 16, 32]"),
         (["--weights=nowhere.pth"], "cannot read the weights nowhere.pth"),
         (["--heads=3"], "decoder width 16 is not a multiple of its 3 heads"),
