@@ -29,7 +29,7 @@ CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "weights.safetensors"
 DEFAULT_MODEL = "synseg-everyday"  # the shipped model that everything uses unless told otherwise
 PRESETS = {"clipseg-rd64-refined": "CIDAS/clipseg-rd64-refined"}  # names for ids of the Hugging Face hub
-MAX_LABELS = 1203  # of a vocabulary by default: the size of LVIS
+MAX_LABELS = 1203  # largest number of labels by default: the size of LVIS
 SKIP_STRIDE = 4  # pixels of the input for one logit of a decoder with skip connections
 DECODER_MEMORY = 256 * 2**20  # bytes; beyond this, labels are decoded in several chunks
 
@@ -199,7 +199,7 @@ class ImageConfig:
             side = max(1, round(self.size / patch)) * patch
             return side, side
         scale = self.size / (height * width) ** 0.5
-        # A panorama must not shrink to a single row of patches: four rows at least, sixteen times as wide at most.
+        # A panorama must not shrink to one row of patches: at least four rows, at most sixteen times as wide.
         least = 4 * patch
         rows, columns = (max(least, round(side * scale / patch) * patch) for side in (height, width))
         most = 16 * least

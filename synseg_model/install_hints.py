@@ -16,7 +16,7 @@ _ROOT = Path(__file__).resolve().parents[1]
 
 @dataclass(frozen=True)
 class _Extra:
-    """An extra of pyproject.toml: what needs it, its packages, and the modules whose absence tells of it."""
+    """Describe an extra of pyproject.toml: what needs it, its packages, and the modules that are missing without it."""
 
     needed_by: str
     packages: tuple[str, ...]

@@ -119,7 +119,7 @@ def separation_loss(similarity: Tensor, pairs: Tensor) -> Tensor:
 
 
 def _mean_over(values: Tensor, keep: Tensor) -> Tensor:
-    """Average what is kept over all dimensions but the first; 0 where nothing is."""
+    """Average the kept values over all dimensions except the first; 0 where none is kept."""
     values, keep = values.flatten(1), keep.flatten(1)
     return torch.where(keep, values, 0).sum(dim=1) / keep.sum(dim=1).clamp(min=1)
 

@@ -39,17 +39,20 @@ Refiner = Callable[[np.ndarray, np.ndarray], np.ndarray]
 class RefineConfig:
     """Settings of the refinement; all values are ours.
 
-    Args:
+    Attributes:
         superpixels: about how many an image is divided into.
-        compactness: of superpixels, between following colours (low) and being square (high).
-        clusters: that superpixels are grouped into by their colour.
+        compactness: of superpixels, from following colours (low) to being square (high).
+        clusters: number of groups of superpixels, by colour.
         sure: activation from which a pixel surely belongs to a label, 0 to 1.
-        share: of a label's sure pixels above which a cluster of colours is a target of the label, 0 to 1.
-        full: share of the image from which on a label's targets leave nothing to be told from, 0 to 1.
-        color: deviation, in CIELAB, of the Gaussian by which superpixels of unlike colours belong together less.
-        reach: the same for places, in longer sides of the image.
-        strength: of the correction, from 0 (means of superpixels) to 1.
+        share: share of a label's sure pixels above which a cluster of colours is a target of the label, 0 to 1.
+        full: share of the image, 0 to 1; a label whose targets fill more is not corrected.
+        color: width of the Gaussian of colours, in CIELAB: superpixels of less alike colours belong together less.
+        reach: width of the Gaussian of places, in longer sides of the image.
+        strength: strength of the correction, from 0 (means of superpixels) to 1.
         layer: block of the image tower whose attention is the affinity, counted from the end.
+
+    Raises:
+        ValueError: for a value that is out of range.
     """
 
     superpixels: int = 1_000
@@ -85,7 +88,7 @@ def superpixels(image: np.ndarray, config: RefineConfig) -> np.ndarray:
     Returns:
         The number of each pixel's superpixel, (H,W) int64, from 0 without gaps.
     """
-    from skimage.segmentation import slic  # here, as only refinement needs it
+    from skimage.segmentation import slic  # imported here: only refinement needs it
 
     found = slic(image, config.superpixels, config.compactness, start_label=0, channel_axis=2)
     return np.unique(found, return_inverse=True)[1].reshape(found.shape)
@@ -195,7 +198,7 @@ def superpixel_affinity(
     """
     rows, columns = (np.int64(middles * grid)).T
     tokens = rows * grid[1] + columns
-    places = np.float32(middles) * np.float32(grid) / max(grid)  # in sides of the image, which may not be square
+    places = np.float32(middles) * np.float32(grid) / max(grid)  # in longer sides of the image
     affinity = attention.astype(np.float32)[np.ix_(tokens, tokens)]
     for values, width in ((np.float32(colors), config.color), (places, config.reach)):
         squares = (values**2).sum(axis=1)

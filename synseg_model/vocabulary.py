@@ -18,7 +18,7 @@ __all__ = ["LARGEST_LIMIT", "CheckedLabels", "LabelRules", "Vocabulary", "Vocabu
 
 LARGEST_LIMIT = 65535  # label maps are uint16 and 0 is background
 
-# Guards that cost nothing, before anything is tokenised or compared. A token of CLIP's vocabulary is far
+# Cheap limits, checked before labels are tokenised or compared. A token of CLIP's vocabulary is far
 # shorter than 16 characters on average, and nobody repeats each label 16 times.
 _CHARACTERS_PER_TOKEN = 16
 _REPEATS = 16
@@ -260,18 +260,23 @@ class LabelRules:
 
 
 def prompt(template: str, label: str) -> str:
-    """Put a label into a prompt template, whose "{}" it replaces."""
+    """Put a label into a prompt template.
+
+    Args:
+        template: a text with one "{}" for the label.
+        label: the label, which may hold braces of its own.
+    """
     return template.replace("{}", label)  # str.format would read braces elsewhere in the template
 
 
 def _number(value: object) -> str:
-    """Represent a threshold as it was given: messages hold 1.6 as the float32 1.600000023841858."""
+    """Show a threshold as the user gave it: messages hold 1.6 as the float32 1.600000023841858."""
     short = str(np.float32(value)) if isinstance(value, float) and abs(value) < 1e9 else ""
     return short if short and float(np.float32(short)) == value else _show(value)
 
 
 def _show(value: object, most: int = 60) -> str:
-    """Represent any value in a line of bounded length that is safe to print on a terminal."""
+    """Show any value in one line of bounded length, safe for a terminal."""
     if isinstance(value, (str, bytes)):
         return repr(value) if len(value) <= most else f"{value[:most]!r}… ({len(value)} characters)"
     if value is None or isinstance(value, (bool, float, np.number)) or (isinstance(value, int) and abs(value) < 1e9):

@@ -1,8 +1,9 @@
 """Measure what a model's threshold means: `python -m training.calibrate --model MODEL --photos runs/photos`.
 
-A name that is not in an image should stay silent. For held-out photographs and every name that their sets label
-exhaustively, this counts at each threshold how many absent names show more than a hundredth of the image, and precision
-and recall of all pixels. It writes a plot, JSON, and says which threshold keeps absent names silent.
+A name that is not in an image should stay silent. The program reads held-out photographs, and asks for every name that
+their sets label wherever it occurs. At each threshold it counts the absent names that show more than a hundredth of the
+image, and the precision and recall of all pixels. It writes a plot and JSON, and prints which threshold keeps absent
+names silent.
 """
 
 from __future__ import annotations
@@ -38,10 +39,11 @@ class CalibrateConfig:
 
     Args:
         model: a model folder or a shipped name.
-        photos: folder that `training.prepare_photos` wrote; its held-out part is read.
+        photos: folder that `training.prepare_photos` wrote. The held-out part is read.
         output: folder for `thresholds.json` and `thresholds.png`.
-        sets: data sets to read. most: photographs of each.
-        accepted: share of absent names that may show something.
+        sets: data sets to read.
+        most: most photographs of each set.
+        accepted: share of absent names that may show something, from 0 to 1.
     """
 
     model: str = "synseg-everyday"

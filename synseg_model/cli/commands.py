@@ -71,7 +71,7 @@ def find_commands(complain: Callable[[str], object]) -> Iterator[Command]:
             command = import_module(module)
             if name != command.NAME:
                 raise ValueError(f"its module has the NAME {command.NAME!r}")
-        except Exception as error:  # somebody else's package must not stop our own commands
+        except Exception as error:  # a broken package must not stop the other commands
             complain(f"the command {name!r} of {module} cannot be used: {str(error) or type(error).__name__}")
         else:
             yield command
@@ -80,5 +80,5 @@ def find_commands(complain: Callable[[str], object]) -> Iterator[Command]:
 def _is_there(module: str) -> bool:
     try:
         return find_spec(module) is not None
-    except ModuleNotFoundError:  # one of the packages around it
+    except ModuleNotFoundError:  # a package around it is missing
         return False

@@ -79,7 +79,7 @@ class FileJob:
 
     @contextlib.contextmanager
     def _saving(self) -> Iterator[None]:
-        """Save the summary at the end; what was done is kept whatever ends it, as far as the disk allows."""
+        """Save the summary at the end, also after an error, as far as the disk allows."""
         try:
             yield
         except BaseException:
@@ -110,5 +110,5 @@ def describe_file(path: Path) -> dict[str, Any]:
     try:
         status = path.stat()
     except OSError:
-        return {"path": str(path)}  # reading it will say what is wrong
+        return {"path": str(path)}  # reading the file reports the error
     return {"path": str(path), "bytes": status.st_size, "modified_ns": status.st_mtime_ns}

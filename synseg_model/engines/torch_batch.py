@@ -94,7 +94,7 @@ class DecidedBatch(TorchBatch):
         self._decision = vocabulary, list(zip(label_maps, confidences, strict=True))
 
     def download(self, array: np.ndarray | Tensor, dtype: type) -> np.ndarray:
-        return array.astype(dtype) if isinstance(array, np.ndarray) else super().download(array, dtype)
+        return array.astype(dtype, copy=False) if isinstance(array, np.ndarray) else super().download(array, dtype)
 
     def measure(self, row: int, thresholds: np.ndarray) -> HostMeasures:
         if self._measures is not None and np.array_equal(thresholds, self._vocabulary.thresholds):

@@ -7,7 +7,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 LEAST = 1024  # values; smaller weights are not worth a Cast
-STORED = ".stored"  # ending of the name of a weight as it is stored
+STORED = ".stored"  # suffix of a stored weight's name
 
 
 def compact(model: onnx.ModelProto) -> onnx.ModelProto:

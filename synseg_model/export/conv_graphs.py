@@ -116,9 +116,9 @@ class ConvDecoderWithoutDense(ConvDecoder):
 
 
 class _Padded(nn.Module):
-    """A strided convolution with TensorFlow's padding, for inputs whose sides its stride divides.
+    """Run a strided convolution with TensorFlow's padding, on inputs whose sides are multiples of the stride.
 
-    timm computes the padding from the sizes of every input. Where the stride divides them it is always the same, and a
+    timm computes the padding from the sizes of each input. For such inputs the padding is always the same, and a
     graph with a constant needs no arithmetic on sizes.
     """
 

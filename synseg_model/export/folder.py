@@ -68,7 +68,7 @@ def export_model(
         raise ModelError(f"model {str(model)!r} is an exported folder already: give the model it was exported from")
     if output.exists() and not is_exported(output) and (not output.is_dir() or any(output.iterdir())):
         raise ModelError(f"{output} holds files that are not an export: give a new folder, or an earlier export")
-    check_model(model)  # what is missing is said without a word before
+    check_model(model)  # a missing model is reported before anything is logged
     step = Steps(logger)
     step("loading the model")
     reference = TorchEngine(model, "cpu", "fp32")
@@ -114,7 +114,7 @@ def write_folder(
     """
     config, encoder = network.config, network.encoder
     for name, graph in (graphs or make_graphs(network)).items():
-        # A text is encoded once and its embedding kept, for every engine under the same key: it has one precision.
+        # The text encoder stays fp32: all engines share the cached embeddings.
         half = precision == "fp16" and name in (IMAGE_ENCODER, DECODER)
         onnx.save(compact(to_half(restore(graph)) if half else restore(graph)), folder / name)
     learned = network.decoder.position if config.encoder.backbone else encoder.learned_positions

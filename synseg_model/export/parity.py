@@ -12,11 +12,11 @@ from synseg_model.vocabulary import prompt
 __all__ = ["LARGEST_DIFFERENCE", "check_parity", "draw_image", "largest_difference", "measure_parity"]
 
 LABELS = ("ball", "red ball", "grass", "sky", "car", "person", "the wall of a house")
-# fp32 differs in the order of its sums alone. fp16 has three decimals: what counts is that masks stay what they are.
+# fp32 differs only in the order of sums. fp16 has three decimals, so that equal masks are what counts.
 LARGEST_DIFFERENCE = {"fp32": 1e-4, "fp16": 0.2}
 SMALLEST_IOU = {"fp32": 0.999, "fp16": 0.99}
 # A model with steep edges turns the seventh decimal of its features into the fourth of an activation, for torch as for
-# every engine. Which pixel it meets is chance, its root mean square is not: engines lay up to 4 times torch's apart.
+# every engine. The pixel is chance, the root mean square is not: engines differed by up to 4 times torch's own.
 STEEP_DIFFERENCE, STEEP_RATIO = 1e-3, 10
 
 
@@ -32,7 +32,7 @@ def measure_parity(reference: Engine, engine: Engine) -> dict[str, float]:
         model's threshold, 1 where both engines find none; the largest difference of text embeddings, relative to the
         largest value.
     """
-    texts = [_embed(each) for each in (reference, engine)]
+    texts = [embed(each) for each in (reference, engine)]
     frames = [draw_image(seed, *size) for seed, size in enumerate([(480, 640), (480, 640), (251, 333), (61, 97)])]
     pairs = list(zip(reference.activations(frames, texts[0]), engine.activations(frames, texts[1]), strict=True))
     differences = np.concatenate([np.abs(a - b).ravel() for a, b in pairs])
@@ -112,6 +112,6 @@ def draw_image(seed: int, height: int, width: int) -> np.ndarray:
     return np.clip(image + rng.normal(0, 4, image.shape), 0, 255).astype(np.uint8)
 
 
-def _embed(engine: Engine) -> np.ndarray:
+def embed(engine: Engine) -> np.ndarray:
     text = engine.encode_text([prompt(engine.config.templates[0], label) for label in LABELS])
     return text / np.linalg.norm(text, axis=1, keepdims=True) if engine.config.normalize_text else text

@@ -61,13 +61,13 @@ def to_onnx(module: nn.Module, inputs: dict[str, Tensor], outputs: list[str], sh
     onnx.checker.check_model(model)
     for value, axes in ((value, shapes[value.name]) for value in model.graph.input):
         sizes = value.type.tensor_type.shape.dim
-        if any(not sizes[axis].dim_param for axis in axes):  # torch may settle for the example's size without a word
+        if any(not sizes[axis].dim_param for axis in axes):  # torch may fix the example's size without a warning
             raise ModelError(f"torch {torch.__version__} gives input {value.name!r} a fixed size: use another torch")
     return model
 
 
 def _attention(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False):
-    """Translate attention to the three operators that TensorRT and onnxruntime look for, without torch's detours."""
+    """Translate attention to the three operators that TensorRT and onnxruntime fuse."""
     factor = op.Constant(value_float=query.shape[-1] ** -0.5)
     scores = op.MatMul(op.Mul(query, factor), op.Transpose(key, perm=[0, 1, 3, 2]))
     if attn_mask is not None:
@@ -76,7 +76,7 @@ def _attention(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False
 
 
 def _bilinear(image, size, align_corners, scale_factors=None):
-    """Translate resampling to a size; torch's own translation would have one pixel be the corner, not the centre."""
+    """Translate resampling to a size; torch's own translation gets the sampling point of a single pixel wrong."""
     sides = (op.Reshape(side, op.Constant(value_ints=[1])) for side in size)
     sizes = op.Concat(op.Shape(image, end=2), *sides, axis=0)
     return op.Resize(image, None, None, sizes, mode="linear", coordinate_transformation_mode="half_pixel")
@@ -84,7 +84,7 @@ def _bilinear(image, size, align_corners, scale_factors=None):
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the exporter's advice to its own developers from the user, and its fused kernels out of the graph."""
+    """Hide the exporter's advice to its developers, and keep fused kernels out of the graph."""
     fast, level = torch.backends.mha.get_fastpath_enabled(), logging.root.manager.disable
     torch.backends.mha.set_fastpath_enabled(False)
     logging.disable(logging.WARNING)

@@ -20,7 +20,7 @@ def tokenizer_json(tokenizer) -> str:
     encoder = BytePairEncoder(
         models.BPE(vocab=tokenizer.encoder, merges=merges, end_of_word_suffix="</w>", continuing_subword_prefix="")
     )
-    # The marks are no words here: `without_marks` has broken them up wherever a text had them.
+    # The pattern leaves the marks out: `without_marks` has broken them up in every text.
     pattern = tokenizer.pat.pattern.removeprefix(f"{START}|{END}|")
     encoder.pre_tokenizer = pre_tokenizers.Sequence(
         [

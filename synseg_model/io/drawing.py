@@ -44,7 +44,7 @@ def palette(count: int) -> np.ndarray:
     colors = [tuple(bytes.fromhex(color)) for color in _FIRST_COLORS[:count]]
     taken, step = set(colors), 0
     while len(colors) < count:
-        # Hues by the golden ratio never line up; four levels of saturation and brightness part neighbours in
+        # Hues by the golden ratio never repeat; four levels of saturation and brightness part neighbours in
         # hue.
         hue = (0.11 + step * 0.6180339887498949) % 1
         saturation = (0.75, 0.5, 0.9, 0.62)[step % 4]
@@ -124,7 +124,7 @@ def _compact(label_map: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _draw_names(drawn: np.ndarray, compact: np.ndarray, regions: list[tuple[int, str, np.ndarray]]) -> None:
     height, width = compact.shape
     size = int(np.clip(min(height, width) / 32, 11, 64))
-    coarse = max(1, min(height, width) // 120)  # placing needs no fine grid
+    coarse = max(1, min(height, width) // 120)  # a coarse grid is enough for placing names
     small = np.ascontiguousarray(compact[coarse // 2 :: coarse, coarse // 2 :: coarse])
     places = []
     for position, (number, name, color) in enumerate(regions, start=1):

@@ -162,7 +162,7 @@ def _best_font(text: str) -> tuple[str | None, frozenset[str]]:
 
 
 def _joins(character: str) -> bool:
-    """Tell characters that shape others and have no image of their own."""
+    """Tell whether a character only shapes others and has no glyph of its own."""
     return unicodedata.category(character) in ("Cf", "Mn", "Mc", "Me")
 
 

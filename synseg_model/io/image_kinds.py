@@ -74,5 +74,5 @@ def count_frames(data: np.ndarray) -> int:
     try:
         with Image.open(io.BytesIO(data)) as image:
             return getattr(image, "n_frames", 1)
-    except Exception:  # what is wrong with the file, its decoder will say
+    except Exception:  # its decoder reports what is wrong with the file
         return 1

@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 START = b"\xff\xd8\xff"
 PADDING = 8  # bytes that webcams leave before the end mark
-NOTHING = bytes(32)  # what a hole in a file reads as; a scan has no such run but in a flat image with tables of its own
+NOTHING = bytes(32)  # what a hole in a file reads as; only the scan of a flat image with its own tables has such a run
 _DAMAGE = re.compile(r"Corrupt JPEG data|Premature end")
 _BEFORE_END = re.compile(r"(\d+) extraneous bytes before marker 0xd9")
 _SOF, _DHT, _SOS = (0xC0, 0xC1), 0xC4, 0xDA
@@ -70,7 +70,7 @@ def _is_damage(warning: str) -> bool:
 
 
 def _refuse_hole(content: bytes) -> None:
-    """Raise JpegError where the scan has a run of zeros, which may decode without a warning.
+    """Raise JpegError for a scan with a run of zeros, which may decode without a warning.
 
     Not where the Huffman tables, as those of a flat image may, begin with the code for the end of a block; nor in
     progressive ones, whose scans have such runs.

@@ -150,7 +150,7 @@ class VideoFile:
             self._part.unlink(missing_ok=True)
 
     def _check(self) -> None:
-        """Count the frames that arrived: OpenCV does not tell of a full disk."""
+        """Count the frames in the file: OpenCV does not report a full disk."""
         capture = cv2.VideoCapture(str(self._part))
         arrived = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if capture.isOpened() else 0
         capture.release()
@@ -176,11 +176,11 @@ class ResultFolder:
         self.folder, self.kinds = folder, tuple(kinds)
         self.complete = False
         self.failed: list[dict[str, str]] = []
-        self._settings = json.loads(json.dumps(settings))  # as they look after a round trip
+        self._settings = json.loads(json.dumps(settings))  # as JSON returns them
         self._entries: dict[str, dict[str, Any]] = {}
         if not overwrite:
             self._continue()
-        self.save(self.complete)  # a folder that cannot be written is better known before the work than after it
+        self.save(self.complete)  # a folder that cannot be written is reported before the work
 
     def _continue(self) -> None:
         path = self.folder / SUMMARY

@@ -76,7 +76,7 @@ def open_source(source: str | Path | int | Sequence[str | Path]) -> Source:
     if _is_image(path):
         return ImageFiles([path])
     kind = foreign_kind(_head(path))
-    if kind:  # FFmpeg would show a part of it as a video of one frame
+    if kind:  # FFmpeg would read a part of it as a video of one frame
         raise MediaError(f"{path} is {kind}, which is not supported: convert it to JPEG or PNG")
     return Video(path)
 
@@ -216,13 +216,13 @@ def _head(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
             return file.read(HEAD)
-    except OSError:  # which reading it will tell
+    except OSError:  # reading the file reports the error
         return b""
 
 
 def _open_folder(folder: Path) -> ImageFiles:
     try:
-        # A link that leads nowhere is listed too: it is reported when it cannot be read.
+        # A broken link is listed too: reading it reports the error.
         names = [entry.name for entry in folder.iterdir() if entry.is_file() or entry.is_symlink()]
     except OSError as error:
         raise MediaError(f"cannot list {folder}: {error.strerror or error}") from None

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 __all__ = ["attend"]
 
-SCORES_MEMORY = 4 * 2**20  # bytes of scores at once: about what the caches of a core hold
+SCORES_MEMORY = 4 * 2**20  # bytes of scores at once, about the size of a core's caches
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -27,5 +27,5 @@ def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         return F.scaled_dot_product_attention(query, key, value)
     rows = max(1, SCORES_MEMORY // (2 * query.shape[1] * query.shape[2] * key.shape[2]))
     parts = zip((query * query.shape[-1] ** -0.5).split(rows), key.mT.split(rows), value.split(rows), strict=True)
-    with torch.autocast("cpu", enabled=False):  # it would turn the scores to float32 and back
+    with torch.autocast("cpu", enabled=False):  # autocast would turn the scores to float32 and back
         return torch.cat([(q @ k).softmax(dim=-1) @ v for q, k, v in parts])

@@ -113,7 +113,7 @@ class ClipEncoder(ReadsText, nn.Module):
 
     def train(self, mode: bool = True) -> ClipEncoder:
         """Stay in eval mode."""
-        return super().train(False)  # frozen: dropout and the like never wake up
+        return super().train(False)  # frozen: dropout stays off
 
     def embed_patches(self, images: Tensor, position: Tensor | None = None) -> Tensor:
         """Turn images into the input tokens of the transformer.
@@ -150,9 +150,9 @@ class ClipEncoder(ReadsText, nn.Module):
             (1+P,C), the class token first.
         """
         learned, own = self.clip.visual.positional_embedding, tuple(self.clip.visual.grid_size)
-        if learned.requires_grad or torch.compiler.is_compiling():  # weights that move, graphs that hold no memory
+        if learned.requires_grad or torch.compiler.is_compiling():  # weights that train, graphs without memory
             return interpolate_position_embedding(learned, own, grid)
-        # Other weights, another device or another type make other embeddings.
+        # Embeddings depend on the weights, the device and the type.
         key = (grid, learned.data_ptr(), learned._version, learned.dtype, learned.device)
         with torch.inference_mode(False), torch.no_grad():
             return remembered(self._positions, key, lambda: interpolate_position_embedding(learned, own, grid))
@@ -322,7 +322,7 @@ def _public_clip(config: EncoderConfig) -> nn.Module:
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
         return open_clip.create_model(config.model, pretrained=config.pretrained)
-    except Exception as error:  # hub, file system and parser errors alike: the user needs the same advice
+    except Exception as error:  # errors of hub, file system and parser: the advice is the same
         raise ModelError(
             f"cannot get the CLIP weights {config.model}/{config.pretrained} ({type(error).__name__}: "
             f"{str(error).splitlines()[0] if str(error) else 'no details'}); this needs a network once. "

@@ -244,7 +244,7 @@ def halve(x: Tensor, channels_last: bool) -> Tensor:
         channels_last: whether `x` is (B,h,w,C).
     """
     planes = x.permute(0, 3, 1, 2) if channels_last else x
-    if not planes.shape[1]:  # what a decoder does without
+    if not planes.shape[1]:  # a part that this decoder does not have
         return x
     planes = F.avg_pool2d(planes, 2, ceil_mode=True)
     return planes.permute(0, 2, 3, 1) if channels_last else planes

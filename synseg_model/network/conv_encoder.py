@@ -51,7 +51,7 @@ class ConvEncoder(ReadsText, nn.Module):
 
     def train(self, mode: bool = True) -> ConvEncoder:
         """Stay in eval mode."""
-        return super().train(False)  # batch statistics stay those of ImageNet, also while pre-training moves weights
+        return super().train(False)  # batch statistics stay ImageNet's, also while pre-training trains the weights
 
     def hidden_states(self, images: Tensor, layers: Sequence[int] = (), position: Tensor | None = None) -> list[Tensor]:
         """Return the feature levels of images, finest first.
@@ -116,9 +116,9 @@ def build_backbone(name: str, levels: Sequence[int], pretrained: bool = False) -
         there = ", ".join(f"{i} (stride {stride})" for i, stride in enumerate(strides))
         raise ModelError(f"encoder levels {list(levels)}: backbone {name!r} has {there}")
     try:
-        with torch.random.fork_rng():  # weights come from a file: building must not move the caller's generator
+        with torch.random.fork_rng():  # random weights are replaced later: keep the caller's generator as it is
             return timm.create_model(name, features_only=True, out_indices=tuple(levels), pretrained=pretrained)
-    except (RuntimeError, OSError, ValueError) as error:  # of timm, of the network, and of the hub
+    except (RuntimeError, OSError, ValueError) as error:  # timm, the network and the hub raise these
         raise ModelError(f"timm has no weights of {name!r} or cannot fetch them ({_first_line(error)})") from None
 
 
@@ -144,7 +144,7 @@ def level_strides(name: str) -> list[int]:
 
 
 def _first_line(error: Exception) -> str:
-    """Say in one line what an error says, or its kind where it says nothing."""
+    """Return the first line of an error's text, or its type where it has no text."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
@@ -163,7 +163,7 @@ def load_packaged_weights(image: nn.Module, path: str | Path) -> None:
     """
     try:
         tensors = list(torch.load(path, map_location="cpu", weights_only=True).values())
-    except Exception as error:  # the file system's, pickle's and torch's own kinds
+    except Exception as error:  # file system, pickle and torch raise different types
         raise ModelError(f"cannot read the weights {path}: {_first_line(error)}") from None
     if not all(isinstance(tensor, Tensor) for tensor in tensors):
         raise ModelError(f"{path} holds values that are not tensors: expected a state dict of weights")

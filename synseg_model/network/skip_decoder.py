@@ -22,7 +22,7 @@ from synseg_model.network.clipseg_decoder import DecoderBlock, FiLM, halve
 __all__ = ["POSITIONS", "SCALE", "LabelBlock", "SkipDecoder"]
 
 POSITIONS = (9, 12)  # rows and columns of learned positions, resampled to an input's grid of stride 32
-SCALE = 10.0  # of the cosine in the logits, at the start
+SCALE = 10.0  # factor of the cosine in the logits, at the start of training
 
 
 class SkipDecoder(nn.Module):
@@ -103,7 +103,7 @@ class SkipDecoder(nn.Module):
     def _make_skip8(self, fine: Tensor, coarse: Tensor) -> Tensor:
         """Run `skip8` on the level of stride 8 and on tokens (B,C,h,w) that are resampled to it."""
         first, *rest = self.skip8
-        # A convolution of single pixels may come before the resampling, of as many channels as it leaves.
+        # A 1x1 convolution may come before the resampling, which then has fewer channels to resample.
         own, other = first.weight.split([fine.shape[1], coarse.shape[1]], dim=1)
         x = F.conv2d(fine, own, first.bias) + _resize(F.conv2d(coarse, other), fine.shape[2:])
         for layer in rest:
@@ -171,7 +171,7 @@ class SkipDecoder(nn.Module):
         if not self.config.presence:
             return logits, None
         presence = self.presence(context).reshape(batch, labels)
-        # A label that is not in the image has no pixel: log of the product of both probabilities, where both are small.
+        # The log of the product of both probabilities, where both are small: an absent label has no pixel.
         return logits - F.softplus(-presence)[:, :, None, None], presence
 
     def conditioned(self, reduced: Sequence[Tensor], text: Tensor) -> Tensor:
@@ -241,7 +241,7 @@ def _on_tokens(block: nn.Module, x: Tensor) -> Tensor:
 
 
 def _add_shared(x: Tensor, shared: Tensor) -> Tensor:
-    """Add what all labels share (B,S,h,w) to each label's (B*K,S,h,w), and rectify."""
+    """Add a shared skip connection (B,S,h,w) to each label's features (B*K,S,h,w), and rectify."""
     batch = shared.shape[0]
     return F.relu(x.unflatten(0, (batch, -1)) + shared.unsqueeze(1)).flatten(0, 1)
 

@@ -10,6 +10,8 @@ import numpy as np
 
 from synseg_model.vocabulary import prompt
 
+__all__ = ["PROMPTS_AT_ONCE", "REMEMBERED", "PromptEmbedder", "unit_length"]
+
 REMEMBERED = 4096  # embeddings in memory: 8 MB at 512 values
 PROMPTS_AT_ONCE = 256
 
@@ -20,9 +22,13 @@ class PromptEmbedder:
     Any number of threads may use it.
 
     Example:
-        >>> embedder = PromptEmbedder(engine.encode_text, ("a photo of a {}.",), normalize=False)
-        >>> embedder.embed(["car", "tree"]).shape
-        (2, 512)
+        >>> import numpy as np
+        >>> from synseg_model.text.embedder import PromptEmbedder
+        >>> def encode_text(prompts):
+        ...     return np.float32([[len(prompt), 1] for prompt in prompts])
+        >>> embedder = PromptEmbedder(encode_text, ("a photo of a {}.",), normalize=False)
+        >>> embedder.embed(["car", "tree"]).tolist()
+        [[17.0, 1.0], [18.0, 1.0]]
     """
 
     def __init__(
@@ -37,10 +43,10 @@ class PromptEmbedder:
 
         Args:
             encode_text: embeds N prompts, (N,D).
-            templates: prompts with "{}" in the place of the label.
-            normalize: average unit vectors, and make the mean one again.
-            remembered: most embeddings in memory.
-            prompts_at_once: most prompts in one call. The last digits of an embedding may depend on those beside it;
+            templates: prompts, each with one "{}" for the label.
+            normalize: average unit vectors, and scale the mean to length 1 again.
+            remembered: largest number of embeddings in memory.
+            prompts_at_once: largest number of prompts in one call. Other prompts of a call may change the last digits;
                 with the number of templates every label is embedded alone.
         """
         self._encode_text = encode_text
@@ -51,12 +57,19 @@ class PromptEmbedder:
         self._encoding = threading.Lock()
 
     def embed(self, labels: Sequence[str]) -> np.ndarray:
-        """Return the embeddings (K,D) float32 of labels; those that are not known are computed and kept."""
+        """Embed labels as the model does; labels that are not known yet are computed and kept.
+
+        Args:
+            labels: K texts.
+
+        Returns:
+            (K,D) float32.
+        """
         keys = [self._key(label) for label in labels]
         found = {key: self._find(key) for key in keys}
         shapes = {embedding.shape for embedding in found.values() if embedding is not None}
         if any(e is None for e in found.values()) or len(shapes) > 1:
-            # Of two threads that miss the same labels, the second finds them when its turn comes.
+            # Where two threads miss the same labels, the second one finds them here.
             with self._encoding:
                 found = {key: self._find(key) for key in keys} if len(shapes) < 2 else dict.fromkeys(keys)
                 missing = {k: label for k, label in zip(keys, labels, strict=True) if found[k] is None}
@@ -71,7 +84,16 @@ class PromptEmbedder:
         return np.stack([found[key] for key in keys])
 
     def encode(self, labels: Sequence[str]) -> np.ndarray:
-        """Embed labels (K,D) float32 without keeping them."""
+        """Embed labels without keeping them: the mean over the templates.
+
+        With normalisation, the mean is taken of unit vectors and scaled to length 1 again.
+
+        Args:
+            labels: K texts.
+
+        Returns:
+            (K,D) float32.
+        """
         prompts = [prompt(template, label) for label in labels for template in self._templates]
         parts = [
             np.asarray(self._encode_text(prompts[start : start + self._prompts_at_once]), np.float32)
@@ -95,7 +117,7 @@ class PromptEmbedder:
             return embedding
 
     def _keep(self, key: Hashable, embedding: np.ndarray) -> None:
-        """Remember an embedding (D,), and forget the one that was asked for least recently where there are too many."""
+        """Remember an embedding (D,), and forget the least recently used one where there are too many."""
         with self._lock:
             self._memory[key] = embedding
             self._memory.move_to_end(key)
@@ -104,5 +126,9 @@ class PromptEmbedder:
 
 
 def unit_length(vectors: np.ndarray) -> np.ndarray:
-    """Scale vectors (...,D) to length 1; those of length 0 stay."""
+    """Scale vectors to length 1; vectors of length 0 stay.
+
+    Args:
+        vectors: (...,D).
+    """
     return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)

@@ -47,7 +47,11 @@ class TextCache(PromptEmbedder):
         self._writable = self._folder is not None
 
     def unknown(self, labels: Sequence[str]) -> list[str]:
-        """Return the labels that the engine has to embed."""
+        """Return the labels that the engine has to embed; the others are in the cache.
+
+        Args:
+            labels: texts.
+        """
         return [label for label in labels if self._find(self._key(label)) is None]
 
     def load_table(self, labels: Sequence[str]) -> np.ndarray | None:
@@ -91,7 +95,7 @@ class TextCache(PromptEmbedder):
         return self._folder / f"{key}.npy"
 
     def _load(self, key: str, ndim: int = 1, largest: int = LARGEST_FILE) -> np.ndarray | None:
-        """Read one embedding, or a table of them; None where there is none, or none that can be trusted."""
+        """Read one embedding, or a table of them; None for a missing or damaged file."""
         if self._folder is None:
             return None
         try:
@@ -107,7 +111,7 @@ class TextCache(PromptEmbedder):
                 raise ValueError("not an embedding")
             if not np.isfinite(embedding).all() or not embedding.any():
                 raise ValueError("not finite or all zero")
-        except Exception as error:  # whatever a damaged file makes numpy raise, MemoryError included
+        except Exception as error:  # a damaged file makes numpy raise many kinds, MemoryError included
             logger.info("text cache: %s is damaged (%s) and is computed again", self._path(key), error)
             return None
         return embedding

@@ -10,7 +10,7 @@ from synseg_model.text.embedding_cache import TextCache
 
 __all__ = ["NearestNames"]
 
-MOST_COMPARED = 4096  # names that a label is compared with, the first of those given
+MOST_COMPARED = 4096  # a label is compared with the first names only
 
 
 class NearestNames:

@@ -70,8 +70,8 @@ def without_marks(text: str, clean: Callable[[str], str]) -> str:
             wide characters into plain ones, so that "&lt;end_of_text&gt;" becomes a mark.
     """
     if text.isascii() and not re.search("[<&]", text):
-        return text  # nearly every label: what follows is slow
+        return text  # true of nearly every label; the rest is slow
     settled, before = clean(text), text
-    while settled != before:  # entities may be nested, and the tokenizer cleans once more after this
+    while settled != before:  # entities may be nested, and the tokenizer cleans the text again
         settled, before = clean(settled), settled
     return _MARK.sub(r"< \1 >", settled) if _MARK.search(settled) else text

@@ -41,7 +41,7 @@ def from_hub(repository: str) -> tuple[SynSeg, str]:
         folder = snapshot_download(repository, allow_patterns=list(HUB_FILES[:3]))
         if not (Path(folder) / "model.safetensors").exists():
             folder = snapshot_download(repository, allow_patterns=list(HUB_FILES))
-    except Exception as error:  # network, hub and disk errors alike: the user needs the same advice
+    except Exception as error:  # errors of network, hub and disk: the advice is the same
         reason = str(error).strip().splitlines()[0] if str(error).strip() else "no details"
         raise ModelError(
             f"cannot download the model {repository!r} ({type(error).__name__}: {reason}); this needs a network once. "
@@ -129,7 +129,7 @@ def read_original(path: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
                 renamed[f"decoder.blocks.{index}.{layers[module]}.{kind}"] = tensor
             else:
                 unknown.append(key)
-        elif key not in ("reduce.weight", "reduce.bias"):  # in the files, but no forward pass uses them
+        elif key not in ("reduce.weight", "reduce.bias"):  # they are in the files, but no forward pass uses them
             unknown.append(key)
     _refuse(unknown, [], path)
     head = "refined" if "decoder.head.0.weight" in renamed else "plain"
@@ -191,7 +191,7 @@ def _hugging_face_config(folder: Path, name: str) -> ModelConfig:
     acts = {text["hidden_act"], vision["hidden_act"]}
     if acts not in ({"quick_gelu"}, {"gelu"}):
         raise ModelError(f"{folder}: hidden_act {sorted(acts)}: both towers must use quick_gelu, or both gelu")
-    # decoder_hidden_act is not looked at: transformers' decoder always uses ReLU
+    # decoder_hidden_act is ignored: transformers' decoder always uses ReLU
     clip = {
         "embed_dim": top["projection_dim"],
         "quick_gelu": acts == {"quick_gelu"},

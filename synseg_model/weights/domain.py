@@ -6,7 +6,7 @@ from synseg_model.config import DEFAULT_MODEL, ModelConfig
 
 __all__ = ["GENERATED_SCENES", "PHOTOGRAPHS", "domain_warning"]
 
-PHOTOGRAPHS, GENERATED_SCENES = "photographs", "generated scenes"  # domains: what cameras see, and the player's own
+PHOTOGRAPHS, GENERATED_SCENES = "photographs", "generated scenes"  # domains of the shipped models
 
 
 def domain_warning(config: ModelConfig, expected: str = PHOTOGRAPHS) -> str:

@@ -33,9 +33,10 @@ IMAGE_ENCODER, DECODER, TEXT_ENCODER = "image_encoder.onnx", "decoder.onnx", "te
 LABEL_MAP, MASKS = "label_map.onnx", "masks.onnx"
 GPU_GRAPHS = (IMAGE_ENCODER, DECODER, LABEL_MAP, MASKS)  # what runs for every frame
 TOKENIZER, POSITIONS = "tokenizer.json", "positions.npy"
-NAMES_FILE = "names.json"  # how the model met each name in its training; models may be without
+NAMES_FILE = "names.json"  # how the model met each name in its training; optional
 FILES = (*GPU_GRAPHS, TEXT_ENCODER, TOKENIZER, POSITIONS)
-OPTIONAL = (NAMES_FILE,)
+INT8_ENCODER, INT8_WEIGHTS = "image_encoder.int8.xml", "image_encoder.int8.bin"  # in OpenVINO's own format
+OPTIONAL = (NAMES_FILE, INT8_ENCODER, INT8_WEIGHTS)
 
 
 @dataclass(frozen=True)

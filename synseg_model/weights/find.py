@@ -58,7 +58,7 @@ def check_model(model: str | Path) -> None:
             f"no model {name!r}: expected one of {[*shipped, *PRESETS]}, a model folder, "
             "a CLIPSeg folder or id, or a CLIPSeg .pth file"
         )
-    elif name not in PRESETS and Path(name).parent.is_dir():  # the hub would only say that it knows no such model
+    elif name not in PRESETS and Path(name).parent.is_dir():  # the hub's own message would not mention the folder
         raise ModelError(f"no model folder {name!r}: the folder {Path(name).parent} does not have it")
 
 

@@ -40,7 +40,7 @@ class Met:
         return Met(self.masks + other.masks, self.captions + other.captions, self.images + other.images)
 
     def __str__(self) -> str:
-        """Say it for people, what teaches most first."""
+        """Describe the counts in words, masks first."""
         parts = (
             (self.masks, f"taught by masks ({self.masks} image{'s' * (self.masks != 1)})"),
             (self.captions, f"met in captions ({self.captions})"),
@@ -116,7 +116,7 @@ class Pedigree:
         return len(self._met)
 
     def __iter__(self) -> Iterator[str]:
-        """Name what was met, the most often taught first: by masks, then otherwise."""
+        """Iterate over the names that were met, those with the most masks first."""
         known = [key for key, met in self._met.items() if met]
         known.sort(key=lambda key: (-self._met[key].masks, -self._met[key].total))
         return (self._spelled[key] for key in known)
@@ -138,7 +138,7 @@ def _parse(values: Any) -> dict[str, Met]:
     for name, counts in values["names"].items():
         if not isinstance(counts, dict):
             raise ModelError(f"name {name!r} is {counts!r}: expected an object of counts")
-        met = {kind: counts.get(kind, 0) for kind in KINDS}  # what else there is may be newer
+        met = {kind: counts.get(kind, 0) for kind in KINDS}  # other keys may come from newer versions
         for kind, count in met.items():
             if not isinstance(count, int) or isinstance(count, bool) or count < 0:
                 raise ModelError(f"{kind} of {name!r} is {count!r}: expected a whole number from 0")

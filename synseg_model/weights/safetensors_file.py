@@ -38,7 +38,7 @@ def open_tensors(path: Path, framework: str) -> Iterator[safe_open]:
     Raises:
         ModelError: where the file is missing or damaged.
     """
-    from safetensors import SafetensorError, safe_open  # here, as robots that run an exported model do without
+    from safetensors import SafetensorError, safe_open  # imported here: exported models do not need it
 
     try:
         with safe_open(path, framework) as file:

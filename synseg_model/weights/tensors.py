@@ -85,7 +85,7 @@ def fingerprint(weights: Path, config: ModelConfig) -> str:
         "merges": config.encoder.merges,
         "context_length": config.context_length,
     }
-    if config.encoder.backbone:  # others keep the fingerprint that they had before there were backbones
+    if config.encoder.backbone:  # models without a backbone keep their older fingerprint
         identity["backbone"] = [config.encoder.backbone, *config.encoder.levels]
     digest.update(json.dumps(identity, sort_keys=True).encode())
     return digest.hexdigest()

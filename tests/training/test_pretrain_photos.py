@@ -13,11 +13,13 @@ from synseg_model.weights.model_folder import load_model
 from tests.training import photo_models
 from tests.training.photo_models import masked, named
 from training.datasets.photos.packed import write_packed
+from training.evaluation.final_weights import candidate_weights
 from training.loop.checkpoint import CHECKPOINT_FILE
 from training.loop.command_line import INTERRUPTED
 from training.loop.log import LOG_FILE
 from training.loop.trainer import BEST_FILE
-from training.pretrain_photos import candidate_weights, levels_of, run
+from training.networks.photo_network import levels_of
+from training.pretrain_photos import run
 
 ABOUT = {"exhaustive": {"nyu": ["ball", "grass", "sky", "dog"], "voc": ["dog", "cat"], "flickr8k": []}}
 TRAIN = [

@@ -1,7 +1,7 @@
-"""From pairs of images and labels to the parts of a batch, in an order that the step alone decides.
+"""From pairs of images and labels to batches, in an order that the step alone decides.
 
-Of pairs with regions (`training.datasets.caption_masks`) a batch shows images or windows of them, labels that have
-pixels there, each as the caption's phrase or as its noun alone, and labels that have none.
+Of pairs with regions (`training.datasets.caption_masks`) a batch shows images or windows of them. Its present labels
+have pixels there: each is the caption's phrase or its noun alone. Its absent labels have none.
 """
 
 from __future__ import annotations
@@ -35,9 +35,16 @@ def mask_of(label: str, regions: Regions) -> np.ndarray:
 def add_absent(
     labels: list[list[str]], count: int, rng: random.Random, words: Callable[[str], list[str]] = str.split
 ) -> list[list[str]]:
-    """Draw for each image labels of the others that share no word with its own, `count` at most.
+    """Draw absent labels for each image: labels of the other images that share no word with its own.
 
-    labels: for each image all that it may have. words: of a label, those that count.
+    Args:
+        labels: all labels that each image may have.
+        count: most labels that are drawn for an image.
+        rng: draws them.
+        words: returns the words of a label that count.
+
+    Returns:
+        The drawn labels of each image.
     """
     drawn = []
     for own in labels:
@@ -52,13 +59,35 @@ def _noun_of(label: str) -> list[str]:
 
 
 class BatchSource:
-    """Make the batches of any process from any step on: `training.loop.trainer.Batches`."""
+    """Make the batches of any process from any step on.
+
+    Example:
+        >>> batches = BatchSource(pairs, BatchConfig(image_size=224), network.config.image, TextEmbedder(network))
+        >>> batch = batches.first(16, torch.device("cpu"))
+        >>> batch.images.shape, batch.text.shape, batch.present.shape
+        (torch.Size([16, 3, 224, 224]), torch.Size([16, 6, 512]), torch.Size([16, 6]))
+    """
 
     def __init__(self, pairs: Pairs, config: BatchConfig, image: ImageConfig, text: Callable[[list[str]], Tensor]):
+        """Take a data set and how it is shown.
+
+        Args:
+            pairs: the data set.
+            config: what an image and its labels become.
+            image: mean and standard deviation that the network expects.
+            text: embeds labels, (N,C) float32.
+        """
         self.pairs, self.config, self.image, self.text = pairs, config, image, text
 
     def __call__(self, share: Share) -> Iterator[list[Batch]]:
-        """Yield the parts of each step for one process; raises ValueError where an epoch holds less than a batch."""
+        """Yield the parts of each step for one process, without end.
+
+        Args:
+            share: which process, from which step on, and how large a batch is.
+
+        Raises:
+            ValueError: an epoch holds less than a batch.
+        """
         local = share.batch // share.world
         size = local // share.parts
         steps = self.pairs.size // share.batch

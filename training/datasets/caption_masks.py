@@ -34,13 +34,13 @@ COUNTED = 5_000  # pairs whose labels make the vocabulary
 
 @dataclass
 class CaptionMaskConfig:
-    """Settings of the masks.
+    """How masks are made of captions.
 
     Args:
-        vocabulary: how many nouns compete with a caption's labels: the most frequent ones of all captions.
-        margin: by how much a label that the caption does not name must be ahead, in logits.
-        floor: least peak of a named label in the image, in logits: the caption says that it is there.
-        least: a pixel where no label is as active as this belongs to none and teaches nothing.
+        vocabulary: number of nouns that compete with a caption's labels: the most frequent ones of all captions.
+        margin: logits by which a label that the caption does not name must be ahead to win a pixel, 0 or more.
+        floor: smallest peak of a named label in the image, in logits. The caption says that the label is there.
+        least: activation, from 0 to below 1. A pixel where no label reaches it belongs to none and teaches nothing.
     """
 
     vocabulary: int = 40
@@ -59,8 +59,13 @@ class CaptionMaskConfig:
 def name_pixels(logits: Tensor, named: int, config: CaptionMaskConfig) -> Tensor:
     """Give every pixel to a label.
 
-    logits: (N,H,W), of which the first `named` labels are the caption's. Returns (H,W) indices of labels, UNKNOWN where
-    none is active.
+    Args:
+        logits: (N,H,W) maps; the first `named` labels are the caption's.
+        named: number of labels of the caption.
+        config: the advantage of the caption's labels.
+
+    Returns:
+        (H,W) indices of labels, UNKNOWN where no label is active.
     """
     own, others = logits[:named], logits[named:]
     lift = (config.floor - own.amax(dim=(1, 2), keepdim=True)).clamp(min=0)
@@ -97,9 +102,20 @@ def regions_of(
 def caption_masks(
     pairs: Pairs, network: SynSeg, text: TextEmbedder, config: CaptionMaskConfig, cache: str | Path
 ) -> RegionPairs:
-    """Make masks for the pairs of an epoch, or find those that were made: a folder under `cache` for each teacher.
+    """Make masks for the pairs of an epoch, or find those that were made.
 
-    network: the teacher. Raises OSError where they cannot be written.
+    Args:
+        pairs: images with the labels of captions.
+        network: the teacher.
+        text: embeds labels.
+        config: how masks are made.
+        cache: folder for the masks: each teacher has its own folder in it.
+
+    Returns:
+        The pairs with regions.
+
+    Raises:
+        OSError: the masks cannot be written.
     """
     pairs.node = (0, 1)  # one process makes them for all
     pairs.set_epoch(0)

@@ -275,7 +275,7 @@ def precisions(model):
 def test_a_text_tower_unlike_clips_is_refused(small_config, small_network):
     network = SynSeg(small_network.encoder, dataclasses.replace(small_config))
     network.encoder.clip.text_pool_type = "first"
-    with pytest.raises(ModelError, match="causal and read at their end mark"):
+    with pytest.raises(ModelError, match="causal and read at its end mark"):
         export.make_graphs(network)
 
 
