@@ -1,4 +1,4 @@
-"""Which topics of a recording are cameras, how they are called, and how their frames are read."""
+"""The cameras of a recording: which topics are cameras, their names, and how their frames are read."""
 
 from __future__ import annotations
 
@@ -26,7 +26,17 @@ _NAME = re.compile(r"[A-Za-z_]\w*(/[A-Za-z_]\w*)*", re.ASCII)
 
 @dataclass
 class RecordedCamera:
-    """A topic with images, the name of its outputs, and what became of its frames so far."""
+    """A topic with images, and what became of its frames so far.
+
+    Attributes:
+        topic: Topic of the frames.
+        name: Name of the camera, as in /synseg/<name>/...
+        kind: Type of its messages, IMAGE or COMPRESSED.
+        frames: Number of its frames in the recording.
+        seen: Number of frames read so far.
+        segmented: Number of frames segmented so far.
+        failed: Number of frames that could not be read so far.
+    """
 
     topic: str
     name: str
@@ -37,18 +47,39 @@ class RecordedCamera:
     failed: int = 0
 
     def read(self, data: bytes, types: MessageTypes) -> tuple[Any, np.ndarray]:
-        """Return a frame's header and its image (H, W, 3) uint8 RGB; raise ValueError that says what is wrong."""
+        """Read a frame.
+
+        Args:
+            data: The message's bytes (CDR).
+            types: The message types.
+
+        Returns:
+            The frame's header, and its image (H, W, 3) uint8 RGB.
+
+        Raises:
+            ValueError: The frame cannot be read.
+        """
         message = types.decode(data, self.kind)
         return message.header, to_rgb(_DECODERS[self.kind], message)
 
 
 def choose_cameras(recording: Recording, wanted: Sequence[str] | None, types: MessageTypes) -> list[RecordedCamera]:
-    """Choose the topics to segment: "TOPIC" or "NAME=TOPIC" each, or all that show a camera's images, each once.
+    """Choose the topics to segment.
 
-    Not among all are a node's own outputs, depth, and of an image that was recorded raw and compressed the topic with
-    fewer frames; the last two are named in the log. A camera is called as the node does it, after the first part of
-    its topic; where two would be called the same, after the whole. Raise ValueError for a topic that has no images
-    and for names that are taken or invalid.
+    By default these are all topics with images, but for three kinds: the node's own outputs, depth, and the topic with
+    fewer frames where the same image was recorded raw and compressed. The log names the last two. Cameras are named as
+    the node names them, see `camera_names`.
+
+    Args:
+        recording: The recording.
+        wanted: "TOPIC" or "NAME=TOPIC" each; None for all.
+        types: The message types.
+
+    Returns:
+        The cameras, with distinct names.
+
+    Raises:
+        ValueError: A topic has no images, or a name is taken or not valid.
     """
     found: dict[str, RecordedCamera] = {}
     for connection in recording.connections:
@@ -91,7 +122,7 @@ def _without_depth(
 
 
 def _once(found: dict[str, RecordedCamera]) -> list[RecordedCamera]:
-    """Of an image that was recorded raw and compressed keep the topic with more frames, the raw one of equal ones."""
+    """Keep one topic of an image that was recorded raw and compressed: the one with more frames, ties go to raw."""
     left_out = set()
     for topic, camera in found.items():
         raw = found.get(topic.rpartition("/")[0])
@@ -105,7 +136,7 @@ def _once(found: dict[str, RecordedCamera]) -> list[RecordedCamera]:
 def _split(text: str) -> tuple[str, str]:
     name, equals, topic = text.rpartition("=")
     if equals and not _NAME.fullmatch(name):
-        raise ValueError(f"{name!r} is no name for a camera: expected letters, digits and _, not a digit first")
+        raise ValueError(f"{name!r} is not a valid name for a camera: expected letters, digits and _, no digit first")
     return topic, name
 
 
@@ -114,7 +145,7 @@ def _name(cameras: list[RecordedCamera], given: dict[str, str]) -> None:
         camera.name = name
     for name, count in Counter(camera.name for camera in cameras).items():
         if count > 1:
-            raise ValueError(f"{count} cameras would be called {name!r}: give names, --topics NAME=TOPIC ...")
+            raise ValueError(f"{count} cameras would be called {name!r}: give them names, --topics NAME=TOPIC ...")
 
 
 def _listed(found: dict[str, RecordedCamera]) -> str:

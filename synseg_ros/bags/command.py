@@ -46,7 +46,11 @@ reason given; 130 interrupted
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments, the description and the examples to the command's parser."""
+    """Add the arguments, the description and the examples to the command's parser.
+
+    Args:
+        parser: The parser of `synseg bag`.
+    """
     parser.description, parser.epilog = DESCRIPTION, EXAMPLES
     parser.add_argument("input", metavar="IN", help="a rosbag2: its folder, or one .mcap or .db3 file")
     add_labels(parser)
@@ -78,7 +82,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Segment a recording as the command line says; returns 0, or 1 where some of it could not be read."""
+    """Segment a recording as the command line says.
+
+    Args:
+        arguments: As `add_arguments` describes them.
+
+    Returns:
+        0, or 1 if some of the recording could not be read.
+
+    Raises:
+        ValueError: An argument or the recording cannot be used.
+    """
     from synseg_ros.bags.cameras import choose_cameras
     from synseg_ros.bags.message_types import MessageTypes
     from synseg_ros.bags.reading import Recording

@@ -1,4 +1,4 @@
-"""MCAP files that are whole and hold something else than ROS 2 messages: what, and how it becomes a rosbag2."""
+"""MCAP files without ROS 2 messages: what they hold, and how it becomes a rosbag2."""
 
 from __future__ import annotations
 
@@ -17,9 +17,18 @@ _NAMED = 3
 
 
 def foreign_content(path: Path) -> str:
-    """Say what an MCAP file holds where no topic of it has ROS 2 messages, and how to convert it; '' for all others.
+    """Say what an MCAP file without any ROS 2 message holds, and how to convert it.
 
-    Damage is not looked for. Raise OSError where the file cannot be opened.
+    Damage is not looked for.
+
+    Args:
+        path: Path of the file.
+
+    Returns:
+        A sentence for users, "" for a file with ROS 2 messages.
+
+    Raises:
+        OSError: The file cannot be opened.
     """
     try:
         with path.open("rb") as stream:
@@ -36,7 +45,7 @@ def foreign_content(path: Path) -> str:
         return ""
     if profile == "ros1" or any(message == "ros1" for message, _, _ in encodings):
         return (
-            "it holds ROS 1 messages, and ROS 2 ones are read. Convert the .bag that it was made of: "
+            "it holds ROS 1 messages; accepted: ROS 2 messages. Convert the .bag that it was made of: "
             "rosbags-convert --src IN.bag --dst OUT"
         )
     if not encodings:
@@ -45,13 +54,17 @@ def foreign_content(path: Path) -> str:
     names = sorted({name for _, _, name in encodings if name})
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return (
-        f"it holds {kinds} messages ({', '.join(names[:_NAMED])}{more}), and ROS 2 ones (cdr) are read. Record the "
+        f"it holds {kinds} messages ({', '.join(names[:_NAMED])}{more}); accepted: ROS 2 messages (cdr). Record the "
         "images as sensor_msgs/msg/CompressedImage with ros2 bag, or write them to files for synseg segment"
     )
 
 
 def is_whole_without_profile(path: Path) -> bool:
-    """Tell whether an MCAP file is whole but does not say in its header that it is ROS 2's, as other tools write it."""
+    """Tell whether an MCAP file is whole but does not name ROS 2 in its header, as other tools write it.
+
+    Args:
+        path: Path of the file.
+    """
     try:
         with path.open("rb") as stream:
             magic, (code, size) = stream.read(len(MCAP_MAGIC)), struct.unpack("<BQ", stream.read(9))

@@ -1,4 +1,4 @@
-"""Message types of recordings: ROS's own, ours from msg/*.msg, and those that a recording brings along."""
+"""Message types of recordings: those of ROS, ours from msg/*.msg, and those that a recording defines itself."""
 
 from __future__ import annotations
 
@@ -19,7 +19,11 @@ _IDL_SEPARATOR = "=" * 80 + "\n"
 
 
 class MessageTypes:
-    """Know ROS's common message types and ours: as classes, as bytes (CDR), and as text."""
+    """The common message types of ROS and ours: as classes, as bytes (CDR), and as text.
+
+    Attributes:
+        maker: Makes messages of these classes from results.
+    """
 
     def __init__(self) -> None:
         self._store = get_typestore(Stores.LATEST)
@@ -31,26 +35,59 @@ class MessageTypes:
         self.maker = MessageMaker(classes, sequence=np.asarray)
 
     def type(self, name: str) -> type:
-        """Return the class of a type such as "std_msgs/msg/Header"; it takes all of its fields as keywords."""
+        """Return the class of a type, which takes all of its fields as keywords.
+
+        Args:
+            name: Such as "std_msgs/msg/Header".
+        """
         return self._store.types[name]
 
     def decode(self, data: bytes, name: str) -> Any:
-        """Read a message from bytes; raise ValueError for what is no message of that type."""
+        """Read a message from bytes.
+
+        Args:
+            data: The bytes (CDR).
+            name: Type of the message, such as "std_msgs/msg/Header".
+
+        Raises:
+            ValueError: The bytes are not a message of that type.
+        """
         try:
             return self._store.deserialize_cdr(data, name)
         except Exception as error:  # a parser may meet anything in damaged bytes
-            raise ValueError(f"the bytes are no {name} ({error})") from None
+            raise ValueError(f"the bytes cannot be read as {name} ({error})") from None
 
     def encode(self, message: Any) -> memoryview:
-        """Write a message as bytes."""
+        """Write a message as bytes (CDR).
+
+        Args:
+            message: A message of one of the known types.
+        """
         return self._store.serialize_cdr(message, message.__msgtype__)
 
     def describe(self, name: str) -> tuple[str, str]:
-        """Return the definition and the hash (RIHS01) of a known type."""
+        """Describe a known type.
+
+        Args:
+            name: Such as "std_msgs/msg/Header".
+
+        Returns:
+            The definition and the hash (RIHS01).
+        """
         return self._store.generate_msgdef(name, ros_version=2)[0], self._store.hash_rihs01(name)
 
     def describe_recorded(self, connection: Connection) -> tuple[str, str]:
-        """Return definition and hash of a recorded topic's type; raise ValueError where it cannot be known."""
+        """Describe a recorded topic's type.
+
+        Args:
+            connection: The topic as rosbags reads it.
+
+        Returns:
+            The definition and the hash (RIHS01).
+
+        Raises:
+            ValueError: The recording has no definition that can be read.
+        """
         name, definition = connection.msgtype, connection.msgdef
         if definition.format == MessageDefinitionFormat.NONE:
             if name not in self._store.types:
@@ -67,9 +104,9 @@ class MessageTypes:
 
 
 def _message_folder() -> Path:
-    """Find msg/: inside an installed package, beside it in the source tree."""
-    inside, beside = _ROOT / "interfaces" / "msg", _ROOT.parent / "msg"
-    return inside if inside.is_dir() else beside
+    """Find msg/: inside an installed package, next to it in the source tree."""
+    installed, in_source_tree = _ROOT / "interfaces" / "msg", _ROOT.parent / "msg"
+    return installed if installed.is_dir() else in_source_tree
 
 
 def _parse(connection: Connection) -> dict[str, Any]:

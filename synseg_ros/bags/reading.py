@@ -23,11 +23,19 @@ _LEFTOVERS = ("-wal", "-journal")  # what SQLite still had to write into the dat
 
 
 class Recording:
-    """A rosbag2, a folder or a single .mcap or .db3 file, read file after file.
+    """A rosbag2, read file after file. Close it, or use it in a `with`.
 
-    connections: every topic of every file. damaged: how many of its files cannot be read whole; each is logged as a
-    warning when it is noticed, which may be while messages are read. Close it, or use it in a `with`. Raise ValueError
-    for what is no recording or is beyond reading, OSError for what cannot be opened.
+    Args:
+        path: A folder, or a single .mcap or .db3 file.
+
+    Attributes:
+        connections: Every topic of every file.
+        damaged: Number of files that cannot be read whole. Each is logged as a warning when it is noticed, which may be
+            while messages are read.
+
+    Raises:
+        ValueError: There is no recording, or nothing of it can be read.
+        OSError: A file cannot be opened.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -58,7 +66,14 @@ class Recording:
         self._stack.close()
 
     def messages(self, topics: Collection[str]) -> Iterator[Message]:
-        """Give the messages of some topics as (connection, time of reception in ns, CDR bytes)."""
+        """Yield the messages of some topics.
+
+        Args:
+            topics: Names of the topics.
+
+        Yields:
+            The connection (topic), the time of reception in nanoseconds, and the bytes (CDR).
+        """
         for file, reader in self._readers:
             wanted = [connection for connection in reader.connections if connection.topic in topics]
             if wanted:
@@ -66,10 +81,18 @@ class Recording:
                 yield from (message for message in self._messages(file, reader, wanted) if 0 <= message[1] < 2**63)
 
     def first(self, topic: str, kind: str) -> bytes | None:
-        """Return the first message of a topic, None where it cannot be read: that is told when all are read."""
+        """Return the first message of a topic.
+
+        Args:
+            topic: Name of the topic.
+            kind: Type of the message.
+
+        Returns:
+            The bytes (CDR). None where they cannot be read: `messages` logs the reason.
+        """
         for _, reader in self._readers:
             wanted = [c for c in reader.connections if (c.topic, c.msgtype) == (topic, kind) and c.msgcount]
-            with contextlib.suppress(Exception):  # rosbags lets through whatever damaged bytes raise
+            with contextlib.suppress(Exception):  # rosbags does not catch what damaged bytes raise
                 return next((bytes(data) for _, _, data in reader.messages(wanted)), None) if wanted else None
         return None
 
@@ -80,7 +103,7 @@ class Recording:
                 reached = message[1]
                 yield message
             return
-        except Exception as error:  # rosbags lets through whatever damaged bytes raise
+        except Exception as error:  # rosbags does not catch what damaged bytes raise
             rest = self._salvage(file, _line(error))
         if rest is not None:
             for message in rest.messages(rest.connections):
@@ -88,16 +111,16 @@ class Recording:
                     yield message
 
     def _files(self) -> tuple[list[Path], str]:
-        """List the files to read in turn, and say what is wrong with the whole, if anything."""
+        """List the files to read in turn, and say what is wrong with the folder, if anything."""
         if not self.path.is_dir():
             self.path.stat()  # raises where there is nothing
             if self.path.suffix == ".bag":
                 raise ValueError(
-                    f"{self.path} is no rosbag2 but a bag of ROS 1. Convert it: "
+                    f"{self.path} is not a rosbag2 but a bag of ROS 1. Convert it: "
                     f"rosbags-convert --src {shlex.quote(str(self.path))} --dst OUT"
                 )
             if self.path.suffix not in STORAGES:
-                raise ValueError(f"{self.path} is no rosbag2: expected its folder, or a .mcap or .db3 file")
+                raise ValueError(f"{self.path} is not a rosbag2: expected its folder, or a .mcap or .db3 file")
             return [self.path], ""
         complaint = ""
         try:
@@ -105,26 +128,28 @@ class Recording:
                 if whole.compression_mode in ("file", "message"):
                     return [self.path], ""  # only the folder as a whole says how it is packed
         except FileNotFoundError:
-            logger.warning("%s has no metadata.yaml: its recording was not ended properly, or is going on", self.path)
+            logger.warning(
+                "%s has no metadata.yaml: its recording did not end properly, or is still going on", self.path
+            )
         except Exception as error:  # the files, each by itself, may be sound or not
             complaint = f"{self.path} is damaged: {_line(error)}"
         files = [file for file in self.path.iterdir() if file.suffix in STORAGES and file.is_file()]
         if not files:
-            raise ValueError(complaint or f"{self.path} is no rosbag2: there is no .mcap or .db3 file in it")
+            raise ValueError(complaint or f"{self.path} is not a rosbag2: there is no .mcap or .db3 file in it")
         return sorted(files, key=lambda file: natural_order(file.name)), complaint
 
     def _open(self, file: Path) -> Reader | Salvage | None:
         for suffix in _LEFTOVERS:
             leftover = file.with_name(file.name + suffix)
             if leftover.is_file() and leftover.stat().st_size:
-                self._note(f"{leftover} holds messages that are not in {file.name} yet: they are not read")
+                self._note(f"{leftover} holds messages that are not in {file.name} yet: they cannot be read")
         if file.suffix == ".mcap" and file.is_file():
             foreign = foreign_content(file)
             if foreign:
-                raise ValueError(f"{file} is no recording of ROS 2: {foreign}")
+                raise ValueError(f"{file} is not a recording of ROS 2: {foreign}")
         try:
             return self._stack.enter_context(Reader(file))
-        except Exception as error:  # rosbags lets through whatever damaged bytes raise
+        except Exception as error:  # rosbags does not catch what damaged bytes raise
             if file.suffix == ".mcap" and is_whole_without_profile(file):
                 return salvage(file)  # rosbags reads such files not at all
             return self._salvage(file, _line(error))

@@ -1,6 +1,6 @@
-"""What can still be read of a damaged storage file: an MCAP without its end, an SQLite database with holes.
+"""Read what is left of a damaged storage file: an MCAP without its end, an SQLite database with holes.
 
-rosbags opens such files not at all, because it needs their index first. Here records are taken as they come.
+rosbags does not open such files, because it needs their index first. Here records are read as they come.
 """
 
 from __future__ import annotations
@@ -26,10 +26,17 @@ Message = tuple[Connection, int, bytes]  # the topic, time of reception in ns, C
 
 
 class Salvage:
-    """A damaged file, read in the order in which it was written; it looks like a reader of rosbags.
+    """A damaged file, read in the order in which it was written. It has the methods of a reader of rosbags.
 
-    connections: the topics found, with the number of messages that can be read. Raise ValueError for a file of another
-    kind, OSError where it cannot be opened.
+    Args:
+        path: Path of the file.
+
+    Attributes:
+        connections: The topics found, with the number of messages that can be read.
+
+    Raises:
+        ValueError: The file is of another kind.
+        OSError: The file cannot be opened.
     """
 
     def __init__(self, path: Path) -> None:
@@ -42,7 +49,14 @@ class Salvage:
         self.connections = [connection._replace(msgcount=counts[key]) for key, connection in found.items()]
 
     def messages(self, connections: Collection[Connection]) -> Iterator[Message]:
-        """Give the messages of some of the connections."""
+        """Yield the messages of some of the connections.
+
+        Args:
+            connections: Some of the attribute `connections`.
+
+        Yields:
+            The connection, the time of reception in nanoseconds, and the bytes (CDR).
+        """
         wanted = {connection.id: connection for connection in connections}
         for connection, timestamp, data in self._read():
             if connection.id in wanted:
@@ -53,12 +67,20 @@ class Salvage:
 
 
 def salvage(path: Path) -> Salvage:
-    """Read what is left of a .mcap or .db3 file."""
+    """Read what is left of a file.
+
+    Args:
+        path: A .mcap or .db3 file.
+
+    Raises:
+        ValueError: The file is of another kind.
+        OSError: The file cannot be opened.
+    """
     return (_Mcap if path.suffix == ".mcap" else _Sqlite)(path)
 
 
 class _Mcap(Salvage):
-    """Take every whole record; a chunk that cannot be unpacked is left out, and so is a last one that breaks off."""
+    """Read every whole record; a chunk that cannot be unpacked is left out, and so is a last record that breaks off."""
 
     def _read(self) -> Iterator[Message]:
         schemas: dict[int, Schema] = {}
@@ -84,7 +106,7 @@ class _Mcap(Salvage):
 
 
 class _Sqlite(Salvage):
-    """Walk through the table of messages in the order of its rows until a page is missing or broken."""
+    """Read the table of messages row by row until a page is missing or broken."""
 
     def _read(self) -> Iterator[Message]:
         self.path.open("rb").close()  # sqlite3 would not say why it cannot
@@ -125,7 +147,15 @@ class _Sqlite(Salvage):
 
 
 def records(stream: BinaryIO, end: int) -> Iterator[tuple[int, bytes]]:
-    """Give the records (code, content) that are whole and of use; stop where one breaks off."""
+    """Yield the records of an MCAP file that are whole, and stop where one breaks off.
+
+    Args:
+        stream: The file, open at a record.
+        end: Size of the file in bytes.
+
+    Yields:
+        Code and content of each schema, channel, message and chunk.
+    """
     while len(head := stream.read(9)) == 9:
         code, size = struct.unpack("<BQ", head)
         if size > end - stream.tell():
@@ -137,7 +167,14 @@ def records(stream: BinaryIO, end: int) -> Iterator[tuple[int, bytes]]:
 
 
 def unpack(record: tuple[int, bytes]) -> Iterator[tuple[int, bytes]]:
-    """Give the records inside a chunk; any other record is given as it is."""
+    """Yield the records inside a chunk, or the record itself where it is no chunk.
+
+    Args:
+        record: Code and content.
+
+    Yields:
+        Code and content of each record.
+    """
     code, content = record
     if code != CHUNK:
         yield record

@@ -1,4 +1,4 @@
-"""What `synseg bag` does once its arguments are read: a recording segmented into a new one."""
+"""The work of `synseg bag`: segment a recording into a new one."""
 
 from __future__ import annotations
 
@@ -13,21 +13,24 @@ from synseg_ros.bags.cameras import RecordedCamera
 from synseg_ros.bags.message_types import VOCABULARY, MessageTypes
 from synseg_ros.bags.reading import Recording
 from synseg_ros.bags.writing import NewBag, qos
+from synseg_ros.interfaces.frame_outputs import FRAME_OUTPUTS, SegmentedImage
 
 logger = logging.getLogger(__name__)
 
 VOCABULARY_TOPIC, STATUS_TOPIC = "/synseg/vocab", "/synseg/active_vocab"
-OUTPUTS = {  # of each camera, in the order in which a frame's are written
-    "info": "synseg_ros/msg/FrameInfo",
-    "masks": "synseg_ros/msg/ClassMasks",
-    "label_map": "sensor_msgs/msg/Image",
-    "confidence": "sensor_msgs/msg/Image",
-    "overlay": "sensor_msgs/msg/Image",
-}
+OUTPUTS = {output.name: output for output in FRAME_OUTPUTS}
 
 
 class BagJob:
-    """Segment the cameras of a recording into a new bag: one run of `synseg bag`."""
+    """Segment the cameras of a recording into a new bag: one run of `synseg bag`.
+
+    Args:
+        recording: What is read.
+        cameras: The cameras to segment.
+        segmenter: Segments the frames, with its vocabulary at the start.
+        types: The message types.
+        bag: Where the outputs go.
+    """
 
     def __init__(
         self,
@@ -45,15 +48,19 @@ class BagJob:
         self._version = 0
 
     def add_outputs(self, kinds: list[str]) -> None:
-        """Add the vocabulary's topic and those of every camera."""
+        """Add the vocabulary's topic, and topics for every camera.
+
+        Args:
+            kinds: Which of OUTPUTS.
+        """
         self._status = self._bag.add_topic(STATUS_TOPIC, "synseg_ros/msg/VocabularyStatus", qos(1, latched=True))
         for camera in self._cameras.values():
             self._outputs[camera.topic] = {
-                kind: self._bag.add_topic(f"/synseg/{camera.name}/{kind}", OUTPUTS[kind], qos(5)) for kind in kinds
+                kind: self._bag.add_topic(f"/synseg/{camera.name}/{kind}", OUTPUTS[kind].type, qos(5)) for kind in kinds
             }
 
     def add_copies(self) -> None:
-        """Add the recording's own topics, but those that this run writes itself and those of unknown types."""
+        """Add the recording's own topics, except those that this run writes itself and those of unknown types."""
         written = {STATUS_TOPIC} | {output.topic for outputs in self._outputs.values() for output in outputs.values()}
         seen = set()
         for connection in self._recording.connections:
@@ -70,9 +77,15 @@ class BagJob:
             self._copies[key] = self._bag.add_recorded_topic(*key, *described, connection.ext.offered_qos_profiles)
 
     def segment(self, every: int, follow: bool, threshold: float | None) -> None:
-        """Segment every so manieth frame of each camera, under a progress bar; raise ValueError where none could be.
+        """Segment frames of each camera, with a progress bar.
 
-        follow: take over vocabularies as they were recorded. threshold: for those that bring none.
+        Args:
+            every: Segment every N-th frame.
+            follow: Use vocabularies as they were recorded.
+            threshold: Threshold for recorded vocabularies without thresholds; None for the model's own.
+
+        Raises:
+            ValueError: No frame could be segmented.
         """
         topics = {*self._cameras, *(topic for topic, _ in self._copies)} | ({VOCABULARY_TOPIC} if follow else set())
         total = sum(-(-camera.frames // every) for camera in self._cameras.values())
@@ -93,7 +106,7 @@ class BagJob:
                     self._follow(timestamp, data, threshold)
         if not any(camera.segmented for camera in self._cameras.values()):
             self._bag.discard()
-            raise ValueError(f"not one frame of {self._recording.path} could be segmented; nothing was written")
+            raise ValueError(f"not one frame of {self._recording.path} could be segmented, so nothing was written")
 
     def _segment(self, camera: RecordedCamera, timestamp: int, data: bytes) -> None:
         try:
@@ -101,13 +114,16 @@ class BagJob:
         except ValueError as error:
             camera.failed += 1
             if camera.failed == 1:
-                logger.warning("skipped a frame of %s, further ones are only counted: %s", camera.topic, error)
+                logger.warning("skipped a frame of %s, more of them are only counted: %s", camera.topic, error)
             return
         start = time.perf_counter()
         result = self._segmenter.segment(image)
         milliseconds = 1000 * (time.perf_counter() - start)
-        make = self._types.maker.outputs(image, result, header, self._version, milliseconds)
-        self._bag.write([(topic, make[kind]()) for kind, topic in self._outputs[camera.topic].items()], timestamp)
+        segmented = SegmentedImage(image, result, header, self._version, milliseconds)
+        topics = self._outputs[camera.topic].items()
+        self._bag.write(
+            [(topic, OUTPUTS[kind].make(self._types.maker, segmented)) for kind, topic in topics], timestamp
+        )
         camera.segmented += 1
 
     def _follow(self, timestamp: int, data: bytes, threshold: float | None) -> None:
@@ -129,7 +145,7 @@ class BagJob:
             self._announce(timestamp)
 
     def _announce(self, timestamp: int) -> None:
-        """Give the vocabulary in use the next version, and say so."""
+        """Give the vocabulary in use the next version, and write its status."""
         self._version += 1
         self._write_status(timestamp)
 
@@ -142,7 +158,11 @@ class BagJob:
         self._bag.write([(self._status, status)], timestamp)
 
     def report(self) -> int:
-        """Print what was done; returns 1 where something of the recording is missing in it, else 0."""
+        """Print what was done.
+
+        Returns:
+            1 if something of the recording is missing in the new bag, else 0.
+        """
         cameras = self._cameras.values()
         width = max(len(camera.topic) for camera in cameras)
         for camera in cameras:

@@ -36,7 +36,12 @@ _BAG_FILES = (".mcap", ".db3", ".zstd", ".db3-wal", ".db3-shm", ".db3-journal")
 
 
 def qos(depth: int, latched: bool = False) -> Qos:
-    """Describe a reliable publisher: what `ros2 bag play` offers when it plays the topic."""
+    """Describe a reliable publisher: the QoS that `ros2 bag play` offers when it plays the topic.
+
+    Args:
+        depth: Number of messages kept for slow subscribers.
+        latched: Whether subscribers that come late get the last messages.
+    """
     return Qos(
         QosHistory.KEEP_LAST,
         depth,
@@ -53,12 +58,21 @@ def qos(depth: int, latched: bool = False) -> Qos:
 class NewBag:
     """A rosbag2 folder in the making, for use in a `with`.
 
-    It is written as PATH.partial/NAME and moved to PATH at the end. What ends the work early leaves PATH as it was, and
-    PATH.partial if anything was written: a closed bag after Ctrl-C, whatever reached the disk after a crash.
+    It is written as PATH.partial/NAME and moved to PATH at the end. If the work ends early, PATH stays as it was. Then
+    PATH.partial holds what was written: a closed bag after Ctrl-C, whatever reached the disk after a crash.
 
-    storage: one of STORAGES. overwrite: replace a bag at PATH, and the rest of an interrupted run. about: texts that go
-    into the bag's custom data; it may be filled until the bag is entered. Raise ValueError where PATH is taken, OSError
-    where nothing can be written.
+    Args:
+        path: PATH, the new folder.
+        types: The message types.
+        storage: One of STORAGES.
+        overwrite: Replace a bag at PATH, and the rest of an interrupted run.
+
+    Attributes:
+        about: Texts for the bag's custom data; they may be set until the bag is entered.
+
+    Raises:
+        ValueError: PATH exists, or is not a valid name for a bag.
+        OSError: Nothing can be written.
     """
 
     def __init__(self, path: Path, types: MessageTypes, storage: str = "mcap", overwrite: bool = False) -> None:
@@ -72,9 +86,11 @@ class NewBag:
 
     def _check(self, overwrite: bool) -> None:
         if not self.path.name or not _is_text(self.path.name):
-            raise ValueError(f"{str(self.path)!r} is no name for a bag, which is told in UTF-8")
+            raise ValueError(f"{str(self.path)!r} is not a valid name for a bag: expected UTF-8")
         if self._storage == "sqlite3" and set("?#%") & set(str(self.path)):
-            raise ValueError(f"{self.path}: rosbags writes no database at a path with ?, # or %; choose mcap")
+            raise ValueError(
+                f"{self.path}: rosbags cannot write a database at a path with ?, # or %: choose another path, or mcap"
+            )
         for path in (self.path, self.partial):
             if not _taken(path):
                 continue
@@ -82,7 +98,7 @@ class NewBag:
                 rest = " (the rest of an interrupted run)" if path == self.partial else ""
                 raise ValueError(f"{path}{rest} exists: choose another output or --overwrite")
             if not (_is_bag(path) if path == self.path else self._is_rest(path)):
-                raise ValueError(f"{path} exists and is no bag: choose another output")
+                raise ValueError(f"{path} exists and is not a bag: choose another output")
 
     def _is_rest(self, path: Path) -> bool:
         """Tell whether a folder holds what an interrupted run left, and nothing else."""
@@ -111,24 +127,49 @@ class NewBag:
         return writer
 
     def discard(self) -> None:
-        """Leave nothing behind when the work ends early from now on: what was written is of no use."""
+        """Leave nothing behind if the work ends early from now on, because what was written is of no use."""
         self._useless = True
 
     def add_topic(self, topic: str, kind: str, profile: Qos) -> Connection:
-        """Add a topic of one of our or ROS's common types."""
+        """Add a topic of one of the known types.
+
+        Args:
+            topic: Name of the topic.
+            kind: Its type, such as "std_msgs/msg/Header".
+            profile: Its QoS, see `qos`.
+
+        Returns:
+            The topic, for `write`.
+        """
         return self.add_recorded_topic(topic, kind, *self._types.describe(kind), [profile])
 
     def add_recorded_topic(
         self, topic: str, kind: str, definition: str, digest: str, profiles: Sequence[Qos]
     ) -> Connection:
-        """Add a topic whose type is described by its definition and hash."""
+        """Add a topic of any type.
+
+        Args:
+            topic: Name of the topic.
+            kind: Its type.
+            definition: Definition of the type.
+            digest: Hash of the type (RIHS01).
+            profiles: QoS of its publishers.
+
+        Returns:
+            The topic, for `write`.
+        """
         with self._naming_errors():
             return self._writer.add_connection(
                 topic, kind, msgdef=definition, rihs01=digest, offered_qos_profiles=profiles
             )
 
     def write(self, messages: Iterable[tuple[Connection, Any]], timestamp: int) -> None:
-        """Write messages that belong together, received at a time in ns, all or none; bytes are taken as they are."""
+        """Write messages that belong together: all, or none.
+
+        Args:
+            messages: Topic and message each; bytes are written as they are.
+            timestamp: Time of reception in nanoseconds.
+        """
         encoded = [(c, m if isinstance(m, bytes) else self._types.encode(m)) for c, m in messages]
         with _uninterrupted(), self._naming_errors():
             for connection, data in encoded:

@@ -1,1 +1,1 @@
-"""See the whole path work: a camera, the node and a listener, and what came out in numbers and images."""
+"""The whole path at work: the player, the node and a listener, with results as numbers and images."""

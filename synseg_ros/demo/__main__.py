@@ -15,14 +15,21 @@ from synseg_ros.demo.flow import Demo, DemoError
 from synseg_ros.demo.plan import SCENES_MODEL, make_plan
 from synseg_ros.demo.processes import ProcessDiedError
 
-DESCRIPTION = "Start a camera and the node, change the labels while they run, and show what came out."
+DESCRIPTION = "Start the player and the node, change the labels while they run, and show the results."
 ENDING = (signal.SIGTERM, signal.SIGHUP)
 INTERRUPTED = 130
 IMAGES = (".png", ".jpg", ".jpeg", ".webp")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the demo; return 0, 1 when it did not work, 2 for bad arguments, 130 when interrupted."""
+    """Run the demo.
+
+    Args:
+        argv: Command line arguments; None for those of the process.
+
+    Returns:
+        0; 1 if it did not work, 2 for wrong arguments, 130 if it was interrupted.
+    """
     options = _parser().parse_args(argv)
     if options.output.suffix.lower() not in IMAGES:  # said now, not when the demo is over
         print(f"demo: --output {options.output}: expected a name that ends in {', '.join(IMAGES)}", file=sys.stderr)
@@ -35,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
     began = time.monotonic()
     model = options.model or plan.model
     shown = "generated scenes" if plan.scenes else plan.source
-    print(f"starting the node with {model} and a camera with {shown}", flush=True)
+    print(f"starting the node with {model} and the player with {shown}", flush=True)
     demo = Demo(plan, model, options.output)
     try:
         with _interruptible():
@@ -58,7 +65,7 @@ def main(argv: list[str] | None = None) -> int:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Let a request to end, and a terminal that closes, act as Ctrl-C does: the demo then ends its processes."""
+    """Let SIGTERM and a terminal that closes act as Ctrl-C does: the demo then ends its processes."""
     handlers = {number: signal.signal(number, signal.default_int_handler) for number in ENDING}
     try:
         yield
@@ -70,9 +77,11 @@ def _interruptible() -> Iterator[None]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m synseg_ros.demo", description=DESCRIPTION)
     parser.add_argument(
-        "--input", metavar="PATH", help="image, folder, video, /dev/video0, or scenes (default: photographs of its own)"
+        "--input",
+        metavar="PATH",
+        help="image, folder, video, /dev/video0, or scenes (default: the photographs of the package)",
     )
-    parser.add_argument("--labels", default="", metavar='"A, B"', help="what to look for: first half, then all of it")
+    parser.add_argument("--labels", default="", metavar='"A, B"', help="labels: first half of them, then all")
     parser.add_argument(
         "--model", help=f"a shipped model or a model folder ({DEFAULT_MODEL}; with --input scenes {SCENES_MODEL})"
     )

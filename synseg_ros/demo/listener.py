@@ -1,4 +1,4 @@
-"""The demo's own node: publishes vocabularies, hears every output, and keeps what the report needs."""
+"""The demo's own node: it publishes vocabularies, subscribes to every output, and keeps what the report needs."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from synseg_ros.interfaces.image_encodings import check_image_message, image_to_
 from synseg_ros.msg import ClassMasks, FrameInfo, Vocabulary, VocabularyStatus
 from synseg_ros.qos import EVERY_MESSAGE, EVERY_MESSAGE_SO_FAR, LATCHED
 
-HEARD = "synseg_demo/heard"  # where the listener tells the camera which frames are through
+HEARD = "synseg_demo/heard"  # where the listener tells the player which frames are done
 IMAGE_WIDTH = 400
-SHOWN = 0.02  # the share of an image from which on a label can be seen in it
+SHOWN = 0.02  # smallest share of an image at which a label counts as visible
 OUTPUTS = 5
 KEPT_IMAGES = 64
 WAITING_FRAMES = 100  # what belongs to frames that the node skipped is forgotten after so many newer ones
@@ -29,9 +29,12 @@ WAITING_FRAMES = 100  # what belongs to frames that the node skipped is forgotte
 
 @dataclass(frozen=True)
 class KeptOverlay:
-    """An overlay (H, W, 3) uint8 RGB, made smaller, and the labels that take up a share of it worth showing.
+    """An overlay, and the labels that are visible in it.
 
-    The labels are those of the truth where it is known, so that what is shown does not depend on how well it went.
+    Attributes:
+        image: (H, W, 3) uint8 RGB, made smaller.
+        labels: Labels that cover at least the share SHOWN of the image: by the truth where it is known, so that the
+            choice of overlays does not depend on the results.
     """
 
     image: np.ndarray
@@ -40,20 +43,34 @@ class KeptOverlay:
 
 @dataclass
 class Phase:
-    """What came back for one version of the vocabulary."""
+    """What arrives for one version of the vocabulary.
+
+    Attributes:
+        labels: Labels of the vocabulary.
+        ids: Their numbers in label maps.
+        stamps: Stamps of the masks, in nanoseconds.
+        latencies: From a frame's stamp until its masks arrive, in milliseconds.
+        arrivals: When masks arrived, in seconds of `time.monotonic`.
+        images: Overlays, spread over the phase.
+        accuracy: Intersections and unions with the truth.
+    """
 
     labels: tuple[str, ...]
     ids: tuple[int, ...]
-    stamps: list[int] = field(default_factory=list)  # of the masks, nanoseconds
-    latencies: list[float] = field(default_factory=list)  # camera stamp to masks received, ms
-    arrivals: list[float] = field(default_factory=list)  # monotonic seconds
-    images: list[KeptOverlay] = field(default_factory=list)  # spread over the phase
+    stamps: list[int] = field(default_factory=list)
+    latencies: list[float] = field(default_factory=list)
+    arrivals: list[float] = field(default_factory=list)
+    images: list[KeptOverlay] = field(default_factory=list)
     accuracy: IntersectionOverUnion = field(default_factory=IntersectionOverUnion)
     _overlays: int = 0
     _stride: int = 1
 
     def add_image(self, image: KeptOverlay) -> None:
-        """Keep an overlay, or every second, fourth ... one, so that a long phase does not fill the memory."""
+        """Keep an overlay; in a long phase, only every second, fourth or eighth one, to limit the memory.
+
+        Args:
+            image: The overlay.
+        """
         if self._overlays % self._stride == 0:
             self.images.append(image)
         self._overlays += 1
@@ -62,10 +79,21 @@ class Phase:
 
 
 class Listener(Node):
-    """Subscribe to everything the node publishes, and to the camera's truth.
+    """Subscribe to all outputs of the node, and to the player's truth.
 
-    phases holds what arrived by vocabulary version, masks until closed is set; faults what contradicts itself,
-    in words; compared tells whether a label map has met the truth of its frame.
+    Args:
+        topic: Topic of the frames.
+        camera: Name of the camera in the node.
+
+    Attributes:
+        phases: What arrived, by version of the vocabulary.
+        status: The newest status of the vocabulary.
+        segments: What the truth's indices mean; None where no truth is known.
+        sent: Stamps of the frames, in nanoseconds, as camera_info has them.
+        faults: Contradictions noticed so far, in words.
+        closed: Set it when no more masks are to be counted.
+        compared: Whether a label map was compared with the truth of its frame.
+        node_counts: The node's own counts, from the newest diagnostics.
     """
 
     def __init__(self, topic: str, camera: str) -> None:
@@ -103,15 +131,19 @@ class Listener(Node):
             self.create_subscription(kind, name, take, qos)
 
     def ask_for(self, labels: Sequence[str]) -> None:
-        """Publish a vocabulary."""
+        """Publish a vocabulary.
+
+        Args:
+            labels: Its labels.
+        """
         self._vocabulary.publish(Vocabulary(labels=list(labels)))
 
     def complete(self) -> bool:
-        """Return True when the camera's announcement of every frame with masks has arrived, too."""
+        """Return True when camera_info has arrived for every frame with masks."""
         return {stamp for phase in self.phases.values() for stamp in phase.stamps} <= set(self.sent)
 
     def contradictions(self) -> list[str]:
-        """List what does not fit together in all that arrived; empty for a sound run."""
+        """List the contradictions between all that arrived, in words."""
         faults, sent = list(self.faults), set(self.sent)
         for version, phase in self.phases.items():
             announced = self._announced.get(version)
@@ -128,9 +160,9 @@ class Listener(Node):
         return faults
 
     def _answered(self, output: str, take: Callable[[Any], None]) -> Callable[[Any], None]:
-        """Take a message, and once all outputs of its frame are here, tell a camera that waits for it.
+        """Take a message; once all outputs of its frame are here, answer a player that waits for it.
 
-        The node alone may not answer: it could be connected to the camera before this listener is to all its outputs.
+        The node itself cannot answer: it may receive frames before this listener receives all of its outputs.
         """
 
         def take_and_answer(message: Any) -> None:
@@ -158,7 +190,7 @@ class Listener(Node):
             return
         phase = self._phase(message)
         if stamp in phase.stamps[-10:]:
-            return  # a frame that the camera had to send twice
+            return  # a frame that the player had to publish twice
         phase.stamps.append(stamp)
         phase.latencies.append((now - stamp) / 1e6)
         phase.arrivals.append(time.monotonic())
@@ -194,7 +226,7 @@ class Listener(Node):
         self._match(_stamp(message.header))
 
     def _match(self, stamp: int) -> None:
-        """Use what has arrived for a frame as soon as its info tells the version that it was made with."""
+        """Use what has arrived for a frame as soon as its info tells the version of the vocabulary."""
         if stamp not in self._versions:
             return
         phase = self.phases[self._versions[stamp]]

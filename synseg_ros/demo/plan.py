@@ -1,4 +1,4 @@
-"""What the demo shows for the given arguments: which camera, which labels first, and which then."""
+"""What the demo shows for the given arguments: which source, and which labels first and second."""
 
 from __future__ import annotations
 
@@ -27,10 +27,14 @@ SHORTEST_FOLDER = 20  # images; fewer are shown again and again, so that both vo
 
 @dataclass(frozen=True)
 class Plan:
-    """Say how the camera plays, and which labels were asked for.
+    """What the player shows, and which labels are given.
 
-    source: PHOTOGRAPHS, SCENES or a path. every: each image waits until the one before was segmented, so that none is
-    dropped; else the camera plays at its own rate. frames: images that are shown once each; None: without end.
+    Attributes:
+        source: PHOTOGRAPHS, SCENES or a path.
+        labels: Labels on the command line; empty: the plan chooses some that fit.
+        every: Each image waits until the one before is segmented, so that none is dropped. Otherwise the player keeps
+            its rate.
+        frames: Number of images, which are shown once each; None: without end.
     """
 
     source: str
@@ -45,7 +49,7 @@ class Plan:
 
     @property
     def phase_frames(self) -> int:
-        """Return how many frames one vocabulary should see of a source without end: of photographs, all of them."""
+        """Return for how many frames of a source without end one vocabulary is used; all of them for photographs."""
         return len(Tour()) if self.photographs else PHASE_FRAMES
 
     @property
@@ -60,14 +64,17 @@ class Plan:
 
     @property
     def has_truth(self) -> bool:
-        """Return True where the camera tells what is in its frames."""
+        """Return True where the player publishes the truth of its frames."""
         return self.scenes or self.photographs
 
     def vocabularies(self, segments: TruthSegments | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Return the labels before and after the change.
+        """Choose the labels before and after the change.
 
-        Of photographs: PHOTOGRAPH_LABELS. Of a scene: first the nouns and half of the stuff, then the things by colour
-        and the other stuff. Of labels that were given: first half of them, then all.
+        For photographs these are PHOTOGRAPH_LABELS. For a scene these are first the nouns and half of the stuff, then
+        the things by colour and the other stuff. Of given labels these are first half of them, then all.
+
+        Args:
+            segments: The truth of a scene; None where it is not known.
         """
         if self.labels:
             half = self.labels[: len(self.labels) // 2]
@@ -82,10 +89,15 @@ class Plan:
 
 
 def make_plan(source: str | None, labels: str) -> Plan:
-    """Plan for an image, folder, video or device, "scenes" or "photographs" (also None), and "a, b" labels.
+    """Plan a demo.
 
-    Without labels, some that fit are chosen. A folder that is called scenes is ./scenes. Raises MediaError for a source
-    that cannot be opened.
+    Args:
+        source: An image, folder, video or device, "scenes", or "photographs" (also None). A folder with the name scenes
+            is given as ./scenes.
+        labels: As "a, b"; "" for some that fit.
+
+    Raises:
+        MediaError: The source cannot be opened.
     """
     wanted = _split(labels)
     if not source or source in (PHOTOGRAPHS, SCENES):
@@ -105,7 +117,15 @@ def _split(labels: str) -> tuple[str, ...]:
 
 
 def node_arguments(plan: Plan, model: str, engine: str, topic: str, camera: str) -> Sequence[str]:
-    """Return the ROS arguments of the node for a plan; camera: the name of the one on the topic."""
+    """Return the ROS arguments of the node.
+
+    Args:
+        plan: The plan.
+        model: Name or folder of the model.
+        engine: Name of the engine.
+        topic: Topic of the frames.
+        camera: Name of the camera on that topic.
+    """
     values = {"model": model, "engine": engine, "camera": topic, "camera_names": [camera]}
     if plan.scenes:  # a model that is for them is right here
         values["expect_domain"] = GENERATED_SCENES
@@ -113,7 +133,13 @@ def node_arguments(plan: Plan, model: str, engine: str, topic: str, camera: str)
 
 
 def player_arguments(plan: Plan, topic: str, answers: str) -> Sequence[str]:
-    """Return the ROS arguments of the player for a plan."""
+    """Return the ROS arguments of the player.
+
+    Args:
+        plan: The plan.
+        topic: Topic of the frames.
+        answers: Topic where frames are answered.
+    """
     values = {"source": plan.source, "topic": topic, "loop": plan.frames is None}
     if plan.scenes:
         values["seed"] = SCENE_SEED

@@ -23,14 +23,19 @@ GENTLE_SECONDS = 20.0  # before a process that was asked to end is made to
 
 
 class ProcessDiedError(RuntimeError):
-    """A process that should still run has ended; the text has its last lines."""
+    """A process has ended before its time; the text has its last lines."""
 
 
 class Child:
-    """A Python module running as a process of its own, with its output kept in a temporary file.
+    """A Python module that runs as a process of its own, with its output kept in a temporary file.
 
-    It gets a session of its own, so that an interrupt at the terminal reaches the parent only, which then
-    decides.
+    It has a session of its own, so that Ctrl-C in the terminal reaches the parent only, which then decides.
+
+    Args:
+        name: Name for messages.
+        module: The module, as in python -m MODULE.
+        arguments: Its command line.
+        environment: Its environment variables.
     """
 
     def __init__(self, name: str, module: str, arguments: Iterable[str], environment: Mapping[str, str]) -> None:
@@ -57,13 +62,20 @@ class Child:
         return self._process.poll()
 
     def interrupt(self) -> None:
-        """Ask the process to end, as Ctrl-C does; only once, as a second time would break into its ending."""
+        """Ask the process to end, as Ctrl-C does, but only once: a second time would break into its ending."""
         if self.returncode is None and not self._interrupted:
             self._interrupted = True
             self._process.send_signal(signal.SIGINT)
 
     def stop(self, timeout: float = GENTLE_SECONDS) -> int:
-        """End the process, gently first, and return its exit status."""
+        """End the process: by SIGINT, then by SIGTERM, then by SIGKILL.
+
+        Args:
+            timeout: Seconds to wait after each signal.
+
+        Returns:
+            The exit status.
+        """
         self.interrupt()
         for last_resort in (self._process.terminate, self._process.kill):
             try:
@@ -81,14 +93,14 @@ class Child:
     def died(self) -> ProcessDiedError:
         """Make the error for a process that has ended before its time."""
         lines = self.tail() or "(nothing)"
-        return ProcessDiedError(f"the {self.name} ended with status {self.returncode}, saying last:\n{lines}")
+        return ProcessDiedError(f"the {self.name} ended with status {self.returncode}; its last output:\n{lines}")
 
 
 def private_domain() -> dict[str, str]:
-    """Return environment variables for a ROS domain that nobody else is in, on this machine only.
+    """Return environment variables for a free ROS domain, on this machine only.
 
-    With Fast DDS it is shared memory alone, made large enough for images: in the half megabyte that a process
-    has by default, a best-effort image of 640x480 is mostly lost. Other middlewares stay on the loopback.
+    Fast DDS uses shared memory alone, made large enough for images: in the half megabyte that a process has by default,
+    a best-effort image of 640x480 is mostly lost. Other middlewares use the loopback interface.
     """
     domain = {"ROS_DOMAIN_ID": str(_free_domain()[0]), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
     if os.environ.get("RMW_IMPLEMENTATION", "rmw_fastrtps").startswith("rmw_fastrtps"):
@@ -99,9 +111,15 @@ def private_domain() -> dict[str, str]:
 
 
 def lock_domain(domain: int) -> IO[str] | None:
-    """Take a ROS domain on this machine until the returned file is closed; None where another process has it.
+    """Take a ROS domain on this machine until the returned file is closed.
 
-    Only what asks here is kept out: demos, benchmarks and tests.
+    It keeps out other demos, benchmarks and tests, which all ask here, and nothing else.
+
+    Args:
+        domain: Number of the domain.
+
+    Returns:
+        The open file; None if another process has the domain.
     """
     with contextlib.ExitStack() as stack:
         try:
@@ -122,7 +140,11 @@ def _free_domain() -> tuple[int, IO[str] | None]:
 
 
 def stop_all(children: Iterable[Child]) -> dict[str, int]:
-    """End all processes at the same time and return their exit statuses by name."""
+    """End all processes at the same time and return their exit statuses by name.
+
+    Args:
+        children: The processes.
+    """
     children = list(children)
     for child in children:
         child.interrupt()

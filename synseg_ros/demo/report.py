@@ -1,4 +1,4 @@
-"""What the demo shows at its end: a table of numbers and a contact sheet of overlays."""
+"""The results of the demo: a table of numbers and a contact sheet of overlays."""
 
 from __future__ import annotations
 
@@ -17,7 +17,12 @@ TITLES = ("before", "after")
 
 
 def results_table(listener: Listener, versions: Sequence[int]) -> str:
-    """Lay out what was measured before and after the vocabulary change, one column each."""
+    """Lay out the measurements before and after the change of the vocabulary, one column each.
+
+    Args:
+        listener: What arrived.
+        versions: Versions of the vocabulary before and after the change.
+    """
     phases = [listener.phases[version] for version in versions]
     columns = [[title, *_column(listener, phase).values()] for title, phase in zip(TITLES, phases, strict=True)]
     names = ["", *_column(listener, phases[0])]
@@ -50,13 +55,23 @@ def _column(listener: Listener, phase: Phase) -> Mapping[str, str]:
 
 
 def per_label(phase: Phase) -> list[str]:
-    """Name the labels of a phase, with their intersection over union in percent where it is known."""
+    """Name the labels of a phase, with the intersection over union in percent where the truth is known.
+
+    Args:
+        phase: What arrived for one version of the vocabulary.
+    """
     accuracy = phase.accuracy.per_label()
     return [f"{label} {accuracy[label]:.0f} %" if label in accuracy else label for label in phase.labels]
 
 
 def write_contact_sheet(listener: Listener, versions: Sequence[int], path: Path) -> None:
-    """Write overlays from before and after the change as a PNG, a row for each, with their labels below."""
+    """Write overlays from before and after the change as one image, a row for each, with their labels below.
+
+    Args:
+        listener: What arrived.
+        versions: Versions of the vocabulary before and after the change.
+        path: The image file.
+    """
     images, captions = [], []
     for title, version in zip(TITLES, versions, strict=True):
         phase = listener.phases[version]
@@ -72,9 +87,14 @@ def write_contact_sheet(listener: Listener, versions: Sequence[int], path: Path)
 
 
 def choose(images: Sequence[KeptOverlay], count: int) -> list[KeptOverlay]:
-    """Choose count images that together show as many labels as possible, far from each other, in their order.
+    """Choose overlays that together show as many labels as possible and are far from each other.
 
-    Some are there twice where there are fewer; of none, none are chosen.
+    Args:
+        images: All overlays, in the order of time.
+        count: How many to choose.
+
+    Returns:
+        `count` overlays in the order of time, some of them twice where there are fewer. None where there are none.
     """
     if len(images) <= count:
         return [images[index * len(images) // count] for index in range(count)] if images else []

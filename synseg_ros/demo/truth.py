@@ -1,4 +1,4 @@
-"""Compare label maps with a camera's known truth."""
+"""Compare label maps with the known truth."""
 
 from __future__ import annotations
 
@@ -11,10 +11,17 @@ import numpy as np
 
 @dataclass(frozen=True)
 class TruthSegments:
-    """What the indices of a truth map stand for: names[i] are all labels that segment i answers to.
+    """What the indices of a truth map mean.
 
-    known[i] is False for pixels that nobody can name. Where there are such, of photographs, only the labels among the
-    names were looked for; of a scene, every label is known to be absent that is not there.
+    In a photograph, only the labels among the names were looked for. In a scene, every other label is known to be
+    absent.
+
+    Attributes:
+        names: For each segment, all labels that name it.
+        known: For each segment, whether it is known what it is. In photographs some pixels are not known.
+        nouns: Nouns of the things in a scene, such as "ball".
+        coloured: The same with their colours, such as "red ball".
+        stuff: Surroundings in a scene, such as "grass".
     """
 
     names: tuple[frozenset[str], ...]
@@ -25,7 +32,11 @@ class TruthSegments:
 
     @classmethod
     def from_json(cls, text: str) -> TruthSegments:
-        """Read the camera's list of {"kind", "noun", "color"}."""
+        """Read what the player publishes on truth/segments: a JSON list of {"kind", "noun", "color"}.
+
+        Args:
+            text: The JSON text.
+        """
         parts = json.loads(text)
         things = [part for part in parts if part["kind"] == "thing"]
         return cls(
@@ -37,15 +48,34 @@ class TruthSegments:
         )
 
     def mask(self, label: str, index_map: np.ndarray) -> np.ndarray:
-        """Return the (H, W) bool pixels of "ball", "red ball" or "grass" in an index map."""
+        """Return a label's true mask.
+
+        Args:
+            label: Such as "ball", "red ball" or "grass".
+            index_map: (H, W), the index of each pixel's segment.
+
+        Returns:
+            (H, W) bool.
+        """
         return np.array([label.lower() in names for names in self.names])[index_map]
 
     def knows(self, label: str) -> bool:
-        """Tell whether a label's pixels are known, if only that there are none."""
+        """Tell whether it is known which pixels a label has, or that it has none.
+
+        Args:
+            label: Such as "ball".
+        """
         return all(self.known) or any(label.lower() in names for names in self.names)
 
     def known_pixels(self, index_map: np.ndarray) -> np.ndarray:
-        """Return the (H, W) bool pixels of an index map of which it is known what they are."""
+        """Tell for each pixel whether it is known what it shows.
+
+        Args:
+            index_map: (H, W), the index of each pixel's segment.
+
+        Returns:
+            (H, W) bool.
+        """
         return np.array(self.known)[index_map]
 
 
@@ -57,7 +87,12 @@ def _names(part: dict[str, str | None]) -> frozenset[str]:
 
 @dataclass
 class IntersectionOverUnion:
-    """Sum intersections and unions per label over many frames."""
+    """Sum intersections and unions per label over frames.
+
+    Attributes:
+        intersection: Pixels by label.
+        union: Pixels by label.
+    """
 
     intersection: dict[str, int] = field(default_factory=dict)
     union: dict[str, int] = field(default_factory=dict)
@@ -70,9 +105,14 @@ class IntersectionOverUnion:
         index_map: np.ndarray,
         segments: TruthSegments,
     ) -> None:
-        """Add one frame: an (H, W) label map with ids[i] for labels[i], and the truth's (H, W) index map.
+        """Add one frame. Labels and pixels that the truth does not know are left out.
 
-        Labels that the truth does not know are left out, and so are pixels.
+        Args:
+            label_map: (H, W), with ids[i] where labels[i] is.
+            labels: The labels.
+            ids: Their numbers in the label map.
+            index_map: The truth (H, W), with the index of each pixel's segment.
+            segments: What the indices mean.
         """
         known = segments.known_pixels(index_map)
         for label, number in zip(labels, ids, strict=True):
@@ -83,7 +123,7 @@ class IntersectionOverUnion:
             self.union[label] = self.union.get(label, 0) + int(np.count_nonzero(found | true))
 
     def per_label(self) -> dict[str, float]:
-        """Return intersection over union in percent by label, leaving out labels never there nor found."""
+        """Return the intersection over union in percent by label, without labels that were never there nor found."""
         return {label: 100 * self.intersection[label] / union for label, union in self.union.items() if union}
 
     def mean(self) -> float | None:

@@ -1,1 +1,1 @@
-"""ROS messages without ROS: image encodings, results as messages, camera names. Needs no rclpy."""
+"""Messages without ROS: image encodings, results as messages, names of cameras. Nothing here needs rclpy."""

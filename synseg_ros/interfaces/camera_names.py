@@ -1,4 +1,4 @@
-"""What cameras are called, as in synseg/<camera>/...; of the standard library alone, so that launch files may ask."""
+"""Names of cameras, as in synseg/<camera>/... Only the standard library is imported, for launch files."""
 
 from __future__ import annotations
 
@@ -7,10 +7,17 @@ from collections.abc import Mapping, Sequence
 
 
 def camera_names(topics: Sequence[str], given: Mapping[str, str] | None = None) -> list[str]:
-    """Name cameras after the first part of their topics ('camera' where there is one part only).
+    """Name cameras after the first part of their topics, or 'camera' where a topic has one part only.
 
-    given: names by topic, which come first. A topic whose name another camera has too gives all of its parts. The
-    topic of compressed frames is called as that of raw ones would be.
+    Where two cameras would have the same name, all parts of their topics are joined. A topic of compressed frames gives
+    the same name as the topic of the raw frames.
+
+    Args:
+        topics: Distinct topics.
+        given: Names by topic, which replace those above.
+
+    Returns:
+        One name per topic. They are distinct unless given names are not.
     """
     given = given or {}
     raw = [topic.removesuffix("/compressed") for topic in topics]

@@ -1,8 +1,8 @@
 """Images in camera messages: every encoding that cameras commonly publish, to numpy and back.
 
-A message is any object with the fields of a sensor_msgs/Image or CompressedImage, whichever library made it: rclpy on
-a robot, rosbags for a recording. cv_bridge is not used: it is absent outside full ROS installations, its binary builds
-have broken on NumPy 2, and it ignores what matters here (a view instead of a copy, a reason that names the bad value).
+A message is any object with the fields of a sensor_msgs/Image or CompressedImage. rclpy makes it on a robot, rosbags
+for a recording. cv_bridge is not used, for three reasons: it comes with full ROS installations only, its binary builds
+have broken on NumPy 2, and it gives neither a view instead of a copy nor a reason that names the bad value.
 
 Layouts and names follow sensor_msgs/image_encodings.hpp. Two names leave the order of channels open: 8UC3 and
 8UC4 are read as BGR and BGRA, the order of OpenCV images published without conversion.
@@ -23,11 +23,11 @@ BAYER_MINIMUM = 3  # pixels per side that bilinear demosaicing needs
 
 
 class FrameError(ValueError):
-    """A camera message that is not a readable image; the text names the bad value and what is accepted."""
+    """A camera message that cannot be read as an image; the text names the bad value and what is accepted."""
 
 
 class ImageMessage(Protocol):
-    """The fields of a sensor_msgs/Image that are read here; data is a contiguous buffer of bytes."""
+    """A sensor_msgs/Image, as far as it is read here; `data` is a contiguous buffer of bytes."""
 
     encoding: str
     height: int
@@ -38,7 +38,7 @@ class ImageMessage(Protocol):
 
 
 class CompressedMessage(Protocol):
-    """The fields of a sensor_msgs/CompressedImage that are read here; data is a contiguous buffer of bytes."""
+    """A sensor_msgs/CompressedImage, as far as it is read here; `data` is a contiguous buffer of bytes."""
 
     format: str
     data: Any
@@ -54,7 +54,7 @@ def _same(pixels: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Format:
-    """Describe one encoding: samples per pixel, bytes per sample, and the way to RGB."""
+    """Describe one encoding: samples per pixel, bytes per sample, and the conversion to RGB."""
 
     channels: int
     depth: int
@@ -103,9 +103,15 @@ ACCEPTED = ", ".join(sorted(FORMATS, key=str.lower))
 
 
 def check_image_message(message: ImageMessage) -> None:
-    """Raise FrameError when a sensor_msgs/Image cannot be read as an image; look at no pixel.
+    """Check that a sensor_msgs/Image can be read, without reading a pixel.
 
-    Checked are the encoding, the size, the step (bytes per row, padding allowed) and the length of the data.
+    The encoding, the size, the step (bytes per row, padding allowed) and the length of the data are checked.
+
+    Args:
+        message: The message.
+
+    Raises:
+        FrameError: The message cannot be read as an image.
     """
     encoding, width, height, step = message.encoding, message.width, message.height, message.step
     form = FORMATS.get(encoding)
@@ -113,7 +119,7 @@ def check_image_message(message: ImageMessage) -> None:
         reason = ""
         if encoding.startswith(("32F", "64F")):
             reason = " (floating-point values, usually depth in metres, have no brightness range)"
-        raise FrameError(f"encoding {encoding!r} is no readable image{reason}; accepted: {ACCEPTED}")
+        raise FrameError(f"encoding {encoding!r} cannot be read as an image{reason}; accepted: {ACCEPTED}")
     if width == 0 or height == 0:
         raise FrameError(f"size {width}x{height} is empty; width and height must be at least 1")
     if form.bayer and min(width, height) < BAYER_MINIMUM:
@@ -136,9 +142,15 @@ def check_image_message(message: ImageMessage) -> None:
 
 
 def depth_in(message: ImageMessage | CompressedMessage) -> str:
-    """Tell by its encoding or format whether a message holds depth; return what says so, else ''.
+    """Tell by its encoding or format whether a message holds depth.
 
-    Depth in millimetres (16UC1) could be read as brightness, but no camera that means brightness calls it that.
+    Depth in millimetres (16UC1) could be read as brightness, but cameras call brightness mono16.
+
+    Args:
+        message: A sensor_msgs/Image or CompressedImage.
+
+    Returns:
+        The encoding or format in words, such as "encoding '16UC1'"; "" for a message without depth.
     """
     compressed = not hasattr(message, "encoding")
     name = message.format if compressed else message.encoding
@@ -148,11 +160,18 @@ def depth_in(message: ImageMessage | CompressedMessage) -> str:
 
 
 def check_not_depth(message: ImageMessage | CompressedMessage) -> None:
-    """Raise FrameError for a message that holds depth, raw or compressed; look at no pixel."""
+    """Check that a message does not hold depth, without reading a pixel.
+
+    Args:
+        message: A sensor_msgs/Image or CompressedImage.
+
+    Raises:
+        FrameError: It holds depth.
+    """
     depth = depth_in(message)
     if depth:
         raise FrameError(
-            f"{depth} is depth, no image: name a topic with images, or have the driver call it mono16 if it is "
+            f"{depth} is depth, not an image: choose a topic with images, or let the driver call it mono16 if it is "
             "brightness"
         )
 
@@ -160,9 +179,15 @@ def check_not_depth(message: ImageMessage | CompressedMessage) -> None:
 def image_to_array(message: ImageMessage) -> np.ndarray:
     """Return the samples of a sensor_msgs/Image as they are, without a copy.
 
-    The array is (H, W) or (H, W, C), uint8 or uint16 in the byte order of the message, and shares its memory;
-    for nv12 and nv21 it has the chroma rows below the luma rows: (3H/2, W). Raises FrameError like
-    check_image_message.
+    Args:
+        message: The message.
+
+    Returns:
+        (H, W) or (H, W, C), uint8 or uint16 in the byte order of the message, whose memory it shares. For nv12 and nv21
+        the chroma rows are below the luma rows: (3H/2, W).
+
+    Raises:
+        FrameError: The message cannot be read as an image.
     """
     check_image_message(message)
     form = FORMATS[message.encoding]
@@ -174,11 +199,20 @@ def image_to_array(message: ImageMessage) -> np.ndarray:
 
 
 def image_to_rgb(message: ImageMessage) -> np.ndarray:
-    """Convert a sensor_msgs/Image to an (H, W, 3) uint8 RGB array.
+    """Convert a sensor_msgs/Image to RGB.
 
-    For rgb8 the array is a view of the message's data (with padded rows, a strided one); every other encoding
-    is converted once. Alpha is dropped, 16-bit samples are scaled so that 65535 becomes 255, and YUV is read
-    as BT.601 video range, as V4L cameras deliver it. Raises FrameError like check_image_message.
+    Alpha is dropped. 16-bit samples are scaled so that 65535 becomes 255. YUV is read as BT.601 video range, as V4L
+    cameras deliver it.
+
+    Args:
+        message: The message.
+
+    Returns:
+        (H, W, 3) uint8 RGB. For rgb8 it is a view of the message's data, which has strides where rows are padded. Every
+        other encoding is converted once.
+
+    Raises:
+        FrameError: The message cannot be read as an image.
     """
     pixels = image_to_array(message)
     form = FORMATS[message.encoding]
@@ -189,14 +223,22 @@ def image_to_rgb(message: ImageMessage) -> np.ndarray:
 
 
 def compressed_to_rgb(message: CompressedMessage) -> np.ndarray:
-    """Decode a sensor_msgs/CompressedImage (JPEG, PNG, ...) to an (H, W, 3) uint8 RGB array.
+    """Decode a sensor_msgs/CompressedImage, such as a JPEG or PNG, to RGB.
 
     The pixels stay where the camera has them, whatever orientation the file asks for. Alpha is dropped, 16 bits become
-    8. A Bayer mosaic that was compressed as it was, as image_transport does it, is demosaiced. Raises FrameError for
-    depth (no brightness range) and for what cannot be decoded.
+    8. A Bayer mosaic that image_transport compressed as it was is demosaiced.
+
+    Args:
+        message: The message.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+
+    Raises:
+        FrameError: The message holds compressedDepth, or cannot be decoded.
     """
     if "compressedDepth" in message.format:
-        raise FrameError(f"format {message.format!r} is depth, no image; accepted: JPEG, PNG and other image files")
+        raise FrameError(f"format {message.format!r} is depth, not an image; accepted: JPEG, PNG and other image files")
     data = np.frombuffer(message.data, np.uint8)
     try:
         if _has_mosaic(message.format):
@@ -207,7 +249,7 @@ def compressed_to_rgb(message: CompressedMessage) -> np.ndarray:
 
 
 def _has_mosaic(form: str) -> bool:
-    """Tell whether a format, "ENCODING; jpeg|png compressed [ENCODING INSIDE]", may be of an undone Bayer mosaic."""
+    """Tell whether a format, "ENCODING; jpeg|png compressed [ENCODING INSIDE]", may hold an undone Bayer mosaic."""
     inside = form.partition(" compressed")[2].strip()
     return form.startswith("bayer_") and (not inside or inside.startswith("bayer_"))
 
@@ -220,35 +262,55 @@ def _mosaic_to_rgb(form: str, data: np.ndarray) -> np.ndarray:
     order = FORMATS.get(encoding)
     if order is None or not order.bayer:
         known = ", ".join(name for name, known in FORMATS.items() if known.bayer)
-        raise MediaError(f"{encoding!r} is no Bayer pattern; accepted: {known}")
+        raise MediaError(f"{encoding!r} is not a Bayer pattern; accepted: {known}")
     if min(samples.shape) < BAYER_MINIMUM:
-        raise MediaError(f"{samples.shape[1]}x{samples.shape[0]} pixels are too few; at least {BAYER_MINIMUM} a side")
+        raise MediaError(
+            f"size {samples.shape[1]}x{samples.shape[0]} is too small; each side must be at least {BAYER_MINIMUM}"
+        )
     rgb = order.to_rgb(samples)
     return rgb if rgb.dtype == np.uint8 else cv2.convertScaleAbs(rgb, alpha=255 / 65535)
 
 
 def to_rgb(decode: Callable[[Any], np.ndarray], message: ImageMessage | CompressedMessage) -> np.ndarray:
-    """Read a message's image by `image_to_rgb` or `compressed_to_rgb`; whatever goes wrong is a FrameError."""
+    """Read a message's image, so that whatever goes wrong is a FrameError.
+
+    Args:
+        decode: `image_to_rgb` or `compressed_to_rgb`.
+        message: The message.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+
+    Raises:
+        FrameError: The message cannot be read as an image.
+    """
     try:
         return decode(message)
     except FrameError:
         raise
-    except Exception as error:  # OpenCV's word on samples that it does not like
+    except Exception as error:  # OpenCV's own, for samples that it cannot convert
         raise FrameError(f"the image cannot be converted ({error})") from None
 
 
 def image_fields(pixels: np.ndarray, encoding: str) -> dict[str, Any]:
-    """Lay (H, W) or (H, W, C) uint8 or uint16 samples out as the fields of a sensor_msgs/Image without padding.
+    """Lay samples out as the fields of a sensor_msgs/Image without padding.
 
-    All fields but the header; data is (N) uint8. encoding must be a packed one of FORMATS whose channels and depth are
-    those of the array; else ValueError.
+    Args:
+        pixels: (H, W) or (H, W, C) uint8 or uint16 samples.
+        encoding: A packed encoding of FORMATS with the channels and the depth of the array.
+
+    Returns:
+        All fields but the header; data is (N) uint8.
+
+    Raises:
+        ValueError: The encoding does not fit the array.
     """
     form = FORMATS.get(encoding)
     channels = pixels.shape[2] if pixels.ndim == 3 else 1
     if form is None or form.planar or (channels, pixels.dtype.itemsize) != (form.channels, form.depth):
         raise ValueError(
-            f"an array of shape {pixels.shape} and type {pixels.dtype} is no {encoding!r} image; "
-            "give (H, W[, channels]) samples of that encoding's depth"
+            f"an array of shape {pixels.shape} and type {pixels.dtype} is not an image of encoding {encoding!r}: "
+            "expected (H, W) or (H, W, C) samples of that encoding's depth"
         )
     pixels = np.ascontiguousarray(pixels, pixels.dtype.newbyteorder("<"))
     return {

@@ -1,4 +1,4 @@
-"""A Result as ROS messages, made with any library's classes: rclpy's for the node, rosbags' for recordings."""
+"""Results as ROS messages, with any library's classes: rclpy's for the node, rosbags' for recordings."""
 
 from __future__ import annotations
 
@@ -24,38 +24,48 @@ MESSAGES = {
 
 
 class MessageMaker:
-    """Make messages that say what a Result says.
+    """Make messages from results.
 
-    types: the classes of MESSAGES by name; each is called with all of its fields as keywords. sequence: turns (N)
-    uint8, uint16 or float32 into what those classes hold in fields of that element type. Headers and stamps are the
-    library's own and are passed on as they are.
+    Headers and stamps are of the library's own classes and are passed on as they are.
+
+    Args:
+        types: The classes of MESSAGES by name; each is called with all of its fields as keywords.
+        sequence: Turns an array (N) of uint8, uint16 or float32 into what those classes hold in such fields.
     """
 
     def __init__(self, types: Mapping[str, type], sequence: Callable[[np.ndarray], Any]) -> None:
         self._types, self._sequence = types, sequence
 
-    def outputs(
-        self, image: np.ndarray, result: Result, header: Any, version: int, inference_ms: float
-    ) -> dict[str, Callable[[], Any]]:
-        """Return what makes each output of a frame, by its name, in the order in which they are published.
+    def type(self, name: str) -> type:
+        """Return the class of a message type.
 
-        image: the image (H,W,3) uint8 RGB that the result is of.
+        Args:
+            name: Such as "sensor_msgs/msg/Image"; one of MESSAGES.
         """
-        return {
-            "info": lambda: self.frame_info(result, header, version, inference_ms),
-            "masks": lambda: self.class_masks(result, header, version),
-            "label_map": lambda: self.label_map(result, header),
-            "confidence": lambda: self.confidence(result, header),
-            "overlay": lambda: self.overlay(image, result, header),
-        }
+        return self._types[name.rpartition("/")[2]]
 
     def image(self, pixels: np.ndarray, encoding: str, header: Any) -> Any:
-        """Make an Image of (H, W) or (H, W, C) samples; ValueError where they are not those of the encoding."""
+        """Make an Image.
+
+        Args:
+            pixels: (H, W) or (H, W, C) samples.
+            encoding: Their encoding, see `image_fields`.
+            header: Header of the image.
+
+        Raises:
+            ValueError: The encoding does not fit the samples.
+        """
         fields = image_fields(pixels, encoding)
         return self._types["Image"](header=header, **{**fields, "data": self._sequence(fields["data"])})
 
     def class_masks(self, result: Result, header: Any, version: int) -> Any:
-        """Make the ClassMasks of one frame: an entry with a cropped mono8 mask per label that has a pixel."""
+        """Make the ClassMasks of one frame: a cropped mono8 mask for each label that has a pixel.
+
+        Args:
+            result: What was found in the image.
+            header: Header of the frame.
+            version: Version of the vocabulary.
+        """
         height, width = result.shape
         return self._types["ClassMasks"](
             header=header,
@@ -68,7 +78,13 @@ class MessageMaker:
         )
 
     def class_mask(self, result: Result, cutout: Cutout, header: Any) -> Any:
-        """Make the ClassMask of one of a Result's cutouts."""
+        """Make the ClassMask of one cutout of a result.
+
+        Args:
+            result: What was found in the image.
+            cutout: One of its cutouts.
+            header: Header of the frame.
+        """
         x, y, width, height = cutout.roi
         return self._types["ClassMask"](
             id=result.vocabulary.ids[cutout.index],
@@ -81,21 +97,44 @@ class MessageMaker:
         )
 
     def label_map(self, result: Result, header: Any) -> Any:
-        """Make the label map: mono8, or mono16 where the vocabulary has an id over 254; 0 is background."""
+        """Make the label map, where 0 is background: mono8, or mono16 if the vocabulary has an id over 254.
+
+        Args:
+            result: What was found in the image.
+            header: Header of the frame.
+        """
         if max(result.vocabulary.ids) <= MONO8_LABELS:
             return self.image(result.label_map.astype(np.uint8), "mono8", header)
         return self.image(result.label_map, "mono16", header)
 
     def confidence(self, result: Result, header: Any) -> Any:
-        """Make the confidence as mono8: activation 0 to 1 is 0 to 255."""
+        """Make the confidence as mono8: 0 to 1 becomes 0 to 255.
+
+        Args:
+            result: What was found in the image.
+            header: Header of the frame.
+        """
         return self.image(cv2.convertScaleAbs(result.confidence, alpha=255), "mono8", header)
 
     def overlay(self, image: np.ndarray, result: Result, header: Any) -> Any:
-        """Make the image (H,W,3) uint8 RGB with colours and names drawn over it, as rgb8."""
+        """Make the overlay, an rgb8 image with colours and names drawn over it.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+            result: What was found in the image.
+            header: Header of the frame.
+        """
         return self.image(overlay(image, result), "rgb8", header)
 
     def frame_info(self, result: Result, header: Any, version: int, inference_ms: float) -> Any:
-        """Make the message that tells which vocabulary the images with the same header were made with."""
+        """Make the FrameInfo, which says what the images with the same header were made with.
+
+        Args:
+            result: What was found in the image.
+            header: Header of the frame.
+            version: Version of the vocabulary.
+            inference_ms: Milliseconds that the engine took.
+        """
         return self._types["FrameInfo"](
             header=header,
             vocabulary_version=version,
@@ -112,9 +151,14 @@ class MessageMaker:
         refusal: str = "",
         pedigree: Sequence[str] = (),
     ) -> Any:
-        """Make the status of the vocabulary in use (None at version 0) and of the last request.
+        """Make the status of the vocabulary in use and of the last request.
 
-        pedigree: one text per label, or none, as `Segmenter.pedigree_of` gives them.
+        Args:
+            vocabulary: The vocabulary in use, None at version 0.
+            version: Its version.
+            stamp: The time now, of the library's own class.
+            refusal: Why the last request was refused, "" where it was not.
+            pedigree: One text per label, or none, see `Segmenter.pedigree_of`.
         """
         return self._types["VocabularyStatus"](
             stamp=stamp,

@@ -16,7 +16,11 @@ from synseg_ros.program import POLL_SECONDS, WRONG_START, ending_with_ros, init_
 
 
 def spin(node: SynSegNode) -> None:
-    """Take messages until ROS is shut down; an error in one, such as a message that cannot be read, ends nothing."""
+    """Take messages until ROS is shut down; an error in one, such as a message that cannot be read, ends nothing.
+
+    Args:
+        node: The node.
+    """
     executor = SingleThreadedExecutor(context=node.context)
     executor.add_node(node)
     while node.context.ok():

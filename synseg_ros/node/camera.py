@@ -54,7 +54,11 @@ class Camera:
         return self.log.statistics
 
     def publish(self, segmented: SegmentedFrame) -> None:
-        """Publish a frame and count it; an error costs this frame and no other."""
+        """Publish a frame and count it; an error costs this frame and no other.
+
+        Args:
+            segmented: The frame.
+        """
         began = time.perf_counter()
         try:
             self.outputs.publish(segmented)

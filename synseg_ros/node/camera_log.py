@@ -31,15 +31,28 @@ class CameraLog:
         self._clock_told = False
 
     def bad(self, reason: str) -> None:
-        """Count a frame that cannot be read, by the camera's fault."""
+        """Count a frame that cannot be read, by the camera's fault.
+
+        Args:
+            reason: Why it cannot be read.
+        """
         self._failed("bad", "skipped a frame of", reason)
 
     def failed(self, error: Exception) -> None:
-        """Count a frame that the engine, or an output, failed on."""
+        """Count a frame that the engine, or an output, failed on.
+
+        Args:
+            error: What was raised.
+        """
         self._failed("failed", "could not segment a frame of", f"{type(error).__name__}: {error}")
 
     def segmented(self, segmented: SegmentedFrame, publish_ms: float) -> None:
-        """Count a frame that is published, which took `publish_ms` milliseconds."""
+        """Count a frame that is published.
+
+        Args:
+            segmented: The frame.
+            publish_ms: Milliseconds that it took to make and publish the outputs.
+        """
         timing = segmented.timing
         self.statistics.segmented(
             self._age_ms(segmented.header),

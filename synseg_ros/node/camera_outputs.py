@@ -1,17 +1,19 @@
-"""What is published for one camera. Further outputs are a line in OUTPUTS, or a class like OutputTopic."""
+"""What is published for one camera.
+
+A further output is a line in `FRAME_OUTPUTS`. One that keeps a state for each camera, such as tracks, is a class with
+the methods of `OutputTopic`, in the list of `CameraOutputs`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from rclpy.node import Node
-from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from synseg_model.vocabulary import Vocabulary
-from synseg_ros.msg import ClassMasks, FrameInfo
+from synseg_ros.interfaces.frame_outputs import FRAME_OUTPUTS, FrameOutput
 from synseg_ros.node.class_topics import MOST_CLASS_TOPICS, ClassTopics
 from synseg_ros.node.frames import SegmentedFrame
 from synseg_ros.node.publishers import create_output, has_subscriber
@@ -25,34 +27,10 @@ except ImportError:  # a package of its own, which is not installed everywhere
     LabelInfo = None
 
 
-@dataclass(frozen=True)
-class Output:
-    """A message about every segmented frame.
-
-    Attributes:
-        name: Last part of the topic synseg/<camera>/<name>. The setting publish_<name>, where there is one, switches
-            the topic off.
-        kind: Type of the message.
-        make: Makes the message; called only while the topic has a subscriber.
-    """
-
-    name: str
-    kind: type
-    make: Callable[[SegmentedFrame], Any]
-
-
-# In the order in which they are published: the info first, as it says what the others mean.
-OUTPUTS = (
-    Output("info", FrameInfo, lambda f: MAKER.frame_info(f.result, f.header, f.version, f.timing.inference)),
-    Output("masks", ClassMasks, lambda f: MAKER.class_masks(f.result, f.header, f.version)),
-    Output("label_map", Image, lambda f: MAKER.label_map(f.result, f.header)),
-    Output("confidence", Image, lambda f: MAKER.confidence(f.result, f.header)),
-    Output("overlay", Image, lambda f: MAKER.overlay(f.image, f.result, f.header)),
-)
-
-
 class OutputTopic:
     """Publish one output of a camera while it is switched on and has a subscriber.
+
+    The setting publish_<name>, where there is one, switches the output off.
 
     Args:
         node: The node that publishes.
@@ -61,9 +39,9 @@ class OutputTopic:
         settings: Returns the settings in force.
     """
 
-    def __init__(self, node: Node, base: str, output: Output, settings: Callable[[], NodeSettings]) -> None:
+    def __init__(self, node: Node, base: str, output: FrameOutput, settings: Callable[[], NodeSettings]) -> None:
         self._node, self._output, self._settings = node, output, settings
-        self._publisher = create_output(node, output.kind, f"{base}/{output.name}", OUTPUT)
+        self._publisher = create_output(node, MAKER.type(output.type), f"{base}/{output.name}", OUTPUT)
 
     def wanted(self) -> bool:
         """Return True while the topic is switched on and has a subscriber."""
@@ -71,9 +49,13 @@ class OutputTopic:
         return switched_on and has_subscriber(self._publisher)
 
     def publish(self, segmented: SegmentedFrame) -> None:
-        """Make and publish the message, if it is wanted."""
+        """Make and publish the message, if it is wanted.
+
+        Args:
+            segmented: The frame.
+        """
         if self.wanted():
-            self._publisher.publish(self._output.make(segmented))
+            self._publisher.publish(self._output.make(MAKER, segmented))
 
     def destroy(self) -> None:
         """End the topic."""
@@ -95,7 +77,7 @@ class CameraOutputs:
         base = f"synseg/{camera}"
         self._node, self._settings = node, settings
         self._classes = ClassTopics(node, base)
-        self._topics = (*(OutputTopic(node, base, output, settings) for output in OUTPUTS), self._classes)
+        self._topics = (*(OutputTopic(node, base, output, settings) for output in FRAME_OUTPUTS), self._classes)
         self._label_info = create_output(node, LabelInfo, f"{base}/label_info", LATCHED, False) if LabelInfo else None
 
     def wanted(self) -> bool:
@@ -117,7 +99,11 @@ class CameraOutputs:
         self._classes.offer(offered[:MOST_CLASS_TOPICS])
 
     def publish(self, segmented: SegmentedFrame) -> None:
-        """Publish the outputs that are wanted, with the frame's own header."""
+        """Publish the outputs that are wanted, with the frame's own header.
+
+        Args:
+            segmented: The frame.
+        """
         for topic in self._topics:
             topic.publish(segmented)
 

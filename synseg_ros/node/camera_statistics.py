@@ -185,5 +185,9 @@ class CameraStatistics:
 
 
 def pairs(values: Mapping[str, str]) -> list[KeyValue]:
-    """Write values by name as the rows of a DiagnosticStatus."""
+    """Write values by name as the rows of a DiagnosticStatus.
+
+    Args:
+        values: Texts by name.
+    """
     return [KeyValue(key=key, value=value) for key, value in values.items()]

@@ -38,7 +38,11 @@ class ClassTopics:
         return any(map(has_subscriber, self._publishers.copy().values()))
 
     def offer(self, labels: Iterable[str]) -> None:
-        """Have a topic for each of these labels, and for no others; those that stay keep their publisher."""
+        """Have a topic for each of these labels, and for no others.
+
+        Args:
+            labels: Distinct labels. Those that had a topic before keep their publisher.
+        """
         names = class_topics(labels)
         kept = {label: self._publishers[label] for label in names if self._has_topic(label, names[label])}
         for label, publisher in self._publishers.items():
@@ -52,7 +56,11 @@ class ClassTopics:
         self._publishers = kept | made  # as a whole: the executor's thread reads it
 
     def publish(self, segmented: SegmentedFrame) -> None:
-        """Publish the masks that have a subscriber."""
+        """Publish the masks that have a subscriber.
+
+        Args:
+            segmented: The frame.
+        """
         result = segmented.result
         for label, publisher in self._publishers.items():
             if has_subscriber(publisher) and label in result.labels:

@@ -101,3 +101,8 @@ class SegmentedFrame:
     def header(self) -> Header:
         """The header that the camera gave the frame; every output carries it."""
         return self.frame.header
+
+    @property
+    def inference_ms(self) -> float:
+        """Milliseconds in the engine."""
+        return self.timing.inference

@@ -75,7 +75,11 @@ class SynSegNode(LifecycleNode):
         return self._pipeline is None or self._pipeline.stop()
 
     def report(self, error: Exception) -> None:
-        """Log an error that belongs to no camera, not too often."""
+        """Log an error that belongs to no camera, not too often.
+
+        Args:
+            error: The error.
+        """
         held_back = self._errors.admit()
         if self.context.ok() and held_back is not None:
             more = f" ({held_back} more errors held back)" if held_back else ""

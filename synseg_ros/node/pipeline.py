@@ -74,14 +74,21 @@ class Pipeline:
             self.upgrade.start()
 
     def request(self, request: VocabularyRequest) -> None:
-        """Ask for a vocabulary."""
+        """Ask for a vocabulary.
+
+        Args:
+            request: Labels and thresholds, not checked yet.
+        """
         self.vocabularies.request(request)
 
     def stop(self, timeout: float = STOP_SECONDS) -> bool:
         """End the threads and let go of the model.
 
+        Args:
+            timeout: Seconds to wait for each thread.
+
         Returns:
-            False where a thread still works after `timeout` seconds, as a call of an engine may take long.
+            False where a thread still works, as a call of an engine may take long.
         """
         ended = self.upgrade is None or self.upgrade.stop(timeout)
         ended &= self.worker.stop(timeout)
@@ -93,7 +100,14 @@ class Pipeline:
     # One frame's way
 
     def offer(self, frame: Frame) -> bool:
-        """Let a frame wait for its turn; return False when it replaced an older one of its camera."""
+        """Let a frame wait for its turn.
+
+        Args:
+            frame: A frame that passed its checks.
+
+        Returns:
+            False when it replaced an older frame of its camera that still waited.
+        """
         return self.worker.offer(frame)
 
     def _segment(self, frames: Sequence[Frame]) -> None:

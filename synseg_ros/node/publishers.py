@@ -31,5 +31,9 @@ def create_output(node: Node, kind: type, topic: str, qos: QoSProfile, overridab
 
 
 def has_subscriber(publisher: Publisher) -> bool:
-    """Tell whether a publisher has a subscriber at present."""
+    """Tell whether a publisher has a subscriber at present.
+
+    Args:
+        publisher: The publisher.
+    """
     return publisher.get_subscription_count() > 0

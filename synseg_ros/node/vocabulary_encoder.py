@@ -42,7 +42,11 @@ class VocabularyEncoder:
         self._thread.start()
 
     def request(self, request: VocabularyRequest) -> None:
-        """Ask for a vocabulary, in place of one that still waits."""
+        """Ask for a vocabulary, in place of one that still waits.
+
+        Args:
+            request: Labels and thresholds, not checked yet.
+        """
         with self._changed:
             self._waiting = request
             self._changed.notify()
@@ -54,7 +58,14 @@ class VocabularyEncoder:
             self._changed.notify()
 
     def stop(self, timeout: float = 10.0) -> bool:
-        """Forget what waits; return True when the thread has ended within `timeout` seconds."""
+        """Forget what waits, and end the thread.
+
+        Args:
+            timeout: Seconds to wait for its end.
+
+        Returns:
+            False where it still works.
+        """
         with self._changed:
             self._stopping = True
             self._changed.notify()

@@ -83,7 +83,11 @@ class VocabularySwitch:
         self._encoder.start()
 
     def request(self, request: VocabularyRequest) -> None:
-        """Ask for a vocabulary."""
+        """Ask for a vocabulary.
+
+        Args:
+            request: Labels and thresholds, not checked yet.
+        """
         self._encoder.request(request)
 
     def refresh(self) -> None:
@@ -91,7 +95,14 @@ class VocabularySwitch:
         self._encoder.again()
 
     def stop(self, timeout: float) -> bool:
-        """End the thread and let go of the model; return True when it has ended within `timeout` seconds."""
+        """End the thread and let go of the model.
+
+        Args:
+            timeout: Seconds to wait for its end.
+
+        Returns:
+            False where it still works.
+        """
         ended = self._encoder.stop(timeout)
         self._segmenter = None
         return ended

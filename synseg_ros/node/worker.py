@@ -41,7 +41,14 @@ class Worker:
         self._thread.start()
 
     def offer(self, frame: Frame) -> bool:
-        """Put a frame into its camera's slot; return False when it replaced one that still waited there."""
+        """Put a frame into its camera's slot.
+
+        Args:
+            frame: The frame.
+
+        Returns:
+            False when it replaced a frame that still waited there.
+        """
         with self._changed:
             free = frame.camera not in self._slots
             if not self._paused:
@@ -50,12 +57,20 @@ class Worker:
         return free
 
     def waiting(self, camera: str) -> Frame | None:
-        """Return the frame that waits in a camera's slot, if any."""
+        """Return the frame that waits in a camera's slot, None where none does.
+
+        Args:
+            camera: Name of the camera.
+        """
         with self._changed:
             return self._slots.get(camera)
 
     def between_frames(self, task: Callable[[], None]) -> None:
-        """Run a task on the thread before the next frame; tasks keep their order."""
+        """Run a task on the thread before the next frame; tasks keep their order.
+
+        Args:
+            task: Called on the thread.
+        """
         with self._changed:
             self._tasks.append(task)
             self._changed.notify_all()
@@ -107,7 +122,14 @@ class Worker:
             self._paused = False
 
     def stop(self, timeout: float = 10.0) -> bool:
-        """Forget the frames and tasks that wait; return True when the thread has ended within `timeout` seconds."""
+        """Forget the frames and tasks that wait, and end the thread.
+
+        Args:
+            timeout: Seconds to wait for its end.
+
+        Returns:
+            False where it still works.
+        """
         with self._changed:
             self._stopping = True
             self._changed.notify_all()

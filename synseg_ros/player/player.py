@@ -48,7 +48,7 @@ class Player(Node):
     Attributes:
         settings: The parameters, see `PlayerSettings`.
         published: Number of frames published so far.
-        unanswered: Number of frames that nobody answered, with the parameter wait_for.
+        unanswered: Number of frames without an answer, where the parameter wait_for is set.
         failed: Whether the source failed while it was played.
 
     Raises:
@@ -132,7 +132,7 @@ class Player(Node):
                 return
         self._heard = True  # or never will be: the next frames need not be as patient
         self.unanswered += 1
-        self.get_logger().warning(f"no answer to a frame on {self.settings.wait_for}; going on with the next")
+        self.get_logger().warning(f"no answer to a frame on {self.settings.wait_for}: going on with the next frame")
 
     def _publish(self, shot: Shot, header: Header, again: bool = False) -> None:
         height, width = shot.image.shape[:2]
@@ -153,14 +153,18 @@ class Player(Node):
     def _finish(self) -> None:
         for publisher in (self._info, self._truth):
             publisher.wait_for_all_acked(Duration(seconds=2.0))
-        lost = f", {self.unanswered} of them not answered" if self.unanswered else ""
-        self.get_logger().info(f"the end of {self.settings.source}: {self.published} frames{lost}")
+        lost = f", {self.unanswered} of them without an answer" if self.unanswered else ""
+        self.get_logger().info(f"the end of {self.settings.source}: {self.published} frames published{lost}")
 
 
 def main(args: list[str] | None = None) -> int:
     """Play until interrupted or, without loop, to the end.
 
-    Returns 0, 1 when the source failed underway, or 2 when it or a parameter cannot be used at all.
+    Args:
+        args: Command line arguments; None for those of the process.
+
+    Returns:
+        0; 1 if the source failed while it was played, 2 if the source or a parameter cannot be used.
     """
     if not init_ros("player", args):
         return WRONG_START

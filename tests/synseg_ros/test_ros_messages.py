@@ -43,7 +43,7 @@ def test_rgb8_is_not_copied(padding):
 
 
 def test_an_array_of_another_encoding_is_refused():
-    with pytest.raises(ValueError, match="no 'mono8' image"):
+    with pytest.raises(ValueError, match="not an image of encoding 'mono8'"):
         image_from_array(RGB8, "mono8", Header())
 
 

@@ -1,4 +1,4 @@
-"""A camera that pans and zooms over the photographs, with the truth of every frame."""
+"""A slow move over the photographs, with the truth of every frame."""
 
 from __future__ import annotations
 
@@ -14,16 +14,20 @@ from synseg_model.io.image_file import read_image
 FOLDER = Path(__file__).parent
 MASKS_FILE = "masks.json"
 SECONDS_EACH = 4 / 3
-UNLABELLED, BACKGROUND = "unlabelled", "background"  # nobody can say what it is; certainly none of the labels
+UNLABELLED, BACKGROUND = "unlabelled", "background"  # not known; known to be none of the labels
 CLOSEST = 0.6, 0.8  # the closer view of a photograph, as a share of its widest
 ASIDE = 0.12  # how far a view's middle may be from the photograph's focus, as a share of the view's size
 
 
 @dataclass(frozen=True)
 class Photograph:
-    """One photograph: name, image (H, W, 3) uint8 RGB, and index_map (H, W) uint8 into the names of its masks.
+    """One photograph with its masks.
 
-    focus: x and y in pixels of what it shows, where views of it are centred.
+    Attributes:
+        name: Its name.
+        focus: x and y, in pixels, of what it shows; views are centred there.
+        image: (H, W, 3) uint8 RGB.
+        index_map: (H, W) uint8, indices into the names of the masks.
     """
 
     name: str
@@ -62,7 +66,7 @@ def load_photographs(folder: Path = FOLDER) -> tuple[list[Photograph], tuple[str
 class Tour:
     """Show one photograph after the other, each with a slow move from one view of it to another.
 
-    A frame depends on its number alone. Every round through the photographs moves differently.
+    A frame depends on its number only. Every round through the photographs moves differently.
 
     Args:
         width: Width of the frames in pixels.

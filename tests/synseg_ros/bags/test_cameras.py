@@ -103,7 +103,7 @@ def test_cameras_are_named_as_the_node_names_them_and_apart(topics, names):
     ("wanted", "reason"),
     [
         (["/nowhere"], "no images on /nowhere; its images are on /front/image_raw"),
-        (["9=/front/image_raw"], "'9' is no name"),
+        (["9=/front/image_raw"], "'9' is not a valid name"),
         (["a=/front/image_raw", "a=/rear/image_raw"], "2 cameras would be called 'a'"),
     ],
 )

@@ -69,6 +69,6 @@ def test_ros_2_messages_in_a_file_that_does_not_say_so_are_read(tmp_path, capsys
 def test_a_ros_1_bag_is_called_so_with_the_command_that_converts_it(tmp_path, capsys):
     source = tmp_path / "my drive.bag"
     source.write_bytes(b"#ROSBAG V2.0\n")
-    assert f"is no rosbag2 but a bag of ROS 1. Convert it: rosbags-convert --src '{source}'" in refused(
+    assert f"is not a rosbag2 but a bag of ROS 1. Convert it: rosbags-convert --src '{source}'" in refused(
         capsys, source, tmp_path / "out"
     )

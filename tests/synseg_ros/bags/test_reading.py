@@ -66,7 +66,7 @@ def test_what_is_no_recording_is_refused_in_one_line(tmp_path, capsys):
     (tmp_path / "ros1.bag").write_bytes(b"#ROSBAG V2.0\n")
     assert "No such file" in refused(capsys, tmp_path / "nothing", tmp_path / "out")
     for name in ("notes.txt", "ros1.bag"):
-        assert "is no rosbag2" in refused(capsys, tmp_path / name, tmp_path / "out")
+        assert "is not a rosbag2" in refused(capsys, tmp_path / name, tmp_path / "out")
     assert run(tmp_path / "empty", tmp_path / "out") == 2
     assert "no .mcap or .db3 file" in capsys.readouterr().err
     for suffix in (".mcap", ".db3"):

@@ -36,14 +36,14 @@ def test_a_bag_is_replaced_only_when_asked_and_nothing_but_a_bag(tmp_path, capsy
     photos.mkdir()
     (photos / "child.jpg").write_bytes(b"irreplaceable")
     capsys.readouterr()
-    assert "is no bag" in refused(capsys, source, photos, "--overwrite")
+    assert "is not a bag" in refused(capsys, source, photos, "--overwrite")
     assert (photos / "child.jpg").exists()
 
 
 def test_names_that_the_bag_could_not_carry_are_refused(tmp_path, capsys):
     source = record(tmp_path / "in")
-    assert "no name for a bag" in refused(capsys, source, tmp_path / "caf\udce9")
-    assert "no database at a path" in refused(capsys, source, tmp_path / "100%", "--storage", "sqlite3")
+    assert "not a valid name for a bag" in refused(capsys, source, tmp_path / "caf\udce9")
+    assert "cannot write a database at a path" in refused(capsys, source, tmp_path / "100%", "--storage", "sqlite3")
     assert run(source, tmp_path / "100%", "--write", "info") == 0
 
 
@@ -51,7 +51,7 @@ def test_the_rest_of_another_kind_is_not_removed(tmp_path, capsys):
     source = record(tmp_path / "in")
     (tmp_path / "out.partial").mkdir()
     (tmp_path / "out.partial" / "thesis.tex").write_text("irreplaceable")
-    assert "is no bag" in refused(capsys, source, tmp_path / "out", "--overwrite")
+    assert "is not a bag" in refused(capsys, source, tmp_path / "out", "--overwrite")
 
 
 def interrupting(engine, monkeypatch, after, error):

@@ -164,7 +164,7 @@ def test_an_array_survives_the_way_through_a_message(encoding):
     [(RGB8, "mono8"), (RGB8, "mono16"), (RGB16, "rgb8"), (RGB8[..., 0], "nv12"), (RGB8, "jpeg")],
 )
 def test_an_array_of_another_encoding_is_refused(samples, encoding):
-    with pytest.raises(ValueError, match=f"no '{encoding}' image"):
+    with pytest.raises(ValueError, match=f"not an image of encoding '{encoding}'"):
         image_fields(samples, encoding)
 
 
@@ -249,7 +249,7 @@ def test_a_compressed_image_is_decoded(samples, expected):
         (compressed(b""), "format 'jpeg', 0 bytes: there are no bytes"),
         (compressed(b"no image"), "format 'jpeg', 8 bytes: no image"),
         (compressed(png(RGB8)[:60]), "format 'jpeg', 60 bytes: no image, or a damaged one"),
-        (compressed(bytes(12) + png(GRAY16), "16UC1; compressedDepth png"), "is depth, no image; accepted: "),
+        (compressed(bytes(12) + png(GRAY16), "16UC1; compressedDepth png"), "is depth, not an image; accepted: "),
     ],
 )
 def test_what_is_no_compressed_image_is_refused_with_the_reason(message, reason):
@@ -283,8 +283,8 @@ def test_an_image_that_was_made_of_a_mosaic_before_is_left_as_it_is():
 @pytest.mark.parametrize(
     ("samples", "form", "reason"),
     [
-        (RGB8[..., 0], "bayer_what8; png compressed ", "'bayer_what8' is no Bayer pattern; accepted: bayer_rggb8"),
-        (RGB8[:2, :2, 0], "bayer_rggb8; png compressed ", "2x2 pixels are too few; at least 3 a side"),
+        (RGB8[..., 0], "bayer_what8; png compressed ", "'bayer_what8' is not a Bayer pattern; accepted: bayer_rggb8"),
+        (RGB8[:2, :2, 0], "bayer_rggb8; png compressed ", "size 2x2 is too small; each side must be at least 3"),
     ],
 )
 def test_a_mosaic_that_cannot_be_read_is_refused_with_the_reason(samples, form, reason):

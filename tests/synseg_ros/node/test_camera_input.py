@@ -180,7 +180,7 @@ def test_depth_is_no_image(make_rig, encoding, capfd):
 
     rig.bench.spin_until(lambda: rig.counts()["bad"] >= 2, meanwhile=show, what="bad frames")
     assert rig.counts()["segmented"] == 0
-    assert f"encoding '{encoding}' is depth, no image" in capfd.readouterr().err
+    assert f"encoding '{encoding}' is depth, not an image" in capfd.readouterr().err
 
 
 def test_compressed_depth_is_no_image(make_rig, bench, elsewhere):
