@@ -19,9 +19,11 @@ from synseg_model.install_hints import missing_module
 from synseg_model.weights.domain import domain_warning
 from synseg_ros.node import bond
 from synseg_ros.node.camera import Camera
+from synseg_ros.node.depth_input import DepthTopics
 from synseg_ros.node.diagnostics import Diagnostics
 from synseg_ros.node.pipeline import Pipeline
 from synseg_ros.node.rate_limit import RateLimit
+from synseg_ros.node.transform_source import TransformSource
 from synseg_ros.node.vocabulary_input import VocabularyRequest, VocabularySubscription
 from synseg_ros.node.vocabulary_output import VocabularyOutput
 from synseg_ros.node.vocabulary_switch import ActiveVocabulary
@@ -106,7 +108,7 @@ class SynSegNode(LifecycleNode):
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribe to the cameras, and publish."""
         for camera in self._cameras.values():
-            camera.input.listen()
+            camera.listen()
         self._pipeline.worker.resume()
         if not self._activated:  # now every topic is there that parameters could be meant for
             warn_of_unknown(self, qos=True)
@@ -121,7 +123,7 @@ class SynSegNode(LifecycleNode):
         for frame in self._pipeline.worker.pause():
             self._cameras[frame.camera].statistics.count("dropped")
         for camera in self._cameras.values():
-            camera.input.ignore()
+            camera.ignore()
         self._state = "inactive"
         return DONE
 
@@ -160,11 +162,27 @@ class SynSegNode(LifecycleNode):
         self._pipeline = pipeline = Pipeline(
             segmenter, self._cameras, lambda: self.settings, self._announce, self.report, self._last.version
         )
-        for name, topic in settings.cameras(self._resolved).items():
+        transforms = TransformSource(self)
+        self._release.append(transforms.destroy)
+        cameras = settings.cameras(self._resolved)
+        depths = settings.depths(cameras)
+        for name, topic in cameras.items():
+            depth = depths[name] and DepthTopics(*map(self.resolve_topic_name, depths[name]))
             self._cameras[name] = camera = Camera(
-                self, name, topic, lambda: self.settings, lambda: bool(pipeline.active.version), pipeline.offer
+                self,
+                name,
+                topic,
+                lambda: self.settings,
+                lambda: bool(pipeline.active.version),
+                pipeline.offer,
+                depth,
+                transforms,
             )
             self._release.append(camera.destroy)
+        if camera.outputs.missing:
+            self.get_logger().info(
+                f"vision_msgs is not installed: there are no topics {', '.join(camera.outputs.missing)}"
+            )
         pipeline.start()
         given = VocabularyRequest(settings.labels) if settings.labels else None
         first = self._last.request or given
@@ -217,10 +235,10 @@ class SynSegNode(LifecycleNode):
     def _every_second(self) -> None:
         active = list(self._cameras.values()) if self._state == "active" else []
         for camera in active:
-            camera.input.follow()
+            camera.follow()
         self._diagnostics.publish(self._state, self._error, self._domain_warning, self._pipeline)
         for camera in active:
-            camera.input.watch()
+            camera.watch()
 
     # On the worker's thread
 

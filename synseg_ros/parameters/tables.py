@@ -132,6 +132,43 @@ class NodeSettings:
         "labels of the vocabulary.",
         live=True,
     )
+    publish_detections: bool = option(True, "Publish detections while they have a subscriber.", live=True)
+    publish_objects: bool = option(True, "Publish objects while they have a subscriber.", live=True)
+    publish_points: bool = option(True, "Publish points while they have a subscriber.", live=True)
+    points_background: bool = option(
+        False, "Put the points of the background into points, too, with label 0.", live=True
+    )
+    depth_topics: tuple[str, ...] = option(
+        (),
+        "Topics of depth images, for positions: TOPIC for the only camera, CAMERA=TOPIC with several. Empty: no depth.",
+    )
+    camera_info_topics: tuple[str, ...] = option(
+        (),
+        "Topics of the cameras' camera_info, as TOPIC or CAMERA=TOPIC. By default camera_info in the namespace of the "
+        "camera's topic.",
+    )
+    depth_info_topics: tuple[str, ...] = option(
+        (),
+        "Topics of the depth cameras' camera_info, as TOPIC or CAMERA=TOPIC. By default camera_info in the namespace "
+        "of the depth topic. It is used where depth has another frame_id, or shows another view, than the camera.",
+    )
+    target_frame: str = option(
+        "", "The frame that objects are published in, such as 'base_link'. Empty: the camera's own frame.", live=True
+    )
+    depth_tolerance: float = option(
+        0.03,
+        "Seconds that may lie between the stamps of a frame and of its depth image.",
+        minimum=0.0,
+        maximum=10.0,
+        live=True,
+    )
+    position_wait: float = option(
+        0.05,
+        "Seconds for which the node waits for a depth image or a transform that is late. Other cameras wait, too.",
+        minimum=0.0,
+        maximum=1.0,
+        live=True,
+    )
     stale_seconds: float = option(
         3.0,
         "Seconds without a frame after which the log and the diagnostics warn of a camera.",
@@ -150,8 +187,8 @@ class NodeSettings:
     def __post_init__(self) -> None:
         for topic in self.camera_topics or (self.camera,):
             check_topic("camera_topics" if self.camera_topics else "camera", topic)
-        self.cameras()
         self.thresholds_by_label()
+        self.depths(self.cameras(), check_names=False)  # the names may be others where ROS resolves the topics
 
     def cameras(self, resolve: Callable[[str], str] | None = None) -> dict[str, str]:
         """Name the cameras.
@@ -184,6 +221,34 @@ class NodeSettings:
                 f"camera_topics {list(topics)} and names {list(names)}: expected distinct topics and names"
             )
         return named
+
+    def depths(self, cameras: Mapping[str, str], check_names: bool = True) -> dict[str, tuple[str, str, str] | None]:
+        """Say where each camera's positions come from.
+
+        Args:
+            cameras: The cameras' topics by name.
+            check_names: Whether the parameters may only name these cameras.
+
+        Returns:
+            By the camera's name the topics of its depth, of its camera_info and of the depth camera's camera_info; None
+            where it has no depth.
+
+        Raises:
+            ValueError: A parameter has no valid topic, or no camera that it belongs to.
+        """
+        given = {
+            name: _by_camera(name, getattr(self, name), cameras, check_names)
+            for name in ("depth_topics", "camera_info_topics", "depth_info_topics")
+        }
+        depths = {}
+        for camera, topic in cameras.items():
+            depth = given["depth_topics"].get(camera)
+            depths[camera] = depth and (
+                depth,
+                given["camera_info_topics"].get(camera) or info_topic(topic),
+                given["depth_info_topics"].get(camera) or info_topic(depth),
+            )
+        return depths
 
     def engine_options(self) -> dict[str, object]:
         """Return the options of the engine that differ from their defaults."""
@@ -245,6 +310,33 @@ class PlayerSettings:
         check_topic("topic", self.topic)
         if self.wait_for:
             check_topic("wait_for", self.wait_for)
+
+
+def info_topic(topic: str) -> str:
+    """Return the camera_info that belongs to a topic of images.
+
+    Args:
+        topic: Such as "/camera/image_raw/compressed".
+    """
+    base, slash, _ = topic.removesuffix("/compressed").removesuffix("/compressedDepth").rpartition("/")
+    return f"{base}{slash}camera_info"
+
+
+def _by_camera(parameter: str, values: Iterable[str], cameras: Iterable[str], check_names: bool) -> dict[str, str]:
+    """Read TOPIC or CAMERA=TOPIC into topics by camera; raise ValueError for anything else."""
+    cameras, topics = list(cameras), {}
+    for text in values:
+        name, equals, topic = text.rpartition("=")
+        check_topic(parameter, topic)
+        if not equals and len(cameras) > 1:
+            raise ValueError(f"{parameter}: {text!r} does not say which camera it is for: expected CAMERA={text}")
+        name = name if equals else cameras[0]
+        if check_names and name not in cameras:
+            raise ValueError(f"{parameter}: there is no camera {name!r}; cameras: {', '.join(cameras)}")
+        if name in topics:
+            raise ValueError(f"{parameter}: the camera {name!r} has two topics: give it one")
+        topics[name] = topic
+    return topics
 
 
 def check_topic(parameter: str, topic: str) -> None:
