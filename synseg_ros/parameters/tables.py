@@ -290,6 +290,11 @@ class PlayerSettings:
         "/camera/image_raw", "Topic of the frames. camera_info and truth/... are in the same namespace."
     )
     frame_id: str = option("camera", "frame_id of the headers.")
+    parent_frame: str = option(
+        "base_link",
+        "For scenes: the frame in which /tf_static says where the camera is, 1 m above it and looking forward. Empty: "
+        "no transform.",
+    )
     fps: float = option(
         0.0,
         "Frames per second. 0: a video's own rate, else 15. A device sets its own rate.",
