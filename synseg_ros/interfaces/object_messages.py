@@ -28,7 +28,7 @@ class ObjectMessageMaker:
 
     def __init__(self, type_of: Callable[[str], type], sequence: Callable[[np.ndarray], Any]) -> None:
         self._type_of, self._sequence = type_of, sequence
-        self._types: dict[str, type] = {}
+        self._known: dict[tuple[str, tuple[str, ...]], tuple[type, ...]] = {}
 
     def detections(self, instances: Sequence[Instance], ids: Sequence[int], header: Any) -> Any:
         """Make the Detection2DArray of one frame.
@@ -38,8 +38,8 @@ class ObjectMessageMaker:
             ids: Per object its id.
             header: Header of the frame.
         """
-        box, pose = self._type("vision_msgs/msg/BoundingBox2D"), self._type("vision_msgs/msg/Pose2D")
-        point, detection = self._type("vision_msgs/msg/Point2D"), self._type("vision_msgs/msg/Detection2D")
+        box, pose, point, detection = self._all("vision_msgs", "BoundingBox2D", "Pose2D", "Point2D", "Detection2D")
+        nowhere = self._pose_with_covariance((0.0, 0.0, 0.0), 0.0)
         detections = []
         for instance, number in zip(instances, ids, strict=True):
             x, y, width, height = instance.box
@@ -47,12 +47,12 @@ class ObjectMessageMaker:
             detections.append(
                 detection(
                     header=header,
-                    results=[self._result(instance, self._pose((0.0, 0.0, 0.0)), 0.0)],
+                    results=[self._result(instance, nowhere)],
                     bbox=box(center=center, size_x=float(width), size_y=float(height)),
                     id=str(number),
                 )
             )
-        return self._type(DETECTIONS)(header=header, detections=detections)
+        return self._type_of(DETECTIONS)(header=header, detections=detections)
 
     def objects(
         self, instances: Sequence[Instance], ids: Sequence[int], positions: Sequence[Position | str], header: Any
@@ -65,22 +65,23 @@ class ObjectMessageMaker:
             positions: Per object its position in the header's frame, or a text where it has none.
             header: Header with the frame's stamp and the positions' frame_id.
         """
-        box, detection = self._type("vision_msgs/msg/BoundingBox3D"), self._type("vision_msgs/msg/Detection3D")
-        vector = self._type("geometry_msgs/msg/Vector3")
+        box, detection = self._all("vision_msgs", "BoundingBox3D", "Detection3D")
+        (vector,) = self._all("geometry_msgs", "Vector3")
         detections = []
         for instance, number, position in zip(instances, ids, positions, strict=True):
             if isinstance(position, str):
                 continue
             x, y, z = position.box_size
+            pose = self._pose_with_covariance(position.point, position.spread**2)
             detections.append(
                 detection(
                     header=header,
-                    results=[self._result(instance, self._pose(position.point), position.spread**2)],
+                    results=[self._result(instance, pose)],
                     bbox=box(center=self._pose(position.box_center), size=vector(x=x, y=y, z=z)),
                     id=str(number),
                 )
             )
-        return self._type(OBJECTS)(header=header, detections=detections)
+        return self._type_of(OBJECTS)(header=header, detections=detections)
 
     def points(self, points: np.ndarray, header: Any) -> Any:
         """Make the PointCloud2 of one frame.
@@ -89,13 +90,13 @@ class ObjectMessageMaker:
             points: (N,) `synseg_model.instances.POINT`.
             header: Header of the frame.
         """
-        field = self._type("sensor_msgs/msg/PointField")
+        field = self._type_of("sensor_msgs/msg/PointField")
         fields = [
             # Readers of clouds know rgb as a float32 that holds the bytes of the color.
             field(name=name, offset=offset, datatype=_FLOAT32 if name in ("x", "y", "z", "rgb") else _UINT32, count=1)
             for name, (_, offset) in POINT.fields.items()
         ]
-        return self._type(POINTS)(
+        return self._type_of(POINTS)(
             header=header,
             height=1,
             width=len(points),
@@ -107,22 +108,24 @@ class ObjectMessageMaker:
             is_dense=True,
         )
 
-    def _result(self, instance: Instance, pose: Any, variance: float) -> Any:
+    def _result(self, instance: Instance, pose: Any) -> Any:
+        result, hypothesis = self._all("vision_msgs", "ObjectHypothesisWithPose", "ObjectHypothesis")
+        return result(hypothesis=hypothesis(class_id=instance.label, score=instance.score), pose=pose)
+
+    def _pose_with_covariance(self, point: Sequence[float], variance: float) -> Any:
         covariance = np.zeros(36)
-        covariance[[0, 7, 14]] = variance
-        return self._type("vision_msgs/msg/ObjectHypothesisWithPose")(
-            hypothesis=self._type("vision_msgs/msg/ObjectHypothesis")(class_id=instance.label, score=instance.score),
-            pose=self._type("geometry_msgs/msg/PoseWithCovariance")(pose=pose, covariance=covariance),
-        )
+        covariance[0:15:7] = variance  # of x, y and z
+        (pose,) = self._all("geometry_msgs", "PoseWithCovariance")
+        return pose(pose=self._pose(point), covariance=covariance)
 
     def _pose(self, point: Sequence[float]) -> Any:
+        pose, position, orientation = self._all("geometry_msgs", "Pose", "Point", "Quaternion")
         x, y, z = point
-        return self._type("geometry_msgs/msg/Pose")(
-            position=self._type("geometry_msgs/msg/Point")(x=x, y=y, z=z),
-            orientation=self._type("geometry_msgs/msg/Quaternion")(x=0.0, y=0.0, z=0.0, w=1.0),
-        )
+        return pose(position=position(x=x, y=y, z=z), orientation=orientation(x=0.0, y=0.0, z=0.0, w=1.0))
 
-    def _type(self, name: str) -> type:
-        if name not in self._types:
-            self._types[name] = self._type_of(name)
-        return self._types[name]
+    def _all(self, package: str, *names: str) -> tuple[type, ...]:
+        """Return classes of one package."""
+        key = (package, names)
+        if key not in self._known:
+            self._known[key] = tuple(self._type_of(f"{package}/msg/{name}") for name in names)
+        return self._known[key]
