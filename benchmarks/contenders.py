@@ -15,7 +15,8 @@ import torch
 from synseg_model import Segmenter
 from synseg_model.config import EncoderConfig, ImageConfig, ModelConfig
 from synseg_model.engines.load import load_engine
-from synseg_model.export.folder import make_graphs, write_folder
+from synseg_model.export.folder import write_folder
+from synseg_model.export.graphs import make_graphs
 from synseg_model.network.synseg import SynSeg
 from synseg_model.vocabulary import Vocabulary
 from synseg_model.weights.exported_folder import is_exported
@@ -118,6 +119,7 @@ class Ours:
     def prepare(self, labels: int) -> None:
         width = len(self._engine.encode_text(["a"])[0])
         embeddings = np.random.default_rng(0).normal(size=(labels, width)).astype(np.float32)
+        embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
         names = tuple(f"label {i}" for i in range(labels))
         thresholds = np.full(labels, 0.5, np.float32)
         self.vocabulary = Vocabulary(names, thresholds, embeddings, self._engine.fingerprint)

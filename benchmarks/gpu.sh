@@ -31,10 +31,11 @@ while (($#)); do
 done
 mkdir -p "$output" || stop "cannot make the folder $output"
 
-deadline=$((SECONDS + ${SECONDS_IN_ALL:-530}))
+slower=$((cpu ? 8 : 1)) # the steps are the same on a CPU, and so are their limits but for this factor
+deadline=$((SECONDS + ${SECONDS_IN_ALL:-$((530 * slower))}))
 failed=()
 step() { # NAME SECONDS COMMAND...: run a command within its limit and what is left, with a log in the output folder
-  local name=$1 limit=$2 left=$((deadline - SECONDS)) begun=$SECONDS status
+  local name=$1 limit=$(($2 * slower)) left=$((deadline - SECONDS)) begun=$SECONDS status
   shift 2
   if ((left < 10)); then
     echo "== $name: no time left"

@@ -20,7 +20,7 @@ from synseg_ros.msg import ClassMasks, FrameInfo, Vocabulary, VocabularyStatus
 
 from synseg_model.memory import keep_freed_memory
 from synseg_ros.demo.processes import Child, private_domain
-from synseg_ros.parameters.tables import ros_arguments
+from synseg_ros.parameters.options import ros_arguments
 from synseg_ros.qos import EVERY_MESSAGE, LATCHED
 from synseg_ros.ros_messages import image_from_array
 

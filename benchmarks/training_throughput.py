@@ -20,11 +20,12 @@ import torch
 
 from synseg_model.config import CLIP_MEAN, CLIP_STD, DecoderConfig, EncoderConfig, ImageConfig, ModelConfig
 from synseg_model.network.synseg import SynSeg
-from training.datasets.batches import BatchConfig, BatchSource, TextBank
+from training.datasets.batches import BatchConfig, BatchSource
 from training.datasets.coco_captions import CocoCaptions
 from training.loop.config import TrainerConfig
 from training.loop.log import LOG_FILE
 from training.loop.trainer import Trainer
+from training.networks.text_embedding import TextEmbedder
 from training.objective.objective import CaptionObjective, ObjectiveConfig
 from training.prepare import PrepareConfig, prepare
 
@@ -69,7 +70,7 @@ def measure(config: ThroughputConfig, workers: int, folder: Path) -> dict:
     )
     network.to(trainer.fabric.device)
     pairs = CocoCaptions(config.images, config.captions, folder / "labels")
-    text = TextBank(network.encoder, network.config.templates, network.config.normalize_text)
+    text = TextEmbedder(network)
     batches = BatchSource(pairs, BatchConfig(image_size=224, workers=workers), image, text)
     trainer.fit(CaptionObjective(network, ObjectiveConfig()), batches)
     lines = [json.loads(line) for line in (trainer.output / LOG_FILE).read_text().splitlines()][2:]

@@ -16,7 +16,8 @@ from launch.substitutions import EnvironmentVariable, LaunchConfiguration
 from launch_ros.actions import LifecycleNode, LoadComposableNodes
 from launch_ros.descriptions import ComposableNode
 
-from synseg_ros.parameters.tables import NodeSettings, from_text, make_settings, nearest, ros_arguments
+from synseg_ros.parameters.options import from_text, make_settings, nearest, ros_arguments
+from synseg_ros.parameters.tables import NodeSettings
 
 CONFIG = Path(get_package_share_directory("synseg_ros"), "config", "synseg.yaml")
 

@@ -1,4 +1,4 @@
-"""What a model folder says about itself: `config.json`, read into frozen dataclasses. Needs no torch."""
+"""The config of a model: `config.json` of a model folder, read into frozen dataclasses. Needs no torch."""
 
 from __future__ import annotations
 
@@ -8,11 +8,28 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+__all__ = [
+    "CLIP_MEAN",
+    "CLIP_STD",
+    "CONFIG_FILE",
+    "DECODER_MEMORY",
+    "DEFAULT_MODEL",
+    "MAX_LABELS",
+    "PRESETS",
+    "WEIGHTS_FILE",
+    "DecoderConfig",
+    "EncoderConfig",
+    "ImageConfig",
+    "ModelConfig",
+    "ModelError",
+]
+
 FORMAT = 1
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "weights.safetensors"
 DEFAULT_MODEL = "synseg-everyday"  # the shipped model that everything uses unless told otherwise
 PRESETS = {"clipseg-rd64-refined": "CIDAS/clipseg-rd64-refined"}  # names for ids of the Hugging Face hub
+MAX_LABELS = 1203  # largest number of labels by default: the size of LVIS
 SKIP_STRIDE = 4  # pixels of the input for one logit of a decoder with skip connections
 DECODER_MEMORY = 256 * 2**20  # bytes; beyond this, labels are decoded in several chunks
 
@@ -21,20 +38,24 @@ CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.261302
 
 
 class ModelError(ValueError):
-    """A model that is missing, damaged or of another kind; its text is one line for the user."""
+    """A model that is missing, damaged or of another kind; the text is one line for the user."""
 
 
 @dataclass(frozen=True)
 class EncoderConfig:
-    """Name the frozen encoders of images and of text: both towers of a CLIP, or a backbone of timm beside a text tower.
+    """Name the frozen encoders of images and texts: both towers of a CLIP, or a timm backbone and a text tower.
 
-    model: an open_clip architecture name ("ViT-B-16-quickgelu") or a whole open_clip model config. With a backbone it
-        is {"text_cfg": {...}}, the arguments of open_clip's TextTransformer.
-    pretrained: the public open_clip weights tag ("openai"); None where the folder carries the encoder.
-    included: True where `weights.safetensors` holds both towers.
-    merges: file in the model folder with the BPE merges of a tokenizer smaller than CLIP's own.
-    backbone: the timm name of a convolutional image encoder ("tf_efficientnet_lite0"); None for a CLIP's image tower.
-    levels: the backbone's feature levels that the decoder reads, as timm numbers them, finest first.
+    Attributes:
+        model: an open_clip architecture ("ViT-B-16-quickgelu") or a whole open_clip model config. With a backbone it is
+            {"text_cfg": {...}}, the arguments of open_clip's TextTransformer.
+        pretrained: open_clip's tag of public weights ("openai"); None where the folder carries the encoder.
+        included: whether `weights.safetensors` holds both towers.
+        merges: file in the model folder with the BPE merges of a tokenizer smaller than CLIP's own.
+        backbone: timm's name of a convolutional image encoder ("tf_efficientnet_lite0"); None for a CLIP's image tower.
+        levels: the backbone's feature levels that the decoder reads, as timm numbers them, finest first.
+
+    Raises:
+        ModelError: for values that do not fit each other.
     """
 
     model: str | dict
@@ -46,7 +67,7 @@ class EncoderConfig:
 
     def __post_init__(self) -> None:
         if self.backbone is None and self.levels:
-            raise ModelError(f"encoder levels {list(self.levels)}: only a backbone has them, and none is named")
+            raise ModelError(f"encoder levels {list(self.levels)}: only a backbone has them, and the config names none")
         if self.backbone is not None:
             if not isinstance(self.model, dict) or set(self.model) != {"text_cfg"}:
                 raise ModelError('encoder model: a backbone needs {"text_cfg": {...}}, the text tower beside it')
@@ -56,17 +77,27 @@ class EncoderConfig:
 
 @dataclass(frozen=True)
 class DecoderConfig:
-    """Shape the decoder as CLIPSeg does (rd64: width 64, 4 heads, FFN 2048).
+    """Shape the decoder, by default as CLIPSeg does (rd64: width 64, 4 heads, FFN 2048).
 
-    layers: encoder blocks whose outputs it reads, ascending; it has one block of its own for each, deepest first.
-    conditional_layer: number of its blocks before FiLM. No label changes what they compute, so they run once per image.
+    The attributes from `skips` on are for encoders with feature levels (`EncoderConfig.backbone`), see
+    `skip_decoder.py`.
 
-    The rest is for encoders with feature levels (`EncoderConfig.backbone`), see `skip_decoder.py`:
+    Attributes:
+        layers: encoder blocks whose outputs the decoder reads, ascending. The decoder has one block for each, deepest
+            first.
+        width: channels of the tokens after FiLM.
+        heads: number of attention heads.
+        ffn: width of a block's feed-forward layer.
+        head: "plain" or "refined", see `clipseg_decoder.make_head`.
+        conditional_layer: number of blocks before FiLM. No label changes what they compute, so they run once per image.
+        skips: channels, at strides 8 and 4, of what one label adds to the skip connections; empty for none, as in
+            CLIPSeg.
+        context_width: width of the blocks before FiLM, which all labels share.
+        dense: whether the cosine of projected tokens and the text is added to the logits.
+        presence: whether a score of the whole image lowers the logits of labels that are not in it.
 
-    skips: channels at strides 8 and 4 of what one label adds to the skip connections; empty for none, as CLIPSeg.
-    context_width: width of the blocks before FiLM, which all labels share.
-    dense: whether the cosine of projected tokens and the text is added to the logits.
-    presence: whether a score for the whole image lowers the logits of labels that are not in it.
+    Raises:
+        ModelError: for values that are out of range or do not fit each other.
     """
 
     layers: tuple[int, ...] = (3, 6, 9)
@@ -82,7 +113,9 @@ class DecoderConfig:
 
     def __post_init__(self) -> None:
         if not self.layers or list(self.layers) != sorted(set(self.layers)) or self.layers[0] < 0:
-            raise ModelError(f"decoder layers {list(self.layers)}: give distinct block indices in ascending order")
+            raise ModelError(
+                f"decoder layers {list(self.layers)}: expected distinct block indices from 0, in ascending order"
+            )
         attending = self.context_width or self.width
         if self.width < 1 or self.heads < 1 or attending < 1 or attending % self.heads:
             raise ModelError(f"decoder width {attending} is not a multiple of its {self.heads} heads")
@@ -91,7 +124,7 @@ class DecoderConfig:
         if not 0 <= self.conditional_layer < len(self.layers):
             raise ModelError(
                 f"decoder conditional_layer {self.conditional_layer}: expected 0 to {len(self.layers) - 1}, "
-                "one of the decoder's blocks"
+                "the index of a block"
             )
 
         if self.skips and (len(self.skips) != 2 or min(self.skips) < 1 or self.context_width < 1):
@@ -100,17 +133,20 @@ class DecoderConfig:
                 "channels, for strides 8 and 4, and a width of 1 or more"
             )
         if not self.skips and (self.context_width or self.dense or self.presence):
-            raise ModelError("decoder context_width, dense and presence need skips: a decoder without has none of them")
+            raise ModelError("decoder context_width, dense and presence need skips: only a decoder with skips has them")
 
     @property
     def stride(self) -> int:
-        """Pixels of the input, along a side, for one logit."""
+        """Pixels of the input for one logit, along a side."""
         return SKIP_STRIDE if self.skips else 1
 
     def bytes_per_label(self, tokens: int, patch: int, element_size: int = 4) -> int:
-        """Estimate the memory one more label takes while it is decoded, from the largest live tensors.
+        """Estimate the memory that one more label takes while it is decoded, from the largest live tensors.
 
-        tokens: of the grid that FiLM modulates, a class token included.
+        Args:
+            tokens: number of tokens that FiLM modulates, a class token included.
+            patch: side of a token in pixels.
+            element_size: bytes per number.
         """
         if self.skips:
             return element_size * tokens * (4 * self.width + 4 * 4 * self.skips[0] + 3 * 16 * self.skips[1])
@@ -124,9 +160,14 @@ class DecoderConfig:
 class ImageConfig:
     """Say how a frame becomes the network's input.
 
-    size: side in pixels of the square input; with resize="area" the input keeps the frame's aspect ratio
-        at about size*size pixels.
-    mean, std: per-channel statistics of RGB in [0, 1].
+    Attributes:
+        size: side of the square input in pixels. With resize="area" the input keeps the frame's aspect ratio, at about
+            size*size pixels.
+        resize: "square" or "area".
+        mean, std: statistics of the RGB channels, which are in [0, 1].
+
+    Raises:
+        ModelError: for values that are out of range.
     """
 
     size: int = 352
@@ -140,15 +181,25 @@ class ImageConfig:
         if self.size < 1:
             raise ModelError(f"image size {self.size}: expected a positive number of pixels")
         if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
-            raise ModelError(f"image mean {list(self.mean)} and std {list(self.std)}: three numbers each, std above 0")
+            raise ModelError(
+                f"image mean {list(self.mean)} and std {list(self.std)}: expected three numbers each, and std above 0"
+            )
 
     def input_size(self, height: int, width: int, patch: int) -> tuple[int, int]:
-        """Choose the network's input (height, width) in pixels, multiples of `patch`, for a frame's size."""
+        """Choose the size of the network's input for a frame.
+
+        Args:
+            height, width: size of the frame in pixels.
+            patch: side of a token in pixels.
+
+        Returns:
+            Height and width in pixels, multiples of `patch`.
+        """
         if self.resize == "square":
             side = max(1, round(self.size / patch)) * patch
             return side, side
         scale = self.size / (height * width) ** 0.5
-        # A panorama must not shrink to a single row of patches: four rows at least, sixteen times as wide at most.
+        # A panorama must not shrink to one row of patches: at least four rows, at most sixteen times as wide.
         least = 4 * patch
         rows, columns = (max(least, round(side * scale / patch) * patch) for side in (height, width))
         most = 16 * least
@@ -159,11 +210,19 @@ class ImageConfig:
 class ModelConfig:
     """Describe a model folder.
 
-    templates: prompts, each with one "{}" for the label; their embeddings are averaged.
-    normalize_text: whether text embeddings are scaled to length 1 before FiLM (CLIPSeg's are not).
-    threshold: activation from which a pixel belongs to a label's mask, in [0, 1].
-    domain: which images the model is for, in words, such as "photographs" or "generated scenes"; "" says nothing.
-    training, results: how the weights were made and what they reach; free-form, for people.
+    Attributes:
+        name: the model's name.
+        encoder, decoder, image: the parts of the network and its input.
+        templates: prompts, each with one "{}" for the label; their embeddings are averaged.
+        normalize_text: whether text embeddings are scaled to length 1 before FiLM; CLIPSeg's are not.
+        threshold: activation from which a pixel belongs to a label's mask, in [0, 1].
+        context_length: largest number of tokens that the text tower reads.
+        domain: which images the model is for, in words, such as "photographs" or "generated scenes"; "" says nothing.
+        training, results: how the weights were made and what they reach; free-form, for people.
+        format: version of this description.
+
+    Raises:
+        ModelError: for values that are out of range or do not fit each other.
     """
 
     name: str
@@ -197,16 +256,31 @@ class ModelConfig:
 
     @property
     def image_size(self) -> int:
+        """Side of the network's square input in pixels, see `ImageConfig.size`."""
         return self.image.size
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ModelConfig:
-        """Build from parsed JSON; raise ModelError naming every unknown, missing or mistyped key."""
+        """Build a config from parsed JSON.
+
+        Args:
+            values: the parsed object.
+
+        Raises:
+            ModelError: for unknown, missing or mistyped keys; the message names each of them.
+        """
         return _build(cls, values, "config")
 
     @classmethod
     def read(cls, folder: Path) -> ModelConfig:
-        """Read `folder/config.json`; raise ModelError where it is missing or wrong."""
+        """Read the `config.json` of a model folder.
+
+        Args:
+            folder: the model folder.
+
+        Raises:
+            ModelError: where the file is missing or wrong.
+        """
         path = Path(folder) / CONFIG_FILE
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
@@ -220,6 +294,7 @@ class ModelConfig:
             raise ModelError(f"{path}: {error}") from None
 
     def to_json(self) -> str:
+        """Write the config as JSON, as `read` reads it."""
         return json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False) + "\n"
 
 
@@ -232,6 +307,17 @@ _SCALARS = {
     "normalize_text": bool, "threshold": (int, float), "context_length": int, "domain": str, "training": dict,
     "results": dict, "format": int,
 }  # fmt: skip
+
+
+_LIST_NAMES = {int: "whole numbers", float: "numbers", str: "texts"}
+_JSON_NAMES = {
+    str: "a text",
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    dict: "an object",
+    type(None): "null",
+}
 
 
 def _build(cls: type, values: Any, where: str) -> Any:
@@ -256,10 +342,11 @@ def _build(cls: type, values: Any, where: str) -> Any:
             kind = _SEQUENCES[key]
             accepted = (int, float) if kind is float else kind
             if not isinstance(value, list) or not all(isinstance(item, accepted) for item in value):
-                raise ModelError(f"{where}.{key} is {value!r}: expected a list of {kind.__name__}")
+                raise ModelError(f"{where}.{key} is {value!r}: expected a list of {_LIST_NAMES[kind]}")
             built[key] = tuple(kind(item) for item in value)
         elif not isinstance(value, _SCALARS[key]) or (isinstance(value, bool) and _SCALARS[key] is not bool):
-            raise ModelError(f"{where}.{key} is {value!r}: wrong type")
+            kinds = _SCALARS[key] if isinstance(_SCALARS[key], tuple) else (_SCALARS[key],)
+            raise ModelError(f"{where}.{key} is {value!r}: expected {' or '.join(_JSON_NAMES[kind] for kind in kinds)}")
         else:
             built[key] = value
     return cls(**built)

@@ -1,4 +1,4 @@
-"""What the Segmenter asks of an engine."""
+"""The engine protocol: what a Segmenter needs from whatever runs a network."""
 
 from __future__ import annotations
 
@@ -11,40 +11,89 @@ from synseg_model.config import ModelConfig
 from synseg_model.result import DeviceMaps
 from synseg_model.vocabulary import Vocabulary
 
+__all__ = ["DeviceEngine", "Engine"]
+
 
 class Engine(Protocol):
-    """What the Segmenter asks of an engine.
+    """Run a network for a Segmenter.
 
-    name: one of ENGINES but "auto". device: "cpu" or "cuda:0". fingerprint: hex digest of the weights, part of cache
-    keys.
+    Attributes:
+        name: one of `synseg_model.engines.load.ENGINES`, except "auto".
+        device: "cpu" or "cuda:N".
+        config: the model's config.
+        fingerprint: hex digest of the weights; caches of text embeddings are keyed by it.
+        independent_labels: whether a label's activations are the same whatever other labels are asked for.
+
+    Example:
+        A minimal engine finds each label in the right half of every image:
+
+        >>> import numpy as np
+        >>> from synseg_model import Segmenter
+        >>> from synseg_model.config import EncoderConfig, ModelConfig
+        >>> class RightHalf:
+        ...     name, device, fingerprint = "right-half", "cpu", "right-half-1"
+        ...     config = ModelConfig(name="right-half", encoder=EncoderConfig(model="none"))
+        ...     independent_labels = True
+        ...
+        ...     def count_tokens(self, text):
+        ...         return len(text.split()) + 2
+        ...
+        ...     def encode_text(self, prompts):
+        ...         return np.ones((len(prompts), 4), np.float32)
+        ...
+        ...     def activations(self, frames, text):
+        ...         return [np.tile(np.float32([0, 1]), (len(text), 1, 1)) for frame in frames]
+        >>> segmenter = Segmenter(RightHalf())
+        >>> vocabulary = segmenter.set_vocabulary(["anything"])
+        >>> segmenter.segment(np.zeros((1, 4, 3), np.uint8)).label_map.tolist()
+        [[0, 0, 1, 1]]
     """
 
     name: str
     device: str
     config: ModelConfig
     fingerprint: str
+    independent_labels: bool
 
     def count_tokens(self, text: str) -> int:
-        """Count a prompt's tokens with start and end marks, never truncated."""
+        """Count the tokens of a prompt with its start and end marks, without cutting it."""
 
     def encode_text(self, prompts: Sequence[str]) -> np.ndarray:
-        """Embed finished prompts; returns (N, D) float32 as CLIP's text tower gives them, not normalised."""
+        """Embed finished prompts.
+
+        Args:
+            prompts: N texts.
+
+        Returns:
+            (N,D) float32 as the text tower gives them, not normalised.
+        """
 
     def activations(self, frames: Sequence[np.ndarray], text: np.ndarray) -> list[np.ndarray]:
-        """Segment frames (H,W,3) uint8 RGB of any sizes for text embeddings (K, D) float32.
+        """Segment frames for labels.
 
-        Returns for each frame the activations (K, h, w) float32 in [0, 1] at the network's own resolution.
+        Args:
+            frames: each (H,W,3) uint8 RGB; their sizes may differ.
+            text: (K,D) float32 text embeddings.
+
+        Returns:
+            For each frame the activations (K,h,w) float32 in [0, 1], at the network's own resolution.
         """
 
 
 class DeviceEngine(Engine, Protocol):
-    """An engine that can leave activations on its device; used so where the device is not the CPU."""
+    """Run a network whose activations may stay on its device; a Segmenter uses that where the device is not the CPU."""
 
     def device_maps(
         self, frames: Sequence[np.ndarray], text: np.ndarray, vocabulary: Vocabulary | None = None
     ) -> list[np.ndarray | DeviceMaps]:
-        """Segment as `activations` does; returns what has each frame's activations on the device.
+        """Segment as `activations` does, and leave the activations on the device.
 
-        vocabulary: the one that Results will ask for, whose embeddings `text` is; an engine may decide label maps in
-        the same pass. Arrays of the host come back where the device has no memory for all of them.
+        Args:
+            frames, text: as `activations` takes them.
+            vocabulary: the vocabulary whose embeddings `text` is, where Results will ask for it: an engine may decide
+                label maps in the same pass.
+
+        Returns:
+            For each frame an object that has the activations on the device. Where the device has too little memory,
+            these are arrays (K,h,w) on the host.
         """

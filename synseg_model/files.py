@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and the folder of caches."""
 
 from __future__ import annotations
 
@@ -9,15 +9,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
+__all__ = ["default_folder", "part_of", "write_json", "write_whole"]
+
 
 def write_whole(path: Path, write: Callable[[IO[bytes]], object], durable: bool = True) -> None:
-    """Write a file whole or not at all: a full disk or a killed process leaves the older one as it was.
+    """Write a file whole or not at all: after a full disk or a killed process, the older file is as it was.
 
-    Any number of threads, processes and hosts may write the same file at once: the last whole one stays.
+    Any number of threads, processes and hosts may write one file at once: the last whole one stays.
 
-    write: called with the open binary file. durable: wait until the disk has it, so that not even a power cut leaves
-    half of it; thousands of small files that can be made again are faster without.
-    Raise OSError where it cannot be written, and whatever `write` raises.
+    Args:
+        path: the file; its folder is made where it is missing.
+        write: called with the open binary file.
+        durable: wait until the disk has the file, so that not even a power cut leaves half of it. Thousands of small
+            files that can be made again are faster without.
+
+    Raises:
+        OSError: where the file cannot be written. An exception of `write` passes through.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -34,21 +41,33 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object], durable: bool 
 
 
 def write_json(path: Path, value: object, indent: int = 2) -> None:
-    """Write JSON for people, whole or not at all; raise OSError where it cannot be written."""
+    """Write a value as indented JSON, whole or not at all.
+
+    Args:
+        path: the file.
+        value: anything that JSON can hold.
+        indent: spaces for each level.
+
+    Raises:
+        OSError: where the file cannot be written.
+    """
     write_whole(path, lambda file: file.write((json.dumps(value, indent=indent) + "\n").encode()))
 
 
 def part_of(path: Path, suffix: str = "") -> Path:
-    """Name a new file beside `path` to write into, which is then renamed to it; no two calls give the same name.
+    """Name a new file in the folder of another one, to write into and then rename; no two calls give the same name.
 
-    The name is random: threads share a process's id, and the hosts of a shared folder have equal ones.
-    suffix: how it ends, for libraries that choose the format by it.
+    The name is random: threads share the id of their process, and hosts of a shared folder have equal ids.
+
+    Args:
+        path: the file that the new one becomes.
+        suffix: how the name ends, for libraries that choose the format by it.
     """
     return path.with_name(f".{secrets.token_hex(8)}.part{suffix}")
 
 
 def default_folder() -> Path | None:
-    """Find the cache folder: $SYNSEG_CACHE_DIR, else synseg in the XDG cache folder; None without a home."""
+    """Find the folder of caches: $SYNSEG_CACHE_DIR, else synseg in the XDG cache folder; None without a home folder."""
     chosen = os.environ.get("SYNSEG_CACHE_DIR")
     if chosen:
         return Path(chosen)

@@ -8,10 +8,10 @@ SPACES = dict.fromkeys(map(ord, "\u200b\u2060\ufeff"), " ")  # zero-width space,
 
 
 def fold(label: str) -> str:
-    """Make labels equal that differ in case and whitespace alone."""
+    """Fold a label, so that labels become equal that differ in case and whitespace alone."""
     return case_key(" ".join(label.translate(SPACES).split()))
 
 
 def case_key(label: str) -> str:
-    """Make labels equal that differ in case alone (Unicode's canonical caseless matching)."""
+    """Fold the case of a label, by Unicode's canonical caseless matching."""
     return unicodedata.normalize("NFD", unicodedata.normalize("NFD", label).casefold())

@@ -1,6 +1,6 @@
-"""What to install where a library is missing: the one place that makes such hints, right for a clone and for a copy.
+"""Hints what to install where a library is missing, right for a clone of the project and for a copy.
 
-The project is in no registry, so that no hint may name it as a package there.
+All hints are made here. The project is in no registry, so no hint may name it as a package there.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _ROOT = Path(__file__).resolve().parents[1]
 
 @dataclass(frozen=True)
 class _Extra:
-    """An extra of pyproject.toml: what needs it, its packages, and the modules whose absence tells of it."""
+    """Describe an extra of pyproject.toml: what needs it, its packages, and the modules that are missing without it."""
 
     needed_by: str
     packages: tuple[str, ...]
@@ -72,6 +72,7 @@ EXTRAS = {
             "jsonargparse[signatures]>=4.38",
             "lightning-fabric>=2.4",
             "matplotlib>=3.8",
+            "pycocotools>=2.0.8",
             "spacy>=3.8,<4",
             "tensorboard>=2.16",
             "thinc>=8.3,<9",
@@ -85,6 +86,7 @@ EXTRAS = {
             "lightning",
             "lightning_fabric",
             "matplotlib",
+            "pycocotools",
             "spacy",
             "tensorboard",
             "thinc",
@@ -96,7 +98,11 @@ EXTRAS = {
 
 
 def missing_module(error: ModuleNotFoundError) -> str:
-    """Say which library is missing, what needs it, and the command that installs it."""
+    """Say which library is missing, what needs it, and which command installs it.
+
+    Args:
+        error: the failed import.
+    """
     module = (error.name or "").partition(".")[0]
     if module == "training":
         return "the training package is not installed; it comes with the project's sources, and robots do without it"
@@ -107,9 +113,11 @@ def missing_module(error: ModuleNotFoundError) -> str:
 
 
 def install_command(extra: str = "", root: Path = _ROOT) -> str:
-    """Return the command that installs an extra of pyproject.toml: of the clone it runs from, else its packages.
+    """Return the command that installs an extra of pyproject.toml: from the clone it runs from, else its packages.
 
-    root: the folder that synseg_model lies in.
+    Args:
+        extra: name of the extra; "" for what every engine needs.
+        root: the folder that synseg_model lies in.
     """
     if (root / "pyproject.toml").is_file():
         return "pip install " + shlex.quote(f"{root}[{extra}]" if extra else str(root))
@@ -117,7 +125,11 @@ def install_command(extra: str = "", root: Path = _ROOT) -> str:
 
 
 def without_network(repository: str = PRESETS["clipseg-rd64-refined"]) -> str:
-    """Say what to do where a model cannot be downloaded."""
+    """Say what to do where a model cannot be downloaded.
+
+    Args:
+        repository: the model's id on the Hugging Face hub.
+    """
     return (
         f"Without one, choose the model {DEFAULT_MODEL!r}, which ships with the package; or download {repository} on "
         f"another machine (hf download {repository} --local-dir DIR), copy that folder here and name its path as the "

@@ -1,4 +1,4 @@
-"""Multi-Category Contrastive Learning: four pure functions and one small module.
+"""Multi-Category Contrastive Learning: one pure function per term of the loss, and a small module.
 
 Source: SynSeg, arXiv 2508.06115 v2, equations 3 to 7. All cosine similarities are computed in float32.
 """
@@ -9,14 +9,31 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+__all__ = [
+    "MCCLLoss",
+    "align_loss",
+    "background_loss",
+    "clamp_similarity",
+    "contrast_loss",
+    "cosine_matrix",
+    "pair_mask",
+    "separation_loss",
+]
+
 BOUNDS = (0.005, 0.995)
 
 
 def clamp_similarity(similarity: Tensor, bounds: tuple[float, float] = BOUNDS, mode: str = "hard") -> Tensor:
-    """Keep cosine similarities inside `bounds`, so that their logarithms are finite.
+    """Keep cosine similarities inside bounds, so that their logarithms are finite.
 
-    mode "hard" is the paper's: no gradient outside the bounds. "straight-through" (ours) has the same values and
-    passes the gradient on, so that a pair that starts at a similarity below the bound can still learn.
+    Args:
+        similarity: cosines of any shape, in [-1, 1].
+        bounds: the lowest and the highest similarity; by default the paper's.
+        mode: "hard" is the paper's: no gradient outside the bounds. "straight-through" (ours) has the same values and
+            passes the gradient on, so that a pair below the lower bound can still learn.
+
+    Raises:
+        ValueError: for another mode.
     """
     clamped = similarity.clamp(*bounds)
     if mode == "hard":
@@ -27,51 +44,99 @@ def clamp_similarity(similarity: Tensor, bounds: tuple[float, float] = BOUNDS, m
 
 
 def cosine_matrix(a: Tensor, b: Tensor) -> Tensor:
-    """Return all cosine similarities (B,N,M) between vectors (B,N,D) and (B,M,D)."""
+    """Compute the cosine similarities of all pairs of vectors.
+
+    Args:
+        a: (B,N,D).
+        b: (B,M,D).
+
+    Returns:
+        (B,N,M) in [-1, 1].
+    """
     return F.normalize(a, dim=-1) @ F.normalize(b, dim=-1).mT
 
 
 def align_loss(similarity: Tensor, valid: Tensor) -> Tensor:
-    """L_align = -(1/N) sum_i log sim(f_i, t_i), per image.
+    """Compute the alignment loss of each image: a label's foreground points where its text does.
 
-    similarity: (B,N) clamped cosines of foreground i and its own text. valid: (B,N) bool. Returns (B,).
+        L_align = -(1/N) Σ_i log sim(f_i, t_i)
+
+    Args:
+        similarity: (B,N) clamped cosines of foreground i and text i.
+        valid: (B,N) bool, False for padding.
+
+    Returns:
+        (B,), 0 for an image without labels.
     """
     return _mean_over(-similarity.log(), valid)
 
 
 def contrast_loss(similarity: Tensor, valid: Tensor) -> Tensor:
-    """L_cont = -(1/N) sum_i log(1 - sim(f_i, b_i)), per image.
+    """Compute the contrast loss of each image: a label's foreground differs from its background.
 
-    similarity: (B,N) clamped cosines of foreground i and its own background. valid: (B,N) bool. Returns (B,).
+        L_cont = -(1/N) Σ_i log(1 - sim(f_i, b_i))
+
+    Args:
+        similarity: (B,N) clamped cosines of foreground i and background i.
+        valid: (B,N) bool, False for padding.
+
+    Returns:
+        (B,), 0 for an image without labels.
     """
     return _mean_over(-torch.log1p(-similarity), valid)
 
 
 def background_loss(similarity: Tensor, pairs: Tensor) -> Tensor:
-    """L_back = -(1/N^2) sum_jk log sim(b_j, b_k), per image.
+    """Compute the background loss of each image: the backgrounds of all labels are alike.
 
-    similarity: (B,N,N) clamped cosines of backgrounds. pairs: (B,N,N) bool, which ordered pairs count. Returns (B,).
+        L_back = -(1/N²) Σ_jk log sim(b_j, b_k)
+
+    Args:
+        similarity: (B,N,N) clamped cosines of backgrounds j and k.
+        pairs: (B,N,N) bool, the ordered pairs that count.
+
+    Returns:
+        (B,), 0 for an image without pairs.
     """
     return _mean_over(-similarity.log(), pairs)
 
 
 def separation_loss(similarity: Tensor, pairs: Tensor) -> Tensor:
-    """L_sep = -(1/N^2) sum_jk log(1 - sim(f_j, f_k)), per image.
+    """Compute the separation loss of each image: the foregrounds of different labels differ.
 
-    similarity: (B,N,N) clamped cosines of foregrounds. pairs: (B,N,N) bool, which ordered pairs count. Returns (B,).
-    With the diagonal included it adds the constant -log(1 - 0.995) / N = 5.298 / N, which has no gradient.
+        L_sep = -(1/N²) Σ_jk log(1 - sim(f_j, f_k))
+
+    A diagonal that counts adds the constant -log(1 - 0.995) / N = 5.298 / N, which has no gradient.
+
+    Args:
+        similarity: (B,N,N) clamped cosines of foregrounds j and k.
+        pairs: (B,N,N) bool, the ordered pairs that count.
+
+    Returns:
+        (B,), 0 for an image without pairs.
     """
     return _mean_over(-torch.log1p(-similarity), pairs)
 
 
 def _mean_over(values: Tensor, keep: Tensor) -> Tensor:
-    """Average what is kept over all dimensions but the first; 0 where nothing is."""
+    """Average the kept values over all dimensions except the first; 0 where none is kept."""
     values, keep = values.flatten(1), keep.flatten(1)
     return torch.where(keep, values, 0).sum(dim=1) / keep.sum(dim=1).clamp(min=1)
 
 
 def pair_mask(valid: Tensor, pairs: str) -> Tensor:
-    """Mark which ordered pairs of labels (B,N,N) count: "all" is the paper's, "distinct" leaves out the diagonal."""
+    """Mark the ordered pairs of labels that count.
+
+    Args:
+        valid: (B,N) bool, False for padding.
+        pairs: "all" (paper), or "distinct" (ours), which leaves out the diagonal.
+
+    Returns:
+        (B,N,N) bool.
+
+    Raises:
+        ValueError: for another choice of pairs.
+    """
     mask = valid.unsqueeze(1) & valid.unsqueeze(2)
     if pairs == "all":
         return mask
@@ -81,12 +146,34 @@ def pair_mask(valid: Tensor, pairs: str) -> Tensor:
 
 
 class MCCLLoss(nn.Module):
-    """The weighted sum of alignment, contrast, background and separation.
+    """Compute the loss of Multi-Category Contrastive Learning.
 
-    weights: of the four terms in that order; not published, 1 each is ours. bounds: of the cosines (paper).
-    pairs: "all" (paper) or "distinct" (ours). clamp: "hard" (paper) or "straight-through" (ours).
+        L = λ1 L_align + λ2 L_cont + λ3 L_back + λ4 L_sep
 
-    With one label in an image neither pair term can train anything: keep images with at least two.
+    With one label in an image, neither pair term trains anything: keep images with at least two labels.
+
+    Source: SynSeg, arXiv 2508.06115 v2, equations 3 to 7.
+
+    Args:
+        weights: λ1 to λ4, each 0 or more. The paper does not publish them; 1 each is ours.
+        bounds: the lowest and the highest cosine similarity, between 0 and 1 (paper).
+        pairs: "all" (paper) or "distinct" (ours), see `pair_mask`.
+        clamp: "hard" (paper) or "straight-through" (ours), see `clamp_similarity`.
+
+    Raises:
+        ValueError: for a setting outside these ranges.
+
+    Example:
+        >>> import torch
+        >>> from synseg_model.losses import MCCLLoss
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> foreground, background, text = torch.randn(3, 2, 4, 512, generator=generator)  # B=2 images, N=4 labels
+        >>> valid = torch.tensor([[True, True, True, True], [True, True, False, False]])  # the second image has two
+        >>> losses = MCCLLoss()(foreground, background, text, valid)
+        >>> sorted(losses)
+        ['align', 'back', 'cont', 'sep', 'total']
+        >>> bool(losses["total"] > 0)
+        True
     """
 
     def __init__(
@@ -98,7 +185,7 @@ class MCCLLoss(nn.Module):
     ):
         super().__init__()
         if len(weights) != 4 or min(weights) < 0:
-            raise ValueError(f"weights {weights}: expected four numbers from 0")
+            raise ValueError(f"weights {weights}: expected four numbers, 0 or more")
         if not 0 < bounds[0] < bounds[1] < 1:
             raise ValueError(f"bounds {bounds}: expected 0 < lower < upper < 1")
         pair_mask(torch.ones(1, 1, dtype=torch.bool), pairs)
@@ -106,11 +193,19 @@ class MCCLLoss(nn.Module):
         self.weights, self.bounds, self.pairs, self.clamp = tuple(weights), tuple(bounds), pairs, clamp
 
     def forward(self, foreground: Tensor, background: Tensor, text: Tensor, valid: Tensor) -> dict[str, Tensor]:
-        """Compute the loss of a batch of images with up to N labels each.
+        """Compute the loss of a batch of images.
 
-        foreground, background: (B,N,D) synergy vectors. text: (B,N,D) frozen text embeddings.
-        valid: (B,N) bool, False for padding. Returns scalars align, cont, back, sep and total: means over the
-        images that have a label. Raises ValueError for shapes that do not fit.
+        Args:
+            foreground: (B,N,D) foreground synergy vectors f.
+            background: (B,N,D) background synergy vectors b.
+            text: (B,N,D) frozen text embeddings t.
+            valid: (B,N) bool, False for padding.
+
+        Returns:
+            The scalars "align", "cont", "back", "sep" and "total": means over the images that have a label.
+
+        Raises:
+            ValueError: for shapes that do not fit.
         """
         shape = foreground.shape
         if foreground.ndim != 3 or background.shape != shape or text.shape != shape or valid.shape != shape[:2]:

@@ -1,4 +1,4 @@
-"""From a camera's frame to the network's input size, and what changes with its token grid. Needs no torch."""
+"""Frames to the network's input size, and what changes with the token grid. Needs no torch."""
 
 from __future__ import annotations
 
@@ -11,13 +11,21 @@ import numpy as np
 
 from synseg_model.config import ImageConfig
 
-KEPT_SIZES = 16  # of frames or token grids, whose constants stay on a device; a camera has one of each
+KEPT_SIZES = 16  # sizes of frames or grids whose constants stay on a device; a camera has one of each
 
 Key, Value = TypeVar("Key"), TypeVar("Value")
 
 
 def remembered(known: dict[Key, Value], key: Key, make: Callable[[], Value]) -> Value:
-    """Return what `known` has for a key, made when it is first met; all is forgotten at KEPT_SIZES keys."""
+    """Return what `known` has for a key, made where the key is new.
+
+    All are forgotten when there are KEPT_SIZES keys.
+
+    Args:
+        known: what was made so far, by key.
+        key: the key.
+        make: makes the value of a new key.
+    """
     if key not in known:
         if len(known) == KEPT_SIZES:
             known.clear()
@@ -28,7 +36,16 @@ def remembered(known: dict[Key, Value], key: Key, make: Callable[[], Value]) -> 
 def by_size(
     frames: Sequence[np.ndarray], run: Callable[[list[np.ndarray]], Iterable[np.ndarray]], most: int = sys.maxsize
 ) -> list[np.ndarray]:
-    """Run frames of one size as one batch, of `most` at once; returns a result for each frame, in their order."""
+    """Run frames of one size as one batch.
+
+    Args:
+        frames: each (H,W,3); their sizes may differ.
+        run: gets frames of one size, and returns a result for each of them.
+        most: largest number of frames in a batch.
+
+    Returns:
+        A result for each frame, in their order.
+    """
     results: list[np.ndarray | None] = [None] * len(frames)
     for size in {frame.shape for frame in frames}:
         rows = [i for i, frame in enumerate(frames) if frame.shape == size]
@@ -40,10 +57,17 @@ def by_size(
 
 
 def resize_frame(frame: np.ndarray, image: ImageConfig, patch: int) -> np.ndarray:
-    """Resize a frame (H,W,3) uint8 to the input size that `image` asks for; area-averaged where it shrinks.
+    """Resize a frame to the input size that `image` asks for; a frame that shrinks is averaged over areas.
 
-    Returns (h,w,3) float32, 0 to 255 and not rounded: OpenCV rounds bytes in ways that depend on the sizes, which no
-    exported graph could follow.
+    Values are not rounded: OpenCV rounds bytes in ways that depend on the sizes, which no exported graph could follow.
+
+    Args:
+        frame: (H,W,3) uint8.
+        image: the model's image config.
+        patch: side of a token in pixels.
+
+    Returns:
+        (h,w,3) float32, 0 to 255.
     """
     height, width = image.input_size(*frame.shape[:2], patch)
     pixels = frame.astype(np.float32)
@@ -54,9 +78,16 @@ def resize_frame(frame: np.ndarray, image: ImageConfig, patch: int) -> np.ndarra
 
 
 def resize_positions(positions: np.ndarray, rows: int, columns: int) -> np.ndarray:
-    """Resample position embeddings (h,w,C) of one token grid to another, (rows,columns,C) float32, bicubic.
+    """Resample position embeddings from one token grid to another, bicubic.
 
-    The same as torch's bicubic interpolation without aligned corners: cubic convolution (Keys, 1981) with a = -0.75.
+    This equals torch's bicubic interpolation without aligned corners: cubic convolution (Keys, 1981) with a = -0.75.
+
+    Args:
+        positions: (h,w,C).
+        rows, columns: the new grid.
+
+    Returns:
+        (rows,columns,C) float32.
     """
     height, width, channels = positions.shape
     down = (_cubic_weights(height, rows) @ positions.reshape(height, -1)).reshape(rows, width, channels)

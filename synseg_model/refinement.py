@@ -1,8 +1,8 @@
 """Activation maps that follow the image: averaged inside superpixels, or corrected by CLIP's own attention (SGC).
 
-Source of the second: Bi et al., "SSR: Semantic and Spatial Rectification for CLIP-based Weakly Supervised
-Segmentation", arXiv 2512.01701, superpixel-guided correction. Neither needs training. Superpixels are SLIC's (Achanta
-et al., TPAMI 2012), from scikit-image: the extra `refine`.
+Neither needs training. Superpixels are SLIC's (Achanta et al., TPAMI 2012), from scikit-image: the extra `refine`. SGC
+is the superpixel-guided correction of Bi et al., "SSR: Semantic and Spatial Rectification for CLIP-based Weakly
+Supervised Segmentation", arXiv 2512.01701.
 """
 
 from __future__ import annotations
@@ -15,6 +15,21 @@ import numpy as np
 
 from synseg_model.engine import Engine
 
+__all__ = [
+    "KINDS",
+    "RefineConfig",
+    "average_inside",
+    "color_clusters",
+    "correct",
+    "make_refiner",
+    "masked_means",
+    "mean_colors",
+    "segment_means",
+    "superpixel_affinity",
+    "superpixels",
+    "targets",
+]
+
 KINDS = ("none", "superpixels", "sgc")
 
 Refiner = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -24,17 +39,20 @@ Refiner = Callable[[np.ndarray, np.ndarray], np.ndarray]
 class RefineConfig:
     """Settings of the refinement; all values are ours.
 
-    Args:
+    Attributes:
         superpixels: about how many an image is divided into.
-        compactness: of superpixels, between following colours (low) and being square (high).
-        clusters: that superpixels are grouped into by their colour.
+        compactness: of superpixels, from following colours (low) to being square (high).
+        clusters: number of groups of superpixels, by colour.
         sure: activation from which a pixel surely belongs to a label, 0 to 1.
-        share: of a label's sure pixels above which a cluster of colours is a target of the label, 0 to 1.
-        full: share of the image from which on a label's targets leave nothing to be told from, 0 to 1.
-        color: deviation, in CIELAB, of the Gaussian by which superpixels of unlike colours belong together less.
-        reach: the same for places, in longer sides of the image.
-        strength: of the correction, from 0 (means of superpixels) to 1.
+        share: share of a label's sure pixels above which a cluster of colours is a target of the label, 0 to 1.
+        full: share of the image, 0 to 1; a label whose targets fill more is not corrected.
+        color: width of the Gaussian of colours, in CIELAB: superpixels of less alike colours belong together less.
+        reach: width of the Gaussian of places, in longer sides of the image.
+        strength: strength of the correction, from 0 (means of superpixels) to 1.
         layer: block of the image tower whose attention is the affinity, counted from the end.
+
+    Raises:
+        ValueError: for a value that is out of range.
     """
 
     superpixels: int = 1_000
@@ -57,39 +75,78 @@ class RefineConfig:
                 raise ValueError(f"{name} {getattr(self, name)}: expected a number above 0")
         for name in ("sure", "share", "full", "strength"):
             if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} {getattr(self, name)}: expected 0 to 1")
+                raise ValueError(f"{name} {getattr(self, name)}: expected a number from 0 to 1")
 
 
 def superpixels(image: np.ndarray, config: RefineConfig) -> np.ndarray:
-    """Divide an image (H,W,3) uint8 RGB into superpixels; returns their numbers (H,W) int64, from 0 without gaps."""
-    from skimage.segmentation import slic  # here, as only refinement needs it
+    """Divide an image into superpixels.
+
+    Args:
+        image: (H,W,3) uint8 RGB.
+        config: how many superpixels, and how compact.
+
+    Returns:
+        The number of each pixel's superpixel, (H,W) int64, from 0 without gaps.
+    """
+    from skimage.segmentation import slic  # imported here: only refinement needs it
 
     found = slic(image, config.superpixels, config.compactness, start_label=0, channel_axis=2)
     return np.unique(found, return_inverse=True)[1].reshape(found.shape)
 
 
 def segment_means(values: np.ndarray, segments: np.ndarray) -> np.ndarray:
-    """Average values (C,H,W) inside segments (H,W) numbered from 0 without gaps; returns (C,S) float64."""
+    """Average values inside segments.
+
+    Args:
+        values: (C,H,W).
+        segments: (H,W) int, numbered from 0 without gaps.
+
+    Returns:
+        (C,S) float64.
+    """
     flat = segments.ravel()
     return np.stack([np.bincount(flat, plane.ravel()) for plane in values]) / np.bincount(flat)
 
 
 def average_inside(maps: np.ndarray, segments: np.ndarray) -> np.ndarray:
-    """Give every pixel of maps (K,H,W) the mean of its segment (H,W): edges of maps become edges of the image."""
+    """Give every pixel the mean of its segment, so that edges of maps become edges of the image.
+
+    Args:
+        maps: (K,H,W).
+        segments: (H,W) int, numbered from 0 without gaps.
+
+    Returns:
+        (K,H,W), of the type of `maps`.
+    """
     return segment_means(maps, segments)[:, segments].astype(maps.dtype)
 
 
 def mean_colors(image: np.ndarray, segments: np.ndarray) -> np.ndarray:
-    """Average an image's colours inside segments: (S,3) float32 CIELAB."""
+    """Average the colours of an image inside segments.
+
+    Args:
+        image: (H,W,3) uint8 RGB.
+        segments: (H,W) int, numbered from 0 without gaps.
+
+    Returns:
+        (S,3) float32 CIELAB.
+    """
     lab = cv2.cvtColor(np.float32(image) / 255, cv2.COLOR_RGB2LAB).transpose(2, 0, 1)
     return np.float32(segment_means(lab, segments).T)
 
 
 def color_clusters(colors: np.ndarray, count: int) -> np.ndarray:
-    """Group superpixels by their colours (S,3) with K-means; returns the cluster of each (S,) int32.
+    """Group superpixels by their colours, with K-means.
 
-    Starts from colours far apart, each the farthest from those before it, so that equal images give equal clusters
-    (ours).
+    K-means starts from colours far apart, each the farthest from those before it, so that equal images give equal
+    clusters (ours).
+
+    Args:
+        colors: (S,3) float32.
+        count: largest number of clusters.
+
+    Returns:
+        The cluster of each superpixel, (S,) int32.
     """
     distances = ((colors - colors[0]) ** 2).sum(axis=1)[None]
     while len(distances) < count and distances.min(axis=0).max() > 0:
@@ -102,10 +159,19 @@ def color_clusters(colors: np.ndarray, count: int) -> np.ndarray:
 
 
 def targets(activation: np.ndarray, clusters: np.ndarray, segments: np.ndarray, config: RefineConfig) -> np.ndarray:
-    """Mark the superpixels (S,) bool of the clusters that hold more than `share` of the label's sure pixels.
+    """Mark the superpixels of a label's targets.
 
-    activation: (H,W) in [0, 1]. clusters: (S,) int. segments: (H,W) int. The share is of the label's sure pixels and
-    not of the cluster's (ours): what is small in the image never fills a cluster of colours.
+    Targets are clusters that hold more than `config.share` of the label's sure pixels. The share is that of the label's
+    sure pixels, not of the cluster's (ours): a small object never fills a cluster of colours.
+
+    Args:
+        activation: (H,W) in [0, 1].
+        clusters: (S,) int.
+        segments: (H,W) int, numbered from 0 without gaps.
+        config: what is sure, and which share counts.
+
+    Returns:
+        (S,) bool.
     """
     sure = np.bincount(segments.ravel(), (activation >= config.sure).ravel(), len(clusters))
     of_cluster = np.bincount(clusters, sure)
@@ -115,15 +181,24 @@ def targets(activation: np.ndarray, clusters: np.ndarray, segments: np.ndarray, 
 def superpixel_affinity(
     colors: np.ndarray, middles: np.ndarray, attention: np.ndarray, grid: tuple[int, int], config: RefineConfig
 ) -> np.ndarray:
-    """Say how much superpixels belong together: by CLIP's attention, by their colours and by their places.
+    """Measure how much superpixels belong together: by CLIP's attention, by their colours and by their places.
 
-    colors: (S,3) CIELAB. middles: (S,2) rows and columns in [0, 1) of the image. attention: (P,P) between the tokens
-    of a grid. Returns (S,S) float32, none below 0. Colour and place are ours: tokens are coarser than what is wrong
-    about a map, and CLIP's attention alone joins things of a kind across the image.
+    Colours and places are ours. Tokens are coarser than the errors of a map, and CLIP's attention alone joins objects
+    of one kind across the image.
+
+    Args:
+        colors: (S,3) CIELAB.
+        middles: (S,2) rows and columns, in [0, 1) of the image.
+        attention: (P,P) between the tokens of `grid`.
+        grid: rows and columns of tokens, P in all.
+        config: the widths of both Gaussians.
+
+    Returns:
+        (S,S) float32, 0 or more.
     """
     rows, columns = (np.int64(middles * grid)).T
     tokens = rows * grid[1] + columns
-    places = np.float32(middles) * np.float32(grid) / max(grid)  # in sides of the image, which may not be square
+    places = np.float32(middles) * np.float32(grid) / max(grid)  # in longer sides of the image
     affinity = attention.astype(np.float32)[np.ix_(tokens, tokens)]
     for values, width in ((np.float32(colors), config.color), (places, config.reach)):
         squares = (values**2).sum(axis=1)
@@ -135,8 +210,15 @@ def superpixel_affinity(
 def masked_means(affinity: np.ndarray, weights: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Average values by an affinity whose columns are masked and whose rows then sum to 1 again.
 
-    affinity: (S,S), none below 0. weights: (K,S) in [0, 1], which columns count for each label. values: (K,S). Returns
-    (K,S): rows that keep nothing give 0. All labels at once: no masked affinity is ever made.
+    No masked affinity is ever made: all labels share one product.
+
+    Args:
+        affinity: (S,S), 0 or more.
+        weights: (K,S) in [0, 1], which columns count for each label.
+        values: (K,S).
+
+    Returns:
+        (K,S); 0 for a row that keeps no column.
     """
     total = weights @ affinity.T
     return np.divide((weights * values) @ affinity.T, total, out=np.zeros_like(total), where=total > 0)
@@ -147,14 +229,23 @@ def correct(
 ) -> np.ndarray:
     """Correct activation maps by superpixel-guided affinity.
 
-    maps: (K,H,W) float32 in [0, 1]. image: (H,W,3) uint8 RGB of that size. attention: (P,P), rows are the tokens that
-    attend. grid: rows and columns of tokens, P in all. Returns (K,H,W) float32 in [0, 1]. Raise ValueError for sizes
-    that do not fit.
+    SSR: the map becomes masked affinity · map. Ours: superpixels are the nodes instead of tokens, which are coarser
+    than the edges that are wrong. A superpixel that is no target keeps its mean; the others move by `config.strength`.
+    Two kinds of labels are averaged inside superpixels and not corrected: a label without a sure pixel has no target,
+    and a label whose targets fill the image has nothing to be told from.
 
-    SSR: the map becomes masked affinity · map. Ours: superpixels are the nodes, not tokens, which are coarser than the
-    edges that are wrong; a superpixel that is no target keeps its mean; the others move by `strength`. A label without
-    a sure pixel has no target, and one whose targets fill the image has nothing to be told from: their maps are
-    averaged inside superpixels and not corrected.
+    Args:
+        maps: (K,H,W) float32 in [0, 1].
+        image: (H,W,3) uint8 RGB.
+        attention: (P,P); rows are the tokens that attend.
+        grid: rows and columns of tokens, P in all.
+        config: settings of the refinement.
+
+    Returns:
+        (K,H,W) float32 in [0, 1].
+
+    Raises:
+        ValueError: for sizes that do not fit.
     """
     if maps.ndim != 3 or image.shape != (*maps.shape[1:], 3) or attention.shape != (grid[0] * grid[1],) * 2:
         raise ValueError(
@@ -175,10 +266,19 @@ def correct(
 
 
 def make_refiner(kind: str, engine: Engine, config: RefineConfig | None = None) -> Refiner | None:
-    """Build what turns an image (H,W,3) uint8 and its maps (K,h,w) float32 into refined maps; None for "none".
+    """Make the function that refines an image's maps.
 
-    kind: "none", "superpixels", or "sgc", which needs the torch engine and runs the image tower a second time for its
-    attention. Superpixels are found at the maps' own size. Raise ValueError for another kind or engine.
+    Args:
+        kind: "none", "superpixels" or "sgc". The last needs the torch engine and runs the image tower a second time.
+        engine: the engine whose attention "sgc" uses.
+        config: settings of the refinement; None for ours.
+
+    Returns:
+        A function of an image (H,W,3) uint8 RGB and its maps (K,h,w) float32, which returns refined maps; None for
+        "none". Superpixels are found at the size of the maps.
+
+    Raises:
+        ValueError: for another kind, and for an engine without attention.
     """
     if kind not in KINDS:
         raise ValueError(f"refine {kind!r}: expected one of {', '.join(KINDS)}")

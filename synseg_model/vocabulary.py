@@ -1,4 +1,4 @@
-"""Labels, which are data: checked, tidied, deduplicated, and paired with thresholds and text embeddings."""
+"""Labels as a user gives them: checked, tidied, and paired with thresholds and text embeddings."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from synseg_model.config import MAX_LABELS
 from synseg_model.folding import SPACES, case_key
 
-MAX_LABELS = 1203  # the size of LVIS; larger vocabularies are a setting away
+__all__ = ["LARGEST_LIMIT", "CheckedLabels", "LabelRules", "Vocabulary", "VocabularyError", "join", "prompt"]
+
 LARGEST_LIMIT = 65535  # label maps are uint16 and 0 is background
 
-# Guards that cost nothing, before anything is tokenised or compared. A token of CLIP's vocabulary is far
+# Cheap limits, checked before labels are tokenised or compared. A token of CLIP's vocabulary is far
 # shorter than 16 characters on average, and nobody repeats each label 16 times.
 _CHARACTERS_PER_TOKEN = 16
 _REPEATS = 16
@@ -25,17 +27,31 @@ _BIDI_CONTROLS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u20
 
 
 class VocabularyError(ValueError):
-    """A vocabulary that cannot be used; its text names the label and the rule that it breaks."""
+    """A vocabulary that cannot be used; the text names the label and the rule that it breaks."""
 
 
 @dataclass(frozen=True, eq=False)
 class Vocabulary:
-    """Labels that are ready to segment with.
+    """Hold labels that are ready to segment with.
 
-    labels: distinct texts. thresholds: (K,) float32 in [0, 1]; a pixel whose activation reaches it belongs to
-    the label. embeddings: (K,D) float32, as the model's decoder takes them. fingerprint: of the engine that
-    made them. ids: what the labels are in label maps and messages, distinct and from 1; without them 1 to K. Arrays
-    are read-only.
+    `Segmenter.prepare_vocabulary` makes one. Arrays are read-only.
+
+    Attributes:
+        labels: K distinct texts.
+        thresholds: (K,) float32 in [0, 1]; a pixel whose activation reaches the threshold belongs to the label.
+        embeddings: (K,D) float32, as the model's decoder takes them.
+        fingerprint: the fingerprint of the engine that made the embeddings.
+        ids: what label maps and messages call the labels: distinct, 1 to 65535; by default 1 to K.
+
+    Raises:
+        ValueError: for ids or arrays that do not fit the labels.
+
+    Example:
+        >>> import numpy as np
+        >>> from synseg_model import Vocabulary
+        >>> vocabulary = Vocabulary(("car", "tree"), [0.5, 0.5], np.zeros((2, 512)), fingerprint="example")
+        >>> len(vocabulary), vocabulary.ids
+        (2, (1, 2))
     """
 
     labels: tuple[str, ...]
@@ -50,10 +66,10 @@ class Vocabulary:
         distinct = len(set(self.ids)) == len(self.ids) == len(self.labels)
         if not distinct or not all(1 <= number <= LARGEST_LIMIT for number in self.ids):
             raise ValueError(f"ids {self.ids[:10]} for {len(self.labels)} labels: expected distinct ones, from 1")
-        for name, ndim in (("thresholds", 1), ("embeddings", 2)):
+        for name, ndim, expected in (("thresholds", 1, "(K,)"), ("embeddings", 2, "(K,D)")):
             array = np.array(getattr(self, name), np.float32)
             if array.ndim != ndim or len(array) != len(self.labels):
-                raise ValueError(f"{name} of shape {array.shape} do not fit {len(self.labels)} labels")
+                raise ValueError(f"{name} of shape {array.shape} for {len(self.labels)} labels: expected {expected}")
             array.flags.writeable = False
             object.__setattr__(self, name, array)
 
@@ -61,13 +77,29 @@ class Vocabulary:
         return len(self.labels)
 
     def same_as(self, other: Vocabulary | None) -> bool:
-        """Tell whether another vocabulary asks for the same: labels in the same order, with the same thresholds."""
+        """Tell whether another vocabulary has the same labels in the same order, with the same thresholds.
+
+        Args:
+            other: the other vocabulary; None is never the same.
+
+        Example:
+            >>> vocabulary.same_as(vocabulary), vocabulary.same_as(None)
+            (True, False)
+        """
         return other is not None and self.labels == other.labels and bool((self.thresholds == other.thresholds).all())
 
     def following(self, previous: Vocabulary | None) -> Vocabulary:
-        """Return this vocabulary with the ids of the one before: labels that stay keep theirs, others get free ones.
+        """Return this vocabulary with the ids of the previous one: labels that stay keep their ids.
 
-        The smallest free ids are given, so none exceeds the size of the largest vocabulary in a row of such.
+        A new label gets the smallest free id. So no id exceeds the size of the largest vocabulary in a row.
+
+        Args:
+            previous: the vocabulary before this one; None for none.
+
+        Example:
+            >>> longer = Vocabulary(("dog", "tree", "car"), [0.5] * 3, np.zeros((3, 512)), fingerprint="example")
+            >>> longer.following(vocabulary).ids  # "car" was 1 and "tree" was 2
+            (3, 2, 1)
         """
         before = zip(previous.labels, previous.ids, strict=True) if previous else ()
         known = {case_key(label): number for label, number in before}
@@ -77,8 +109,38 @@ class Vocabulary:
         return replace(self, ids=tuple(number or next(free) for number in kept))
 
 
+def join(vocabularies: Sequence[Vocabulary]) -> tuple[Vocabulary, list[slice | np.ndarray]]:
+    """Join vocabularies of one engine; labels that several have are there once.
+
+    Args:
+        vocabularies: At least one.
+
+    Returns:
+        The joined vocabulary, and for each of the given ones where its labels are in it, in their order.
+    """
+    places: dict[str, int] = {}
+    rows, parts = [], []
+    for vocabulary in vocabularies:
+        for label, threshold, embedding in zip(
+            vocabulary.labels, vocabulary.thresholds, vocabulary.embeddings, strict=True
+        ):
+            if label not in places:
+                places[label] = len(places)
+                rows.append((threshold, embedding))
+        parts.append(np.array([places[label] for label in vocabulary.labels]))
+    parts[0] = slice(0, len(vocabularies[0]))
+    thresholds, embeddings = zip(*rows, strict=True)
+    joined = Vocabulary(tuple(places), np.array(thresholds), np.array(embeddings), vocabularies[0].fingerprint)
+    return joined, parts
+
+
 class CheckedLabels(NamedTuple):
-    """Labels that a model accepts, not encoded yet: (K) distinct texts and their thresholds (K,) float32 in [0, 1]."""
+    """Hold labels that a model accepts and that are not encoded yet.
+
+    Attributes:
+        labels: K distinct texts.
+        thresholds: (K,) float32 in [0, 1].
+    """
 
     labels: tuple[str, ...]
     thresholds: np.ndarray
@@ -86,10 +148,14 @@ class CheckedLabels(NamedTuple):
 
 @dataclass(frozen=True)
 class LabelRules:
-    """Say which labels a model accepts.
+    """Decide which labels a model accepts.
 
-    count_tokens: of a finished prompt, with start and end marks. templates: prompts with one "{}" for the
-    label.
+    Attributes:
+        count_tokens: counts the tokens of a finished prompt, with start and end marks.
+        templates: prompts, each with one "{}" for the label.
+        context_length: largest number of tokens that the model reads.
+        threshold: the model's own threshold, in [0, 1].
+        max_labels: largest number of labels.
     """
 
     count_tokens: Callable[[str], int]
@@ -101,9 +167,15 @@ class LabelRules:
     def check(self, labels: Iterable[str], thresholds: Sequence[float] | None = None) -> CheckedLabels:
         """Tidy labels and pair them with thresholds.
 
-        Space around and inside labels is trimmed, Unicode is composed (NFC); of labels that differ only in
-        case the first spelling stays, with its threshold. thresholds: None or empty for the model's own, or
-        one per label given. Raise VocabularyError for the first label or threshold that breaks a rule.
+        Spaces around and inside a label are trimmed, and its Unicode is composed (NFC). Of labels that differ only in
+        case, the first spelling stays, with its threshold.
+
+        Args:
+            labels: texts.
+            thresholds: one per label given, in [0, 1]; None or empty for the model's own.
+
+        Raises:
+            VocabularyError: for the first label or threshold that breaks a rule.
         """
         given = self._listed(labels)
         values = self._checked_thresholds(thresholds, given)
@@ -188,18 +260,23 @@ class LabelRules:
 
 
 def prompt(template: str, label: str) -> str:
-    """Put a label into a prompt template."""
+    """Put a label into a prompt template.
+
+    Args:
+        template: a text with one "{}" for the label.
+        label: the label, which may hold braces of its own.
+    """
     return template.replace("{}", label)  # str.format would read braces elsewhere in the template
 
 
 def _number(value: object) -> str:
-    """Represent a threshold as it was given: messages hold 1.6 as the float32 1.600000023841858."""
+    """Show a threshold as the user gave it: messages hold 1.6 as the float32 1.600000023841858."""
     short = str(np.float32(value)) if isinstance(value, float) and abs(value) < 1e9 else ""
     return short if short and float(np.float32(short)) == value else _show(value)
 
 
 def _show(value: object, most: int = 60) -> str:
-    """Represent any value in a line of bounded length that is safe to print on a terminal."""
+    """Show any value in one line of bounded length, safe for a terminal."""
     if isinstance(value, (str, bytes)):
         return repr(value) if len(value) <= most else f"{value[:most]!r}… ({len(value)} characters)"
     if value is None or isinstance(value, (bool, float, np.number)) or (isinstance(value, int) and abs(value) < 1e9):

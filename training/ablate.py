@@ -1,8 +1,8 @@
-"""Compare objectives, or optional parts, on scenes over several seeds: `python -m training.ablate`.
+"""Compare objectives, or optional parts, on generated scenes over several seeds: `python -m training.ablate`.
 
-Every row is a run of `training.train` per seed, measured on held-out scenes of that seed; the first row is the decoder
-that all but one start from. `--parts npr,cmpa,sgc` compares with and without parts of related papers instead, and shows
-images of it. Runs that are finished are kept, a broken one goes on, so the same command can be repeated.
+Every row is one run of `training.train` per seed, measured on held-out scenes of that seed. All rows but one start from
+the decoder of the first row. `--parts npr,cmpa,sgc` compares with and without parts of related papers instead, and
+draws images. Finished runs are kept and a broken run continues, so the same command can be repeated.
 """
 
 from __future__ import annotations
@@ -28,22 +28,16 @@ from training.ablation import cost, report
 from training.ablation.images import ImageRows
 from training.ablation.rows import Row, chosen_rows
 from training.datasets.augmentation import BatchConfig
-from training.datasets.batches import BatchSource, TextBank
+from training.datasets.batches import BatchSource
 from training.datasets.pairs import Pairs
+from training.datasets.sources import DataConfig, open_pairs
 from training.evaluation.scenes import HeldOut, held_out, measure_scenes
 from training.loop.collapse import CollapseError
 from training.loop.command_line import INTERRUPTED
 from training.loop.config import TrainerConfig
+from training.networks.text_embedding import TextEmbedder
 from training.objective.objective import CaptionObjective, ObjectiveConfig
-from training.train import (
-    DataConfig,
-    TrainConfig,
-    open_masks,
-    open_pairs,
-    shown_labels,
-    starting_network,
-    train,
-)
+from training.train import TrainConfig, open_masks, shown_labels, starting_network, train
 
 IMAGES = 4  # of the figure
 
@@ -60,18 +54,18 @@ def short_run() -> TrainConfig:
 
 @dataclass
 class AblateConfig:
-    """Settings of the comparison.
+    """What to compare.
 
     Args:
-        train: what all runs have in common; objective, seed and output are set by the comparison.
-        seeds: of the runs, and of the scenes that each is measured on.
-        variants: words that the names of the rows to run contain; empty for all rows.
-        parts: compare with and without these parts in place of objectives: npr, cmpa, sgc, with commas between.
-        scenes: held-out scenes for each measure.
-        window: side in pixels of the windows that rows on masks see, as many pixels in all as the other rows.
-        rounds: steps and frames of each row that are timed, in turn with those of the other rows.
-        output: folder for the runs and for `objectives.*` or `parts.*`: numbers (.json), tables (.md), plot (.png) and,
-            of parts, images (.jpg).
+        train: settings that all runs share. The comparison sets objective, seed and output.
+        seeds: seeds of the runs, and of the scenes that each run is measured on.
+        variants: words that the names of the rows contain; empty for all rows.
+        parts: parts to compare with and without, instead of objectives: npr, cmpa, sgc, separated by commas.
+        scenes: held-out scenes for each measurement, 1 or more.
+        window: side in pixels of the windows that rows on masks see. They see as many pixels in all as the other rows.
+        rounds: steps and frames of each row that are timed, in turn with those of the other rows; 1 or more.
+        output: folder for the runs and for `objectives.*` or `parts.*`: numbers (.json), tables (.md), a plot (.png)
+            and, of parts, images (.jpg).
     """
 
     train: TrainConfig = field(default_factory=short_run)
@@ -205,7 +199,7 @@ def measured_costs(config: AblateConfig, rows: Sequence[Row], file: Path) -> dic
         return costs
     first = SeedRuns(config, config.seeds[0])
     network = starting_network(config.train).to(choose_device("auto"))
-    text = TextBank(network.encoder, network.config.templates, network.config.normalize_text)
+    text = TextEmbedder(network)
     torch.manual_seed(0)
     objectives, parts = {}, {}
     for row in rows:

@@ -1,7 +1,7 @@
-"""Ask what captions teach where no mask does: `python -m training.ablate_photos`.
+"""Measure what captions teach where no mask does: `python -m training.ablate_photos`.
 
-The masks of some names are hidden everywhere. Runs that differ in the terms of images with captions then show which of
-them teaches these names, for several seeds, all in one table.
+The masks of some names are hidden in all runs. The runs differ in the terms of images with captions. One table shows
+which of the terms teaches these names, over several seeds.
 """
 
 from __future__ import annotations
@@ -33,11 +33,17 @@ class AblatePhotosConfig:
     """What to compare.
 
     Args:
-        photos, text, weights: as `training.pretrain_photos` takes them.
+        photos: folder that `training.prepare_photos` wrote.
+        text: folder that `training.pretrain_text` wrote.
+        weights: ImageNet weights, as `training.pretrain_photos` takes them.
         output: folder for the runs, `results.json` and `table.md`.
         hidden: names of VOC whose masks no run sees.
-        seeds: runs of each arm. parallel: runs at the same time; on a GPU many fit.
-        steps, batch, size, workers: of each run.
+        seeds: number of runs of each arm.
+        parallel: runs at the same time. Many fit on a GPU.
+        steps: steps of each run.
+        batch: crops of a step.
+        size: side of the crops in pixels.
+        workers: reading processes of each run.
         settings: other settings of every run, by their names on the command line of `training.pretrain_photos`.
     """
 

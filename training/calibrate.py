@@ -1,8 +1,9 @@
 """Measure what a model's threshold means: `python -m training.calibrate --model MODEL --photos runs/photos`.
 
-A name that is not in an image should stay silent. For held-out photographs and every name that their sets label
-exhaustively, this counts at each threshold how many absent names show more than a hundredth of the image, and precision
-and recall of all pixels. It writes a plot, JSON, and says which threshold keeps absent names silent.
+A name that is not in an image should stay silent. The program reads held-out photographs, and asks for every name that
+their sets label wherever it occurs. At each threshold it counts the absent names that show more than a hundredth of the
+image, and the precision and recall of all pixels. It writes a plot and JSON, and prints which threshold keeps absent
+names silent.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from training.datasets.photos.packed import Packed, read_packed
 from training.evaluation.metrics import IGNORE
 from training.evaluation.photos import BACKGROUND, network_input, photo_truth
 from training.loop.command_line import run_program
-from training.pretrain_photos import embed_names
+from training.networks.text_embedding import embed_phrases
 
 matplotlib.use("Agg")
 from matplotlib import pyplot
@@ -38,10 +39,11 @@ class CalibrateConfig:
 
     Args:
         model: a model folder or a shipped name.
-        photos: folder that `training.prepare_photos` wrote; its held-out part is read.
+        photos: folder that `training.prepare_photos` wrote. The held-out part is read.
         output: folder for `thresholds.json` and `thresholds.png`.
-        sets: data sets to read. most: photographs of each.
-        accepted: share of absent names that may show something.
+        sets: data sets to read.
+        most: most photographs of each set.
+        accepted: share of absent names that may show something, from 0 to 1.
     """
 
     model: str = "synseg-everyday"
@@ -54,7 +56,7 @@ class CalibrateConfig:
 
 def measure(network: SynSeg, photos: list[Packed], names: list[str], background: bool) -> dict[str, np.ndarray]:
     """Count for every threshold the absent names that show something, and the pixels right, said and true."""
-    text = torch.from_numpy(embed_names(network, names))
+    text = torch.from_numpy(embed_phrases(network, names))
     counts = {key: np.zeros(len(THRESHOLDS)) for key in ("shown", "right", "said", "true")}
     absent_names = 0
     for photo in tqdm(photos, unit="image", mininterval=1):

@@ -1,7 +1,7 @@
-"""Measure a model: `python -m training.evaluate --model synseg-tiny` on generated scenes, or on a data set.
+"""Measure a model: `python -m training.evaluate --model synseg-tiny`, on generated scenes or on a data set.
 
-`--dataset voc21 --root VOCdevkit` and the like follow the protocols that the field compares by; see
-`training/evaluation/protocols.py` for the data sets and `training/evaluation/scenes.py` for what scenes measure.
+`--dataset voc21 --root VOCdevkit` and the like follow the protocols that the field compares by.
+`training/evaluation/protocols.py` describes the data sets, and `training/evaluation/scenes.py` what scenes measure.
 """
 
 from __future__ import annotations
@@ -29,39 +29,42 @@ from training.scenes.scenes import Scene
 
 @dataclass
 class EvaluateConfig:
-    """Settings of the evaluation.
+    """All settings of the evaluation.
 
     Args:
         model: a shipped name or a model folder.
         dataset: scenes, voc21, voc20, context60, context59, coco-object, coco-stuff, cityscapes, ade20k, camvid, nyu40,
             nyu13 or coco-mini.
         root: folder of the data set; scenes need none.
-        split: which part is reported; empty for the protocol's own.
-        images: measure on so many images only, spread over the split; 0 for all.
+        split: the part that is reported; empty for the protocol's own.
+        images: number of images to measure on, spread over the split; 0 for all.
         mode: slide (windows), whole (one pass at the model's own size), or auto for the data set's usual one.
-        short_side: of images in slide mode, in pixels; proportions stay.
-        longest: limit of the other side in slide mode, in pixels.
+        short_side: short side of images in slide mode, in pixels. Proportions stay.
+        longest: largest other side in slide mode, in pixels.
         window: side of a window in pixels.
-        stride: from window to window, in pixels.
+        stride: pixels from window to window.
         batch: windows in one pass.
         prompts: single ("a photo of a {}."), imagenet (80 templates) or model (the model's own).
-        aliases: ask for every prompt of a class list and take the largest score of each class.
+        aliases: ask for every prompt of a class list, and take the largest score of each class.
         pamr: refine the maps by the image's colours (10 iterations, dilations 1, 2, 4, 8, 12, 24).
-        refine: none, superpixels (maps averaged inside them) or sgc (corrected by CLIP's attention); after PAMR.
-        keep_labels: of scenes, labels looked for in full, those that a coarse look finds most active; 0 for all.
-        threshold: activation at which background gives way, where a data set has one; the model's own if not given.
+        refine: none, superpixels (averages maps inside them) or sgc (corrects maps by CLIP's attention). It follows
+            PAMR.
+        keep_labels: labels of scenes that are looked for in full: those that a coarse look finds most active; 0 for
+            all.
+        threshold: activation below which a pixel is background, where a data set has background. By default the model's
+            own.
         sweep: choose the threshold on images that are not reported.
-        tune_split: where --sweep looks; empty for the protocol's own.
-        tune_images: images for --sweep, spread over that split; 0 for all.
-        share: measure on the images that training with this share (and --seed) kept apart; 0 for all.
+        tune_split: the part that --sweep looks at; empty for the protocol's own.
+        tune_images: number of images for --sweep, spread over that part; 0 for all.
+        share: measure on the images that training with this share (and --seed) held out; 0 for all.
         present: ask each image for the classes that are in it, and no others.
-        scenes: generated images for each of the runs on scenes.
-        height: of generated images, in pixels.
-        width: of generated images, in pixels.
-        seed: of generated images, and of the choice by --share.
-        device: auto takes a GPU where there is one.
+        scenes: number of generated images for each run on scenes.
+        height: height of generated images in pixels.
+        width: width of generated images in pixels.
+        seed: seed of generated images, and of the choice by --share.
+        device: cpu, cuda, cuda:N, or auto for a GPU where there is one.
         output: folder for `scenes.json` and `scenes.png`, or for a folder per data set with `report.md`,
-            `results.json`, `confusion.csv` and figures; nothing is written where it is empty.
+            `results.json`, `confusion.csv` and figures. Nothing is written where it is empty.
     """
 
     model: str = "synseg-tiny"

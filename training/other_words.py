@@ -1,8 +1,9 @@
 """Ask for things by other words: `python -m training.other_words --model MODEL --photos runs/photos`.
 
-People say fridge and couch where a data set says refrigerator and sofa. For held-out photographs, this replaces one
-name of a set by another word at a time, all other names unchanged, and compares the class's IoU under the two. Words
-that training used and words that it never did are told apart, as `training/data/synonyms.json` lists them.
+People say fridge and couch where a data set says refrigerator and sofa. The program replaces one name of a set by
+another word at a time and leaves all other names unchanged. It compares the class's IoU under the two, on held-out
+photographs. Words that training used and words that it never used are measured apart;
+`training/data/synonyms.json` lists both.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from training.datasets.photos.packed import Packed, read_packed
 from training.evaluation.metrics import IGNORE
 from training.evaluation.photos import BACKGROUND, image_logits, photo_truth
 from training.loop.command_line import run_program
-from training.pretrain_photos import embed_names
+from training.networks.text_embedding import embed_phrases
 from training.words.synonyms import load_synonyms
 
 KINDS = ("trained", "never trained")
@@ -37,10 +38,11 @@ class OtherWordsConfig:
 
     Args:
         model: a model folder or a shipped name.
-        photos: folder that `training.prepare_photos` wrote; its held-out part is read.
+        photos: folder that `training.prepare_photos` wrote. The held-out part is read.
         output: folder for `other_words.json` and `other_words.md`.
-        sets: data sets to read. most: photographs of each.
-        words: at most so many trained words of a name; all that were never trained are asked for.
+        sets: data sets to read.
+        most: most photographs of each set.
+        words: most trained words of a name. All words that were never trained are asked for.
     """
 
     model: str = "synseg-everyday"
@@ -69,12 +71,20 @@ def measure(
     pairs: Sequence[tuple[str, str, str]],
     nothing: bool,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the IoU in percent of each name, and of each pair's name under its other word.
+    """Measure names and other words for them.
 
-    nothing: whether a pixel may be none of the names, where all logits are below 0. Labels do not see each other, so
-    each word is decoded once and takes its name's place among the others.
+    Args:
+        network: what is measured.
+        photos: photographs with masks.
+        names: of the data set.
+        pairs: name, other word and kind.
+        nothing: whether a pixel may be none of the names, where all logits are below 0. Labels do not see each other,
+            so each word is decoded once and takes its name's place among the others.
+
+    Returns:
+        The IoU in percent of each name, and of each pair's name under its other word.
     """
-    text = torch.from_numpy(embed_names(network, [*names, *(word for _, word, _ in pairs)]))
+    text = torch.from_numpy(embed_phrases(network, [*names, *(word for _, word, _ in pairs)]))
     own, other = np.zeros((2, len(names))), np.zeros((2, len(pairs)))
     for photo in tqdm(photos, unit="image", mininterval=1):
         image, index_map = photo.decode()

@@ -1,8 +1,8 @@
 """Make labels of captions: `python -m training.prepare --input "cc12m/{00000..01242}.tar"`.
 
-Nouns and noun phrases of every caption go to sidecars, one beside each shard; training.captions.sidecars tells their
-format, training.captions.extraction the rules. Finished shards are skipped, so that the same command goes on where it
-was stopped. `--runner ray` runs the same work on a Ray cluster.
+The program writes the nouns and noun phrases of every caption to label files (sidecars), one beside each shard.
+training.captions.sidecars describes their format, training.captions.extraction the rules. It skips shards that are
+finished, so the same command continues where it was stopped. `--runner ray` runs the same work on a Ray cluster.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ SHOWN_DAMAGES = 5
 
 @dataclass
 class PrepareConfig:
-    """Settings of training.prepare.
+    """All settings of training.prepare.
 
     Args:
         input: webdataset shards (a folder, or a pattern with braces or wildcards), a COCO captions file (.json), or a
-            table of url or id and caption (.tsv).
-        output: folder for the sidecars and the report; by default sidecars lie beside their tars, and those of
-            a file in a folder named after it.
-        min_labels: captions with fewer different labels are dropped.
-        tagger: "auto" takes spaCy's en_core_web_sm where it is installed, else the shipped one; "shipped"; or the name
-            or folder of a spaCy pipeline.
-        runner: "local" for processes of this machine, "ray" for a Ray cluster.
-        workers: shards worked on at a time; 0 means one per CPU, of the machine or of the cluster.
-        ray_address: the cluster's address, such as "auto" or "ray://head:10001"; without one RAY_ADDRESS counts, and
-            without that a cluster starts on this machine.
-        shard_size: captions in a sidecar, where the input is one file.
+            table of URL or id and caption (.tsv).
+        output: folder for label files and report. By default, those of a tar lie beside it, and those of a file lie in
+            a folder that is named after it.
+        min_labels: captions with fewer different labels are dropped, 1 or more.
+        tagger: auto takes spaCy's en_core_web_sm where it is installed, and else the shipped tagger. shipped takes the
+            shipped one. Any other value is the name or folder of a spaCy pipeline.
+        runner: local for processes on this machine, ray for a Ray cluster.
+        workers: shards that are worked on at a time; 0 for one per CPU of the machine or cluster.
+        ray_address: the cluster's address, such as "auto" or "ray://head:10001". Empty takes RAY_ADDRESS; without that
+            variable, a cluster starts on this machine.
+        shard_size: captions in a label file, where the input is one file.
     """
 
     input: str

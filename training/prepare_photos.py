@@ -1,7 +1,8 @@
 """Pack photographs for training: `python -m training.prepare_photos --root ../shared/data`.
 
-Reads every data set once, keeps a share of each apart for measuring, turns captions into labels with spaCy, and writes
-a folder that `training.pretrain_photos` reads on any machine: it needs no data set, no spaCy and no network there.
+The program reads every data set once. It holds out a share of each for measuring, turns captions into labels with
+spaCy, and writes one folder. `training.pretrain_photos` reads this folder on any machine, without the data sets, spaCy
+or a network.
 """
 
 from __future__ import annotations
@@ -41,11 +42,11 @@ class PreparePhotosConfig:
 
     Args:
         root: folder that holds the data sets, each in a folder of its own.
-        output: folder to write; `train` and `held_out` are made in it.
+        output: folder to write. It gets the folders `train` and `held_out`.
         folders: other places of data sets, by the names in `sets`.
-        sets: data sets to read; those whose folder is missing are listed and left out.
-        share: of each set with masks that is held out from training; CamVid has a split of its own.
-        seed: of the held-out share.
+        sets: data sets to read. Those whose folder is missing are listed and left out.
+        share: share of each set with masks that is held out from training, from 0 to 1. CamVid has a split of its own.
+        seed: seed of the held-out share.
     """
 
     root: str = "../shared/data"

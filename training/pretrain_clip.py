@@ -1,7 +1,7 @@
 """Train synseg-tiny's CLIP on captions of generated scenes: `python -m training.pretrain_clip`.
 
-The loss is open_clip's own. Captions are all it sees: no mask, no label list. `training.datasets.scene_captions` says
-which images it sees.
+The loss is open_clip's own. The CLIP sees captions alone: no mask and no list of labels. Which images it sees is in
+`training.datasets.scene_captions`.
 """
 
 from __future__ import annotations
@@ -29,14 +29,15 @@ from training.objective.contrast import ContrastObjective, limit_scale
 
 @dataclass
 class PretrainClipConfig:
-    """Settings of CLIP's training.
+    """All settings of CLIP's training.
 
     Args:
         data: which scenes it sees.
-        trainer: device, steps, rates, checkpoints. `trainer.batch` counts close views, all compared with all captions
-            of the batch; of parts of scenes there are half as many, of whole scenes an eighth.
-        held_out: images that zero-shot classification is measured on every `trainer.validate_every` steps.
-        resume: go on from the last checkpoint in `trainer.output`.
+        trainer: device, steps, learning rates, checkpoints. `trainer.batch` counts close views: each is compared with
+            all captions of the batch. A batch of parts of scenes has half as many images, one of whole scenes an
+            eighth.
+        held_out: scenes that zero-shot classification is measured on every `trainer.validate_every` steps.
+        resume: continue from the last checkpoint in `trainer.output`.
     """
 
     data: SceneCaptionConfig = field(default_factory=SceneCaptionConfig)

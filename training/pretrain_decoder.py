@@ -1,7 +1,7 @@
 """Train FiLM and the decoder on masks of base scenes: `python -m training.pretrain_decoder`.
 
-This is what CLIPSeg did on PhraseCut, and what SynSeg starts from. The encoder is frozen; novel nouns and novel
-colour-noun pairs appear in no image and in no label here.
+CLIPSeg did the same on PhraseCut, and SynSeg starts from CLIPSeg. The encoder is frozen. No image and no label holds a
+novel noun or a novel pair of colour and noun.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from synseg_model.weights.domain import GENERATED_SCENES
 from synseg_model.weights.model_folder import save_model
 from synseg_model.weights.tensors import read_tensors
 from training.datasets.arrays import to_tensor
-from training.datasets.batches import TextBank
 from training.datasets.mask_batches import COMPETING, MaskBatches, SceneMaskConfig, base_labels
 from training.evaluation.base_scenes import measure_base
 from training.loop.command_line import run_training
 from training.loop.config import TrainerConfig
 from training.loop.initialization import standardize
 from training.loop.trainer import Trainer
+from training.networks.text_embedding import TextEmbedder
 from training.networks.tiny_clip import ABOUT_FILE, CLIP_FILE, MERGES_FILE, PATCH, TINY_CLIP, tokenizer
 from training.objective.scene_masks import MaskObjective
 from training.objective.tokens import TokenLoss
@@ -52,19 +52,20 @@ CAMERA = (480, 640)  # height and width of the images that the model is made for
 
 @dataclass
 class PretrainDecoderConfig:
-    """Settings of the decoder's training.
+    """All settings of the decoder's training.
 
     Args:
         clip: folder that `training.pretrain_clip` wrote, or a model folder whose encoder to keep.
-        name: of the model.
+        name: name of the finished model.
         data: which scenes it sees.
-        layers: encoder blocks that the decoder reads, with one block of its own for each.
+        layers: encoder blocks that the decoder reads. It has one block of its own for each.
         conditional_layer: decoder blocks before FiLM, which all labels of an image share.
-        width, ffn: of the decoder, see `synseg_model.config.DecoderConfig`.
+        width: channels of the decoder.
+        ffn: hidden units of its feed-forward layers.
         image_size: side in pixels of a square with as many pixels as an input.
-        checks: held-out scenes that are measured every `trainer.validate_every` steps, all base labels competing.
-        trainer: device, steps, rates, checkpoints. `trainer.batch` counts windows.
-        resume: go on from the last checkpoint in `trainer.output`.
+        checks: held-out scenes that are measured every `trainer.validate_every` steps, with all base labels competing.
+        trainer: device, steps, learning rates, checkpoints. `trainer.batch` counts windows.
+        resume: continue from the last checkpoint in `trainer.output`.
     """
 
     clip: str = "runs/clip"
@@ -125,7 +126,15 @@ def build_network(config: PretrainDecoderConfig) -> tuple[SynSeg, ModelConfig]:
 
 
 def open_scenes(config: PretrainDecoderConfig, size: tuple[int, int]) -> tuple[list[Chunk], Chunk]:
-    """Render and read the scenes to train on, and those that are held out; size: height and width in pixels."""
+    """Render and read the scenes.
+
+    Args:
+        config: which scenes.
+        size: their height and width in pixels.
+
+    Returns:
+        The scenes to train on, and those that are held out.
+    """
     data, seed = config.data, 50_000_000 + 1_000_000 * config.trainer.seed
     pool = PoolConfig(data.scenes, (size,), seed, "base", objects=(1, 6), captions=1, supersample=(1, 2))
     chunks = [read_chunk(path) for path in tqdm(build_pool(pool, Path(data.cache)), desc="reading scenes")]
@@ -141,7 +150,7 @@ def train(config: PretrainDecoderConfig) -> Path | None:
     network, model_config = build_network(config)
     network.to(fabric.device).train()
     labels = base_labels()
-    embed = TextBank(network.encoder, model_config.templates, model_config.normalize_text)
+    embed = TextEmbedder(network)
     table, competing, colors = map(embed, (labels, list(COMPETING), [f"{color} object" for color in COLORS]))
     tokens = TokenLoss(config.width, competing, colors, len(BASE_NOUNS)).to(fabric.device)
     size = model_config.image.input_size(*CAMERA, PATCH)

@@ -1,7 +1,8 @@
 """Train backbone and decoder on photographs: `python -m training.pretrain_photos`.
 
-Masks of rooms, streets, people and animals, captions, and names of whole images, mixed by weights. The same command
-runs on a CPU and on a GPU; it stops after `--trainer.max_minutes` and goes on to the bit with `--resume`.
+The photographs show rooms, streets, people and animals. Some have masks, some captions, some names of the whole image;
+weights say how often each data set is drawn. The same command runs on a CPU and on a GPU. It stops after
+`--trainer.max_minutes`, and continues to the same bits with `--resume`.
 
     python -m training.prepare_photos --root DATA --output runs/photos     # once: pack the photographs
     python -m training.words.phrases ... ; python -m training.pretrain_text ...  # once: the text encoder
@@ -10,61 +11,65 @@ runs on a CPU and on a GPU; it stops after `--trainer.max_minutes` and goes on t
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
-from collections import Counter
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
-import timm
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor, nn
 
-from synseg_model.config import DecoderConfig, EncoderConfig, ImageConfig, ModelConfig, ModelError
+from synseg_model.config import DecoderConfig, EncoderConfig, ImageConfig, ModelConfig
 from synseg_model.files import write_json
-from synseg_model.network.conv_encoder import STRIDES, build_backbone, level_strides, load_packaged_weights
+from synseg_model.network.conv_encoder import build_backbone, load_packaged_weights
 from synseg_model.network.synseg import SynSeg
 from synseg_model.weights.domain import PHOTOGRAPHS
 from synseg_model.weights.exported_folder import NAMES_FILE
 from synseg_model.weights.model_folder import load_model, save_model
-from training.datasets.photo_batches import Mixture, MixtureConfig, PhotoBatches, Words
-from training.datasets.photos.packed import Packed, read_packed
+from training.datasets.photo_batches import Mixture, MixtureConfig, PhotoBatches
+from training.datasets.photo_words import open_words, write_names
+from training.datasets.photos.packed import read_packed
+from training.evaluation.final_weights import choose_weights, final_score
 from training.evaluation.photo_images import photo_images
 from training.evaluation.photos import detailed_results, validator
 from training.loop.command_line import run_training
 from training.loop.config import TrainerConfig
 from training.loop.trainer import BEST_FILE, Trainer, seed_step
+from training.networks.photo_network import levels_of, read_text_encoder
 from training.networks.text_student import TEXT_FILE, WEIGHTS_FILE
 from training.objective.photos import PhotoObjective, PhotoTerms
 from training.words.merges import MERGES_FILE
-from training.words.synonyms import held_out_words, load_synonyms
 
 MEAN, STD = (127 / 255,) * 3, (128 / 255,) * 3  # of EfficientNet-Lite: (x - 127) / 128
 
 
 @dataclass
 class PretrainPhotosConfig:
-    """Settings of training on photographs.
+    """All settings of training on photographs.
 
     Args:
         photos: folder that `training.prepare_photos` wrote.
         text: folder that `training.pretrain_text` wrote.
-        backbone: timm's name of the image encoder. weights: a `.pth` file of its ImageNet weights in timm's order;
-            empty to have timm fetch its own, which needs a network once; "none" for random weights.
+        backbone: timm's name of the image encoder. It has levels of strides 4, 8, 16 and 32.
+        weights: a `.pth` file of the backbone's ImageNet weights in timm's order. Empty lets timm download its own;
+            "none" starts with random weights.
         backbone_rate: learning rate of the backbone as a share of the decoder's (`trainer.new_learning_rate`).
-        frozen_backbone: train the decoder alone, twice as fast on a CPU.
-        start: a model folder to start from in place of the backbone's weights and a random decoder.
-        name: of the model.
-        width, ffn, heads, blocks, context_width, skips: of the decoder, see `synseg_model.config.DecoderConfig`.
+        frozen_backbone: train the decoder alone, which is twice as fast on a CPU.
+        start: a model folder to start from, instead of the backbone's weights and a random decoder.
+        name: name of the finished model.
+        width: channels of the decoder.
+        ffn: hidden units of its feed-forward layers.
+        heads: attention heads of its blocks.
+        blocks: blocks before FiLM, which all labels share.
+        context_width: channels of these blocks.
+        skips: channels at strides 8 and 4 of what one label adds to the skip connections.
         image_size: side in pixels of a square with as many pixels as an input.
-        text_noise: largest length, as a share of a text's, of random moves of half of the texts.
+        text_noise: length of the largest random move of a text embedding, as a share of its length. Half of the texts
+            are moved.
         checks: held-out photographs of each set that are measured every `trainer.validate_every` steps.
-        resume: go on from the last checkpoint in `trainer.output`.
+        mixture: how photographs become samples.
+        terms: weights of the terms of the loss.
+        trainer: device, steps, learning rates, checkpoints.
+        resume: continue from the last checkpoint in `trainer.output`.
     """
 
     photos: str = "runs/photos"
@@ -141,58 +146,6 @@ def build_network(config: PretrainPhotosConfig) -> SynSeg:
     return network
 
 
-def read_text_encoder(folder: Path) -> tuple[dict, dict[str, torch.Tensor]]:
-    """Read what `training.pretrain_text` wrote: its description and its weights in float32.
-
-    Raises:
-        ValueError: the folder has none, or it is damaged.
-    """
-    try:
-        about = json.loads((folder / TEXT_FILE).read_text())
-        if not isinstance(about, dict) or "context_length" not in about.get("text_cfg", {}):
-            raise ValueError(f"{TEXT_FILE} has no text_cfg with a context_length")
-        weights = load_file(folder / WEIGHTS_FILE)
-    except (OSError, ValueError, SafetensorError) as error:
-        raise ValueError(
-            f"{folder} holds no text encoder ({error}): "
-            f"make one with python -m training.pretrain_text --trainer.output {folder}"
-        ) from None
-    return about, {name: tensor.float() for name, tensor in weights.items()}
-
-
-def levels_of(backbone: str) -> tuple[int, ...]:
-    """Return the levels of a backbone whose strides the decoder reads; raise ModelError where it lacks one."""
-    level_strides(backbone)  # says what is wrong with a name that cannot be used
-    # This one draws from the run's generator and must go on doing so: a decoder's first weights are drawn after it, and
-    # with others the seed in a model's config would start another run.
-    strides = list(timm.create_model(backbone, features_only=True).feature_info.reduction())
-    if not set(STRIDES) <= set(strides):
-        raise ModelError(f"backbone {backbone!r} has levels of strides {strides}: expected {list(STRIDES)}")
-    return tuple(strides.index(stride) for stride in STRIDES)
-
-
-def open_words(network: SynSeg, photos: Sequence[Packed], exhaustive: dict[str, Sequence[str]]) -> Words:
-    """Embed every name that training may show; words that the table holds out are shown in no way."""
-    table = load_synonyms()
-    names = {name for names in exhaustive.values() for name in names}
-    for photo in photos:
-        names.update(photo.names, *photo.regions)
-    others = {name: entry.train for name, entry in table.items() if name in names}
-    narrower = {name: entry.narrower for name, entry in table.items() if name in names}
-    names.update(word for tables in (others, narrower) for words in tables.values() for word in words)
-    kept = sorted(names - held_out_words(table))
-    return Words(kept, embed_names(network, kept), others, narrower)
-
-
-@torch.no_grad()
-def embed_names(network: SynSeg, names: Sequence[str]) -> np.ndarray:
-    """Embed names with the network's text encoder, (N,C) float32 of length 1."""
-    encoder, device = network.encoder, next(network.encoder.parameters()).device
-    parts = [encoder.tokenize(names[start : start + 1024]).to(device) for start in range(0, len(names), 1024)]
-    texts = torch.cat([encoder.encode_text(part).float() for part in parts])
-    return torch.nn.functional.normalize(texts, dim=-1).cpu().numpy()
-
-
 def train(config: PretrainPhotosConfig) -> Path | None:
     """Train and return the finished model folder; None where a signal or the time limit ended the run before."""
     trainer = Trainer(config.trainer)
@@ -218,48 +171,18 @@ def train(config: PretrainPhotosConfig) -> Path | None:
         return None
     folder = output / "model"
     if fabric.is_global_zero:
-        candidates = candidate_weights(averaged, output / BEST_FILE)
-        measured = {}
-        for kind, weights in candidates.items():
-            averaged.load_state_dict(weights)
-            measured[kind] = detailed_results(network, averaged, apart, held_out["exhaustive"], words)
-        chosen = max(candidates, key=lambda kind: final_score(measured[kind]))
-        averaged.load_state_dict(candidates[chosen])
-        results = {"weights": chosen, **measured[chosen]}
-        write_json(output / "results.json", results, indent=1)
+        exhaustive = held_out["exhaustive"]
+        chosen, measured = choose_weights(
+            averaged, output / BEST_FILE, lambda: detailed_results(network, averaged, apart, exhaustive, words)
+        )
+        write_json(output / "results.json", {"weights": chosen, **measured}, indent=1)
         network.encoder.image.load_state_dict(averaged["image"].state_dict())
         network.decoder.load_state_dict(averaged["decoder"].state_dict())
-        write_model(folder, network, config, measured[chosen])
+        write_model(folder, network, config, measured)
         write_names(folder / NAMES_FILE, photos, words)
-        print(f"wrote {folder}: weights {chosen}, score {final_score(measured[chosen]):.1f}")
+        print(f"wrote {folder}: weights {chosen}, score {final_score(measured):.1f}")
     fabric.barrier()
     return folder
-
-
-def candidate_weights(averaged: nn.Module, best: Path) -> dict[str, dict[str, Tensor]]:
-    """Return weights to choose among, rounded to half precision as the model folder holds them.
-
-    The last ones, those that measured best while training, and their mean: rooms gain until the end, and sets with few
-    photographs are overlearned by then.
-    """
-    last = {name: value.detach().cpu() for name, value in averaged.state_dict().items()}
-    found = {"last": last}
-    if best.exists():
-        found["best"] = load_file(best)
-        found["mean"] = {
-            name: value.lerp(found["best"][name], 0.5) if value.is_floating_point() else value
-            for name, value in last.items()
-        }
-    return {
-        kind: {name: value.half().float() if value.is_floating_point() else value for name, value in weights.items()}
-        for kind, weights in found.items()
-    }
-
-
-def final_score(results: dict[str, dict]) -> float:
-    """Average the mIoU of rooms and streets, all names given, and of objects, those present given."""
-    values = [results[name]["miou"] for name in ("nyu", "camvid", "voc present") if name in results]
-    return sum(values) / len(values) if values else 0.0
 
 
 def write_model(folder: Path, network: SynSeg, config: PretrainPhotosConfig, results: dict[str, dict]) -> None:
@@ -270,22 +193,6 @@ def write_model(folder: Path, network: SynSeg, config: PretrainPhotosConfig, res
     model_config = replace(network.config, results={**network.config.results, "held out": reached})
     save_model(folder, network, model_config, torch.float16)
     shutil.copyfile(Path(config.text) / MERGES_FILE, folder / MERGES_FILE)
-
-
-def write_names(path: Path, photos: Sequence[Packed], words: Words) -> None:
-    """Write the names that training showed and how: the number of photographs with masks, captions or the name.
-
-    A name that one caption alone says is left out: nothing was learned of it.
-    """
-    counts: dict[str, Counter[str]] = {}
-    kinds = {"masks": "masks", "captions": "captions", "names": "images"}
-    for photo in photos:
-        for name in {*photo.names, *(name for names in photo.regions for name in names)}:
-            for word in {name, *words.others.get(name, ())} & words.names.keys():
-                counts.setdefault(word, Counter())[kinds[photo.kind]] += 1
-    learned = {name: count for name, count in counts.items() if count != Counter(captions=1)}
-    names = {name: dict(sorted((+count).items())) for name, count in sorted(learned.items())}
-    write_json(path, {"format": 1, "names": names}, indent=0)
 
 
 def run(arguments: list[str] | None = None) -> int:

@@ -1,7 +1,7 @@
 """Train the small text encoder of synseg-everyday: `python -m training.pretrain_text --teacher FOLDER`.
 
-It learns to embed nouns and short phrases as a sentence encoder does, a teacher several times its size, with words for
-the same thing nearer to each other than the teacher has them. The phrases come from `training.words.phrases`.
+It learns to embed nouns and short phrases as its teacher does, a sentence encoder several times its size. Words for the
+same thing come nearer to each other than the teacher has them. `training.words.phrases` makes the phrases.
 """
 
 from __future__ import annotations
@@ -37,22 +37,25 @@ PREFIXES = ("a", "the", "a photo of a")  # a phrase means the same behind them
 
 @dataclass
 class PretrainTextConfig:
-    """Settings of the text encoder's training.
+    """All settings of the text encoder's training.
 
     Args:
         teacher: folder with config.json, tokenizer.json and model.safetensors, such as all-MiniLM-L6-v2's.
         data: folder that `training.words.phrases` wrote.
-        relational: weight of the term that matches similarities among a batch's phrases to the teacher's.
+        relational: weight of the term that matches the similarities among a batch's phrases to the teacher's.
         related: phrases of the batch among which similarities are matched.
         alpha: strength with which synonyms are pulled together; 0 learns the teacher as it is.
-        prefixes: share of the phrases that are seen behind "a", "the" or "a photo of a".
-        width, heads, layers, context_length: of the tower.
+        prefixes: share of the phrases that are seen behind "a", "the" or "a photo of a", from 0 to 1.
+        width: channels of the text encoder, a multiple of `heads`.
+        heads: its attention heads.
+        layers: its blocks.
+        context_length: most tokens that it reads, start and end marks included.
         held_out: phrases that are kept out of training and measured.
-        phrases: phrases used of each kind; 0 for all, fewer for a trial run.
-        trainer: device, steps, rates, checkpoints; `trainer.output` is the folder of the finished text.safetensors,
-            text.json and merges.txt.gz, and `trainer.batch` counts phrases. Embedding the phrases with the teacher is
-            in no limit of time.
-        resume: go on from the last checkpoint in `trainer.output`.
+        phrases: phrases of each kind that are used; 0 for all, fewer for a trial run.
+        trainer: device, steps, learning rates, checkpoints. `trainer.output` is also the folder of the finished
+            text.safetensors, text.json and merges.txt.gz. `trainer.batch` counts phrases. Limits of time do not count
+            the time in which the teacher embeds the phrases.
+        resume: continue from the last checkpoint in `trainer.output`.
     """
 
     teacher: str

@@ -1,11 +1,11 @@
-"""Train from captions, as SynSeg does: `python -m training.train`.
+"""Train SynSeg from captions: `python -m training.train`.
 
-Without arguments it trains the shipped model on generated scenes and their captions on this machine, and measures it
-before and after, in ten minutes on two CPU cores. `--config training/configs/cc12m_vitb16.yaml` is the paper's run. Any
-setting can follow on the command line (`--trainer.steps 1000`); `--print-config` shows all of them as the file that
-would set them.
+Without arguments, the program trains the shipped model on generated scenes and their captions, and measures the model
+before and after. This takes ten minutes on two CPU cores. `--config training/configs/cc12m_vitb16.yaml` is the paper's
+run. Any setting can follow on the command line (`--trainer.steps 1000`). `--print-config` prints all settings as a
+file for `--config`.
 
-Several GPUs: `--trainer.devices 4`. Several machines: the same command on each through `torchrun` or `fabric run`.
+Several GPUs: `--trainer.devices 4`. Several machines: start the same command on each with `torchrun` or `fabric run`.
 """
 
 from __future__ import annotations
@@ -29,75 +29,42 @@ from synseg_model.weights.find import find_folder
 from synseg_model.weights.model_folder import load_model, save_model
 from synseg_model.weights.tensors import read_tensors
 from training.datasets.augmentation import BatchConfig
-from training.datasets.batches import BatchSource, TextBank
+from training.datasets.batches import BatchSource
 from training.datasets.caption_masks import CaptionMaskConfig, caption_masks
 from training.datasets.masked_scenes import MaskedScenes, Rehearsed
 from training.datasets.pairs import Pairs
+from training.datasets.sources import DataConfig, open_pairs, scene_pool
 from training.evaluation.activation_images import activation_images
 from training.evaluation.measured import measure_on_photographs, measure_on_scenes, report
 from training.loop.command_line import run_training
 from training.loop.config import TrainerConfig
 from training.loop.initialization import standardize
 from training.loop.trainer import Trainer, seed_step
+from training.networks.text_embedding import TextEmbedder
 from training.objective.objective import CaptionObjective, ObjectiveConfig
-from training.scenes.pool import PoolConfig
 
 MASK_DECODER = "mask_decoder.safetensors"
 
 
 @dataclass
-class DataConfig:
-    """Where images and captions come from.
-
-    Args:
-        source: scenes are generated here. webdataset: shards as img2dataset writes them, after `training.prepare`.
-            coco: a folder of images and a captions file, after `training.prepare`. photos: the photographs with
-            captions of a folder that `training.prepare_photos` wrote.
-        scenes: number of generated scenes; by default as many as the steps see, as each costs time to render.
-        scene_size: height and width of them in pixels; the default is what synseg-tiny sees of a 4:3 camera.
-        rehearsal: scenes of the base split with exact masks, such as the shipped decoder was pre-trained on, that are
-            shown for every image whose masks are made of its caption; needs objective.masks.
-        cache: folder for rendered scenes and for masks of captions.
-        shards: a folder or pattern of shards: "cc12m/{00000..01242}.tar".
-        images: folder of the images of `captions`.
-        captions: COCO captions file.
-        photos: that folder of packed photographs.
-        labels: folder of the sidecars that training.prepare wrote; empty where they lie beside the data.
-        buffer: images that each reader of shards shuffles among.
-    """
-
-    source: Literal["scenes", "webdataset", "coco", "photos"] = "scenes"
-    scenes: int = 1_280
-    scene_size: tuple[int, int] = (168, 224)
-    rehearsal: float = 0.0
-    cache: str = "runs/cache"
-    shards: str = ""
-    images: str = ""
-    captions: str = ""
-    photos: str = "runs/photos"
-    labels: str = ""
-    buffer: int = 5_000
-
-
-@dataclass
 class TrainConfig:
-    """Everything that a run depends on.
+    """All settings of a run.
 
     Args:
-        model: whose encoder, and whose decoder to start from: a shipped name, a model folder or a CLIPSeg id.
-        decoder: pretrained keeps the model's decoder; masks takes the one that only masks had trained, as synseg-tiny
-            has it beside its own; random starts it anew.
-        name: of the finished model.
+        model: the model to start from: a shipped name, a model folder or a CLIPSeg id. Its encoder stays as it is.
+        decoder: pretrained keeps the model's decoder. masks takes the decoder that only masks have trained, which
+            synseg-tiny has in a second file. random starts with random weights.
+        name: name of the finished model.
         data: where images and captions come from.
         batches: what an image and its labels become.
-        objective: terms of the loss.
+        objective: the terms of the loss.
         masks: how masks are made of captions, where objective.masks asks for them.
-        trainer: device, steps, rates, checkpoints.
-        keep: share of the starting decoder in the weights of the finished one (WiSE-FT, arXiv 2109.01903): what it knew
-            of masks comes back, and little of what captions taught is lost.
-        evaluate: held-out scenes to measure on before and after, or held-out photographs of each set where training
-            reads packed ones; 0 for none.
-        resume: go on from the last checkpoint in `trainer.output`, if there is one.
+        trainer: device, steps, learning rates, checkpoints.
+        keep: share of the starting decoder in the weights of the finished one, from 0 to below 1 (WiSE-FT, arXiv
+            2109.01903). It brings back what the decoder knew of masks, and costs little of what captions taught.
+        evaluate: held-out scenes to measure before and after training, or held-out photographs of each set where the
+            source is photos; 0 for none.
+        resume: continue from the last checkpoint in `trainer.output`, if there is one.
     """
 
     model: str = "synseg-tiny"
@@ -125,32 +92,12 @@ class TrainConfig:
             raise ValueError(f"data.rehearsal is {self.data.rehearsal}: only objective.masks trains on masks")
 
 
-def open_pairs(config: DataConfig, seed: int) -> Pairs:
-    """Open the images with their labels; raises ValueError for what is missing."""
-    if config.source == "scenes":
-        from training.datasets.scene_pairs import ScenePairs
-
-        pool = _pool(config.scene_size, config.scenes, 80_000_000 + 1_000_000 * seed)
-        return ScenePairs(pool, config.cache, seed=seed)
-    if config.source == "coco":
-        from training.datasets.coco_captions import CocoCaptions
-
-        return CocoCaptions(config.images, config.captions, config.labels or None, seed=seed)
-    if config.source == "photos":
-        from training.datasets.packed_captions import PackedCaptions
-
-        return PackedCaptions(config.photos, seed=seed)
-    from training.datasets.webdataset_pairs import WebdatasetPairs
-
-    return WebdatasetPairs(config.shards, config.labels or None, config.buffer, seed)
-
-
 def shown_labels(config: TrainConfig) -> BatchConfig:
     """Return what a batch shows: no absent labels where no term of the objective looks at them."""
     return config.batches if config.objective.uses_absent else dataclasses.replace(config.batches, absent=0)
 
 
-def open_masks(pairs: Pairs, network: SynSeg, text: TextBank, config: TrainConfig) -> Pairs:
+def open_masks(pairs: Pairs, network: SynSeg, text: TextEmbedder, config: TrainConfig) -> Pairs:
     """Make masks of the pairs' captions (`training.datasets.caption_masks`) and mix in the rehearsal's scenes."""
     data = config.data
     made = caption_masks(pairs, network, text, config.masks, data.cache)
@@ -158,17 +105,21 @@ def open_masks(pairs: Pairs, network: SynSeg, text: TextBank, config: TrainConfi
         return made
     count = math.ceil(data.rehearsal * made.size)
     seen = network.config.image.input_size(*data.scene_size, network.encoder.patch)
-    return Rehearsed(made, MaskedScenes(_pool(seen, count, 60_000_000, "base"), data.cache, config.trainer.seed))
-
-
-def _pool(size: tuple[int, int], count: int, seed: int, split: str = "all") -> PoolConfig:
-    return PoolConfig(count, (tuple(size),), seed, split, objects=(2, 5), captions=3, supersample=(1, 2))
+    return Rehearsed(made, MaskedScenes(scene_pool(seen, count, 60_000_000, "base"), data.cache, config.trainer.seed))
 
 
 def train(config: TrainConfig, pairs: Pairs | None = None) -> Path | None:
-    """Train and return the finished model folder; None where a signal ended the run before its last step.
+    """Train and measure.
 
-    pairs: what `open_pairs` opened for another run with the same data and seed.
+    Args:
+        config: all settings.
+        pairs: what `open_pairs` opened for another run with the same data and seed.
+
+    Returns:
+        The finished model folder; None where a signal or the time limit ended the run before its last step.
+
+    Raises:
+        ValueError: a setting, the data or the model is none that can be used.
     """
     trainer = Trainer(config.trainer)
     fabric, output = trainer.fabric, trainer.output
@@ -179,7 +130,7 @@ def train(config: TrainConfig, pairs: Pairs | None = None) -> Path | None:
     network.to(fabric.device)
     if config.batches.window:
         network.encoder.window_position((1, 1), slice(0, 1), slice(0, 1))  # says so before masks are made, if it cannot
-    text = TextBank(network.encoder, network.config.templates, network.config.normalize_text)
+    text = TextEmbedder(network)
 
     def opened() -> Pairs:
         found = pairs or open_pairs(config.data, config.trainer.seed)
@@ -212,7 +163,17 @@ def train(config: TrainConfig, pairs: Pairs | None = None) -> Path | None:
 
 
 def measure(model: str | Path, config: TrainConfig, device: torch.device, decoder: dict | None = None) -> dict:
-    """Measure a model on what the data's source keeps apart; decoder: weights in place of the model's own."""
+    """Measure a model on what the data's source holds out.
+
+    Args:
+        model: a model folder or a shipped name.
+        config: of the run.
+        device: to measure on.
+        decoder: weights to measure instead of the model's own decoder.
+
+    Returns:
+        mIoU in percent by kind of name.
+    """
     if config.data.source == "photos":
         return measure_on_photographs(model, config.evaluate, device, config.data.photos, decoder)
     return measure_on_scenes(model, config.evaluate, device, config.trainer.seed, decoder)

@@ -1,8 +1,8 @@
-"""Train the tagger that training.prepare falls back to: `python -m training.train_tagger`.
+"""Train the tagger that training.prepare takes by default: `python -m training.train_tagger`.
 
-A small spaCy pipeline (hashed word features, a convolutional encoder, Penn Treebank tags, edit-tree lemmas) learned
-from Universal Dependencies English EWT. The trained tagger is adapted material of that treebank and carries its
-licence, CC BY-SA 4.0, unlike the code around it.
+It is a small spaCy pipeline: hashed word features, a convolutional encoder, Penn Treebank tags and edit-tree lemmas. It
+learns from Universal Dependencies English EWT. The trained tagger is adapted material of that treebank and carries its
+licence, CC BY-SA 4.0. The code around it has the project's licence.
 """
 
 from __future__ import annotations
@@ -37,17 +37,20 @@ TRAIN_FILE, DEV_FILE, LICENCE_FILE = "en_ewt-ud-train.conllu.gz", "en_ewt-ud-dev
 
 @dataclass
 class TrainTaggerConfig:
-    """Settings of the tagger's training.
+    """All settings of the tagger's training.
 
     Args:
         treebank: folder of UD English EWT: its train and dev files, gzipped, and its licence.
-        output: folder that the tagger is written to; what is there is replaced.
-        epochs: passes over the train file. The dev file chooses nothing, it is only measured at the end.
-        width: width of the encoder.
+        output: folder that the tagger is written to. What is there is replaced.
+        epochs: passes over the train file. The dev file chooses nothing; the tagger is measured on it at the end.
+        width: channels of the encoder.
         depth: convolutions of the encoder, three words wide each.
         rows: rows of the hash tables of norm, prefix, suffix and shape.
         batch_words: words in a batch.
+        learning_rate: learning rate of the first step; it falls to zero linearly.
+        dropout: share of the features that are dropped while training.
         variations: how often sentences and words are changed.
+        seed: seed of weights, order and variations.
     """
 
     treebank: str = "../shared/data/ud-english-ewt"

@@ -9,11 +9,11 @@ from pathlib import Path
 NAME = "build-engine"
 HELP = "build an exported folder's TensorRT engines ahead of time"
 DESCRIPTION = """\
-Build the TensorRT engines of an exported folder ahead of their first use, which otherwise takes that time.
+Build the TensorRT engines of an exported folder ahead of time: otherwise their first use has to wait.
 
-They are kept in the cache folder ($SYNSEG_CACHE_DIR, else ~/.cache/synseg), under a key of the graph, the
-TensorRT and its version, the GPU, the precision and the sizes they are for: another of these means
-another engine. What is there already is left as it is.
+Engines are kept in the cache folder ($SYNSEG_CACHE_DIR, else ~/.cache/synseg). Each belongs to one graph, one
+TensorRT and its version, one GPU, one precision and the sizes that it is for: when one of these changes, another
+engine is built. Engines that exist are left as they are.
 """
 EXAMPLES = "example:\n  synseg build-engine exported"
 
@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"{flavour.name} {flavour.version} for {gpu or 'no GPU in particular, as there is none here'}")
     for name in GPU_GRAPHS:
         started = time.monotonic()
-        with tqdm(desc=name, unit="step", leave=False, disable=None) as bar:  # a terminal's only, no log's
+        with tqdm(desc=name, unit="step", leave=False, disable=None) as bar:  # on a terminal, not in a log
 
             def report(phase: str, done: int, steps: int, bar=bar, name: str = name) -> None:
                 bar.total, bar.n = steps, done

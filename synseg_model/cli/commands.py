@@ -9,6 +9,8 @@ from importlib.metadata import entry_points
 from importlib.util import find_spec
 from typing import Protocol
 
+__all__ = ["Command", "find_commands"]
+
 GROUP = "synseg.commands"  # the entry points that other packages declare in their pyproject.toml
 
 _OWN = ("segment", "export", "build_engine", "info")
@@ -68,9 +70,9 @@ def find_commands(complain: Callable[[str], object]) -> Iterator[Command]:
         try:
             command = import_module(module)
             if name != command.NAME:
-                raise ValueError(f"its module calls itself {command.NAME!r}")
-        except Exception as error:  # somebody else's package must not stop our own commands
-            complain(f"the command {name!r} of {module} is left out: {str(error) or type(error).__name__}")
+                raise ValueError(f"its module has the NAME {command.NAME!r}")
+        except Exception as error:  # a broken package must not stop the other commands
+            complain(f"the command {name!r} of {module} cannot be used: {str(error) or type(error).__name__}")
         else:
             yield command
 
@@ -78,5 +80,5 @@ def find_commands(complain: Callable[[str], object]) -> Iterator[Command]:
 def _is_there(module: str) -> bool:
     try:
         return find_spec(module) is not None
-    except ModuleNotFoundError:  # one of the packages around it
+    except ModuleNotFoundError:  # a package around it is missing
         return False

@@ -9,7 +9,7 @@ HELP = "write a model as ONNX graphs, which run without torch"
 DESCRIPTION = """\
 Write a model as ONNX graphs, which run without torch: on a robot, or anywhere that has onnxruntime or OpenVINO.
 
-The output folder is a model like any other: name it to `synseg segment --model`, `synseg info`, or the
+The output folder is a model like any other: give it to `synseg segment --model`, `synseg info` or the
 node. It holds
 
   image_encoder.onnx  frames (B,H,W,3) uint8 RGB of any size -> features; resizing and normalising
@@ -42,13 +42,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--precision",
         choices=("fp32", "fp16"),
         default="fp32",
-        help="fp16 halves image encoder and decoder, for GPUs; normalisation layers and softmax stay fp32, "
-        "and so does the text encoder (default: %(default)s)",
+        help="number format of image encoder and decoder; fp16 is for GPUs and keeps normalisation layers and softmax "
+        "in fp32; the text encoder is always fp32 (default: %(default)s)",
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Export the model and print its parity report."""
+    """Export the model and print its parity report; returns 0."""
     from synseg_model.export.folder import export_model
 
     export = export_model(arguments.model, arguments.output, arguments.precision)

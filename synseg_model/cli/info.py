@@ -11,8 +11,8 @@ from synseg_model.config import ModelError
 NAME = "info"
 HELP = "describe a model"
 DESCRIPTION = (
-    "Print what a model folder holds: encoder, decoder, size, prompts, training, results, and how many names it was "
-    "taught; with --labels, how the model met each of them in its training."
+    "Print what a model folder holds: encoder, decoder, size, prompts, training, results, and how many names the model "
+    "was taught. With --labels, print how the model met each of them in its training."
 )
 EXAMPLES = 'examples:\n  synseg info synseg-tiny\n  synseg info MODEL --labels "mug, stapler"'
 
@@ -24,13 +24,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--labels",
         metavar="TEXTS",
-        help="print for each of these labels, with commas between, whether masks taught it, captions had it, or images "
-        "were named after it; for one never met, the nearest name that the model knows and the cosine of the two texts",
+        help="labels with commas between: print for each whether masks taught it, captions had it, or images were "
+        "named after it; for a label never met, print the nearest known name and the cosine of the two texts",
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print a model's description, or how it met the labels that are given."""
+    """Print the description of a model, or how the model met the given labels; returns 0."""
     from synseg_model.weights.description import describe
     from synseg_model.weights.find import find_folder
 

@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parsed = make_parser().parse_args(arguments)
     keep_freed_memory()
-    # Our own lines say what cannot be read; the libraries behind OpenCV would add theirs in their own words.
+    # Our own messages say what cannot be read: silence those of the libraries behind OpenCV.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     with _log_lines({"synseg_model", parsed.package}):
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(parsed: argparse.Namespace) -> int:
-    """Run the command, and turn whatever goes wrong into one line and an exit status."""
+    """Run the command, and turn every error into one line and an exit status."""
     try:
         return parsed.run(parsed)
     except KeyboardInterrupt:
@@ -70,7 +70,7 @@ def _run(parsed: argparse.Namespace) -> int:
 
 @contextlib.contextmanager
 def _log_lines(packages: set[str]) -> Iterator[None]:
-    """Write the warnings of some packages to stderr, and what this package's telling modules do."""
+    """Write the warnings of some packages to stderr, and the progress of the packages in _TELLING."""
     handler = LogAboveProgressBar()
     loggers = [logging.getLogger(name) for name in packages]
     telling = [logging.getLogger(f"synseg_model.{name}") for name in _TELLING]
@@ -89,7 +89,7 @@ def _log_lines(packages: set[str]) -> Iterator[None]:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """Make the parser of all commands."""
+    """Make the parser, with all commands that are found."""
     parser = argparse.ArgumentParser(
         prog="synseg",
         description="Say what you care about, get masks for it: open-vocabulary segmentation.",

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tqdm import tqdm
 
+__all__ = ["LogAboveProgressBar", "progress_bar"]
+
 
 def progress_bar(work: Iterable | None, total: int | None, kept: int = 0, unit: str = "img") -> tqdm:
     """Show progress on stderr, with the speed and the time left; often on a terminal, seldom in a log.
@@ -38,6 +40,7 @@ class LogAboveProgressBar(logging.Handler):
     """Write log lines to stderr, above a progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Write one line."""
         from tqdm import tqdm
 
         tqdm.write(f"synseg: {record.getMessage()}", file=sys.stderr)

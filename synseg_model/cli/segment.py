@@ -17,7 +17,7 @@ from synseg_model.cli.shared_arguments import (
 NAME = "segment"
 HELP = "segment images, folders and videos into files"
 DESCRIPTION = """\
-Segment images for any labels, and write what was found to files.
+Segment images for any labels, and write the results to files.
 
 INPUT is an image, several images, a folder of images, a video, or a camera such as /dev/video0,
 which runs until Ctrl-C. The output folder gets:
@@ -29,13 +29,13 @@ which runs until Ctrl-C. The output folder gets:
   overlay.mp4                the same for a video
   summary.json               model, labels, thresholds; for each image its files, time, and the
                              labels present with area (pixels), score (mean activation inside
-                             the mask), presence (largest activation in the
-                             image) and roi (x, y, width, height)
+                             the mask), presence (largest activation in the image) and roi
+                             (x, y, width, height)
 
 A video gets label_map and overlay.mp4 unless --write says otherwise.
 
-To continue an interrupted run, repeat it: images that have their results are left as they are, a
-video begins again. A folder with results of other labels or another model is refused unless
+To continue an interrupted run, repeat it. Images that have their results are left as they are; a
+video begins again. A folder with results of other labels or another model is refused, unless
 --overwrite is given.
 """
 EXAMPLES = """\
@@ -70,10 +70,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--refine",
         choices=("none", "superpixels", "sgc"),
         default="none",
-        help="let masks follow the image: superpixels averages activations inside regions of one colour; "
+        help="how masks follow the image: superpixels averages activations inside regions of one colour; "
         "sgc corrects them by CLIP's attention, with the torch engine only (default: %(default)s)",
     )
-    parser.add_argument("--overwrite", action="store_true", help="segment everything anew, whatever DIR holds")
+    parser.add_argument("--overwrite", action="store_true", help="segment everything again, whatever DIR holds")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -23,14 +23,24 @@ VIDEO_FPS = 25.0  # of overlay.mp4 where the source names no rate
 
 
 class FileJob:
-    """Segment the images or frames of a source into a result folder: one run of `synseg segment`."""
+    """Segment the images or frames of a source into a result folder: one run of `synseg segment`.
+
+    Args:
+        segmenter: a Segmenter with a vocabulary.
+        source: where images come from.
+        folder: where results go.
+    """
 
     def __init__(self, segmenter: Segmenter, source: Source, folder: ResultFolder) -> None:
         self._segmenter, self._source, self._folder = segmenter, source, folder
         self._done = 0
 
     def segment_images(self) -> int:
-        """Segment every image file that has no results yet."""
+        """Segment every image file that has no results yet.
+
+        Returns:
+            The exit status: 0, or 1 where some images could not be read.
+        """
         paths = self._source.paths
         named = [(name, path, describe_file(path)) for name, path in zip(image_names(paths), paths, strict=True)]
         work = [item for item in named if not self._folder.has(item[0], item[2])]
@@ -47,7 +57,11 @@ class FileJob:
         return self._report("image", kept)
 
     def segment_video(self) -> int:
-        """Segment a video from its first frame, unless its results are complete."""
+        """Segment a video from its first frame on, unless its results are complete.
+
+        Returns:
+            The exit status: 0, or 1 where the video ended early.
+        """
         target = self._folder.folder / "overlay.mp4"
         wanted = "video" in self._folder.kinds
         if self._folder.complete and (target.is_file() or not wanted):
@@ -65,7 +79,7 @@ class FileJob:
 
     @contextlib.contextmanager
     def _saving(self) -> Iterator[None]:
-        """Save the summary at the end; what was done is kept whatever ends it, as far as the disk allows."""
+        """Save the summary at the end, also after an error, as far as the disk allows."""
         try:
             yield
         except BaseException:
@@ -92,9 +106,9 @@ class FileJob:
 
 
 def describe_file(path: Path) -> dict[str, Any]:
-    """Describe a file so that a changed one is noticed."""
+    """Describe a file by its path, size and time of change, so that a changed file is noticed."""
     try:
         status = path.stat()
     except OSError:
-        return {"path": str(path)}  # reading it will say what is wrong
+        return {"path": str(path)}  # reading the file reports the error
     return {"path": str(path), "bytes": status.st_size, "modified_ns": status.st_mtime_ns}

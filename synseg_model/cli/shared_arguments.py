@@ -7,10 +7,12 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from synseg_model.config import DEFAULT_MODEL
+from synseg_model.config import DEFAULT_MODEL, MAX_LABELS
 
 if TYPE_CHECKING:
     from synseg_model.segmenter import Segmenter
+
+__all__ = ["add_labels", "add_model", "engine_options", "load_segmenter", "read_labels", "read_thresholds"]
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +26,9 @@ def add_labels(parser: argparse.ArgumentParser) -> None:
 
 def read_labels(arguments: argparse.Namespace) -> list[str]:
     """Take the labels from --labels or --labels-file as they stand; the Segmenter checks them.
+
+    Args:
+        arguments: the parsed command line.
 
     Raises:
         ValueError: for no labels at all, and for a file that cannot be read.
@@ -44,7 +49,10 @@ def _read_lines(path: str) -> list[str]:
 
 
 def read_thresholds(text: str | None) -> list[float] | None:
-    """Read the value of --thresholds, "0.5" or "0.5,0.4"; None stays None.
+    """Read the value of --thresholds.
+
+    Args:
+        text: one number for all labels, "0.5", or one per label, "0.5,0.4"; None stays None.
 
     Raises:
         ValueError: for text that is no number.
@@ -61,7 +69,7 @@ def read_thresholds(text: str | None) -> list[float] | None:
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
-    """Add the model, its engine and device, and how it decides: --model to --max-labels."""
+    """Add the arguments that choose the model, its engine, and how it decides."""
     parser.add_argument(
         "--model",
         default=DEFAULT_MODEL,
@@ -94,14 +102,14 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-labels",
         type=int,
-        default=1203,
+        default=MAX_LABELS,
         metavar="N",
         help="most labels accepted (default: %(default)s)",
     )
 
 
 def engine_options(arguments: argparse.Namespace) -> dict[str, object]:
-    """Collect the options of the engine that the command line gives."""
+    """Return the options of the engine that the command line gives."""
     options = {"precision": arguments.precision, "keep_labels": arguments.keep_labels}
     return {name: value for name, value in options.items() if value is not None}
 

@@ -99,6 +99,7 @@ class SegmentPass:
         network, arithmetic, keep_labels: see `InputPass`.
         size: (H,W) of the frames.
         measured: whether masks are measured, too.
+        uniform: whether all labels have one threshold, see `postprocess.decide`.
         memory: bytes that planes of the frames' size may take at once; labels are decided in steps that keep to it.
     """
 
@@ -110,9 +111,10 @@ class SegmentPass:
         size: tuple[int, int],
         keep_labels: int = 0,
         measured: bool = False,
+        uniform: bool = False,
         memory: int = PLANES_MEMORY,
     ) -> None:
-        self._size, self._measured, self._memory = tuple(size), measured, memory
+        self._size, self._measured, self._uniform, self._memory = tuple(size), measured, uniform, memory
         target = network.config.image.input_size(*size, network.encoder.patch)
         self._weights = None if target == self._size else resize_weights(*size, *target, arithmetic.device)
         self._run = InputPass(network, arithmetic, target, keep_labels)
@@ -131,9 +133,11 @@ class SegmentPass:
         """
         taken = thresholds <= 1
         logits = self.logits(frames, text, taken)
-        activations = torch.where(taken[:, None, None], logits.float().sigmoid(), 0.0)
+        activations = logits.float().sigmoid().masked_fill(~taken[:, None, None], 0.0)
         at_once = labels_at_once(self._memory, len(frames), self._size)
-        return Segmented(logits, *decide(activations, thresholds, ids, self._size, self._measured, at_once))
+        return Segmented(
+            logits, *decide(activations, thresholds, ids, self._size, self._measured, at_once, self._uniform)
+        )
 
     def logits(self, frames: Tensor, text: Tensor, taken: Tensor | None = None) -> Tensor:
         """Return the logits alone; arguments as `InputPass` takes them, but for frames (B,H,W,3) uint8."""
@@ -141,7 +145,8 @@ class SegmentPass:
 
     def _resized(self, frames: Tensor) -> Tensor:
         """Bring frames to the input size: planes (B,3,h,w) float32, 0 to 255 and not rounded."""
-        planes = frames.permute(0, 3, 1, 2).float()
+        # Plane by plane: arithmetic on pixels that lie interleaved takes several times as long.
+        planes = frames.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
         if self._weights is None:
             return planes
         rows, columns = self._weights

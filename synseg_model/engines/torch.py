@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from synseg_model.engines.half_precision import halve_products, halve_throughout
 from synseg_model.engines.label_sizes import padded
 from synseg_model.engines.recorded_pass import RecordedPass, Sizes
 from synseg_model.engines.recordings import Recordings
-from synseg_model.engines.segment_pass import Arithmetic, InputPass, SegmentPass
+from synseg_model.engines.segment_pass import Arithmetic, InputPass, Segmented, SegmentPass
 from synseg_model.engines.torch_batch import DecidedBatch, TorchBatch
 from synseg_model.network.skip_decoder import SkipDecoder
 from synseg_model.network.synseg import enlarge
@@ -122,6 +122,11 @@ class TorchEngine:
         if on_gpu and cuda_graphs is not False:
             self.recordings = Recordings(self._record)
 
+    @property
+    def independent_labels(self) -> bool:
+        """Whether all labels are decoded in full."""
+        return not self._keep_labels
+
     def count_tokens(self, text: str) -> int:
         return self.network.encoder.count_tokens(text)
 
@@ -207,17 +212,25 @@ class TorchEngine:
         if 0 < self._keep_labels < labels and self._keep_labels >= len(vocabulary):
             labels = len(vocabulary)
         wide = max(vocabulary.ids) > np.iinfo(np.uint8).max
-        return self.recordings.get(Sizes(frames, size, labels, self._measures_asked, wide, self._weights_version))
+        uniform = bool((vocabulary.thresholds == vocabulary.thresholds[0]).all())
+        measured = self._measures_asked
+        return self.recordings.get(Sizes(frames, size, labels, measured, wide, uniform, self._weights_version))
 
     def _record(self, sizes: Sizes) -> Iterator[RecordedPass]:
         """Record a pass, and then what a compiler makes of it."""
-        segment = SegmentPass(self.network, self._arithmetic, sizes.size, self._keep_labels, sizes.measured)
-        width = self.network.encoder.text_width
-        yield RecordedPass(segment, sizes, width, self._device, self._lock, self._pool)
+        options = (self._keep_labels, sizes.measured, sizes.uniform)
+        segment = SegmentPass(self.network, self._arithmetic, sizes.size, *options)
+        yield self._checked(segment, sizes, segment)
         if self._compile:
             torch.compiler.reset()  # there is a limit to what one function is compiled for
-            compiled = torch.compile(segment.__call__, dynamic=False)
-            yield RecordedPass(compiled, sizes, width, self._device, self._lock, self._pool)
+            yield self._checked(torch.compile(segment.__call__, dynamic=False), sizes, segment)
+
+    def _checked(self, way: Callable[..., Segmented], sizes: Sizes, segment: SegmentPass) -> RecordedPass:
+        """Record a way of running a pass, and compare it with the pass."""
+        width = self.network.encoder.text_width
+        recorded = RecordedPass(way, sizes, width, self._device, self._lock, self._pool)
+        recorded.check(segment)
+        return recorded
 
     def _ask_for_measures(self) -> None:
         """Have passes measure masks from now on."""

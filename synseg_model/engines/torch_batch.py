@@ -57,7 +57,8 @@ class TorchBatch(DeviceBatch[Tensor]):
         ids = torch.tensor(vocabulary.ids, dtype=torch.int32, device=device)
         most = labels_at_once(self._memory, batch, self.size)
         activations = self._activations(slice(None), slice(None))
-        label_maps, confidences, _ = decide(activations, thresholds, ids, self.size, False, most)
+        uniform = bool((vocabulary.thresholds == vocabulary.thresholds[0]).all())
+        label_maps, confidences, _ = decide(activations, thresholds, ids, self.size, False, most, uniform)
         return list(zip(label_maps, confidences, strict=True))
 
     def _activations(self, rows: slice, labels: slice) -> Tensor:
@@ -93,7 +94,7 @@ class DecidedBatch(TorchBatch):
         self._decision = vocabulary, list(zip(label_maps, confidences, strict=True))
 
     def download(self, array: np.ndarray | Tensor, dtype: type) -> np.ndarray:
-        return array.astype(dtype) if isinstance(array, np.ndarray) else super().download(array, dtype)
+        return array.astype(dtype, copy=False) if isinstance(array, np.ndarray) else super().download(array, dtype)
 
     def measure(self, row: int, thresholds: np.ndarray) -> HostMeasures:
         if self._measures is not None and np.array_equal(thresholds, self._vocabulary.thresholds):

@@ -1,4 +1,4 @@
-"""The graphs behind every decoder: activations to label maps and masks. No weights are in them."""
+"""The graphs behind every decoder: activations to label maps and masks. They hold no weights."""
 
 from __future__ import annotations
 
@@ -16,7 +16,13 @@ from synseg_model.weights.exported_folder import LABEL_MAP, MASKS
 
 @functools.cache
 def make_answer_graphs() -> dict[str, onnx.ModelProto]:
-    """Make what turns activations of one frame into what Results ask for: no weights are in it, so it is made once."""
+    """Make the graphs that turn the activations of one frame into what a Result is asked for.
+
+    They hold no weights, so they are made once.
+
+    Returns:
+        The graphs by their files' names.
+    """
     labels, height, width = Dim("labels"), Dim("height"), Dim("width")
     given = {"activations": torch.zeros(1, 5, 16, 32), "thresholds": torch.zeros(5)}
     shapes = {"activations": {1: labels, 2: Dim("map_height"), 3: Dim("map_width")}, "thresholds": {0: labels}}
@@ -44,15 +50,33 @@ def make_answer_graphs() -> dict[str, onnx.ModelProto]:
 
 
 class LabelMap(nn.Module):
-    """Activations of some labels and a label map so far in, the label map with these labels and its confidence out."""
+    """Continue a label map with the activations of some more labels, and compute its confidence."""
 
     def forward(self, activations, thresholds, ids, label_map, winning, largest) -> tuple[Tensor, ...]:
+        """Continue a label map.
+
+        Args:
+            activations: (1,K,h,w) float32 in [0, 1].
+            thresholds: (K,) float32 in [0, 1].
+            ids: (K,) int32, from 1.
+            label_map, winning, largest: (1,H,W) each, of the labels so far, see `postprocess.continue_label_map`.
+
+        Returns:
+            The next label_map, winning and largest, and the confidence (1,H,W).
+        """
         state = continue_label_map(activations, thresholds, ids, (label_map, winning, largest))
         return *state, confidence(state)
 
 
 class Masks(nn.Module):
-    """Activations in, masks and their measures out."""
+    """Compute the masks of some labels and their measures."""
 
     def forward(self, activations, thresholds, rows, columns) -> tuple[Tensor, ...]:
+        """Compute masks, see `postprocess.masks`.
+
+        Args:
+            activations: (1,K,h,w) float32 in [0, 1].
+            thresholds: (K,) float32 in [0, 1].
+            rows, columns: numbers of the image's rows (H,) and columns (W,), int32.
+        """
         return masks(activations, thresholds, rows, columns)

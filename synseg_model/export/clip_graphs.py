@@ -15,7 +15,14 @@ from synseg_model.weights.exported_folder import DECODER, IMAGE_ENCODER
 
 @torch.no_grad()
 def make_clip_graphs(network: SynSeg) -> dict[str, onnx.ModelProto]:
-    """Turn image encoder and decoder of a network in float32 on the CPU into graphs, by their files' names."""
+    """Turn image encoder and decoder into graphs.
+
+    Args:
+        network: a network with a CLIP encoder, in float32 on the CPU.
+
+    Returns:
+        The graphs by their files' names.
+    """
     encoder, depth = network.encoder, len(network.config.decoder.layers) - network.config.decoder.conditional_layer
     batch, rows, columns, labels = Dim("batch"), Dim("rows"), Dim("columns"), Dim("labels")
     width, patch = network.config.decoder.width, encoder.patch
@@ -40,14 +47,18 @@ def make_clip_graphs(network: SynSeg) -> dict[str, onnx.ModelProto]:
 
 
 class ClipImageEncoder(FrameEncoder):
-    """Frames in, what FiLM modulates out: resizing, normalising, CLIP's blocks, and all that no label changes."""
+    """Encode frames into what FiLM modulates: resizing, normalising, CLIP's blocks, all that no label changes."""
 
     def forward(self, frames: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Encode frames (B,H,W,3) uint8 RGB.
+        """Encode frames.
 
-        positions: (h,w,C) position embeddings of the token grid, whose shape chooses the input size. The host
-        resamples them, once per size of frames; all inputs are then plain tensors with dynamic shapes.
-        Returns class features (S,B,D) and features (S,B,h,w,D): what `ClipSegDecoder.reduce` returns, as images.
+        Args:
+            frames: (B,H,W,3) uint8 RGB.
+            positions: (h,w,C) position embeddings of the token grid, whose shape chooses the input size. The host
+                resamples them, once per size of frames: all inputs are plain tensors with dynamic shapes.
+
+        Returns:
+            Class features (S,B,D) and features (S,B,h,w,D): what `ClipSegDecoder.reduce` returns, as images.
         """
         encoder, decoder = self.network.encoder, self.network.decoder
         grid = positions.shape[:2]
@@ -58,14 +69,26 @@ class ClipImageEncoder(FrameEncoder):
 
 
 class ClipDecoder(nn.Module):
-    """Features and text embeddings in, activations out."""
+    """Decode features and text embeddings into activations.
+
+    Args:
+        network: the network whose decoder this is.
+    """
 
     def __init__(self, network: SynSeg) -> None:
         super().__init__()
         self.decoder = network.decoder
 
     def forward(self, class_features: Tensor, features: Tensor, text: Tensor) -> Tensor:
-        """Decode text embeddings (K,D) against what `ClipImageEncoder` returned; returns activations (B,K,H,W)."""
+        """Decode labels.
+
+        Args:
+            class_features, features: what `ClipImageEncoder` returned.
+            text: (K,D) text embeddings.
+
+        Returns:
+            Activations (B,K,H,W) in [0, 1].
+        """
         reduced = torch.cat([class_features.unsqueeze(2), features.flatten(2, 3)], dim=2)
         logits = self.decoder(reduced.unbind(0), text.expand(features.shape[1], -1, -1), features.shape[2:4])
         return logits.sigmoid()

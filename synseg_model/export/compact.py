@@ -1,4 +1,4 @@
-"""Half the size of an ONNX graph, with the same results: weights that half precision holds exactly are stored so."""
+"""ONNX graphs of half the size and with the same results: weights that float16 holds exactly are stored as float16."""
 
 from __future__ import annotations
 
@@ -7,13 +7,19 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 LEAST = 1024  # values; smaller weights are not worth a Cast
-STORED = ".stored"  # ending of the name of a weight as it is stored
+STORED = ".stored"  # suffix of a stored weight's name
 
 
 def compact(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Store float32 weights as float16 where that loses nothing; a Cast that runtimes fold on loading restores them.
+    """Store float32 weights as float16 where that loses nothing; a Cast, which runtimes fold on loading, restores them.
 
-    Models that are shipped in half precision have such weights, but for convolutions that took in a batch norm.
+    Models that are shipped in half precision have such weights, except for convolutions that took in a batch norm.
+
+    Args:
+        model: the graph; it stays as it is.
+
+    Returns:
+        A smaller graph with the same results.
     """
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
@@ -37,13 +43,18 @@ def compact(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def restore(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Undo `compact`: return a graph whose weights are float32 again, without the Casts."""
+    """Undo `compact`.
+
+    Args:
+        model: the graph; it stays as it is.
+
+    Returns:
+        A graph whose weights are float32 again, without the Casts.
+    """
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     graph = copy.graph
-    restored = {
-        node.input[0]: node for node in graph.node if node.op_type == "Cast" and node.input[0].endswith(STORED)
-    }
+    restored = {node.input[0]: node for node in graph.node if node.op_type == "Cast" and node.input[0].endswith(STORED)}
     kept = [
         numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float32), restored[tensor.name].output[0])
         if tensor.name in restored

@@ -19,7 +19,14 @@ from synseg_model.weights.exported_folder import DECODER, IMAGE_ENCODER
 
 @torch.no_grad()
 def make_conv_graphs(network: SynSeg) -> dict[str, onnx.ModelProto]:
-    """Turn image encoder and decoder of a network in float32 on the CPU into graphs, by their files' names."""
+    """Turn image encoder and decoder into graphs.
+
+    Args:
+        network: a network with a convolutional encoder, in float32 on the CPU.
+
+    Returns:
+        The graphs by their files' names.
+    """
     encoder, config = network.encoder, network.config.decoder
     batch, rows, columns = Dim("batch"), Dim("token_rows"), Dim("token_columns")
     frames = torch.zeros(2, 3 * encoder.patch + 1, 5 * encoder.patch + 1, 3, dtype=torch.uint8)
@@ -49,17 +56,26 @@ def make_conv_graphs(network: SynSeg) -> dict[str, onnx.ModelProto]:
 
 
 class ConvImageEncoder(FrameEncoder):
-    """Frames in, all that no label changes out: resizing, normalising, the backbone, the blocks before FiLM."""
+    """Encode frames into all that no label changes: resizing, normalising, the backbone, the blocks before FiLM.
+
+    Args:
+        network: the network whose encoder this is.
+    """
 
     def __init__(self, network: SynSeg) -> None:
         super().__init__(network)
         self.backbone = pad_evenly(network.encoder.image)
 
     def forward(self, frames: Tensor, positions: Tensor) -> tuple[Tensor, ...]:
-        """Encode frames (B,H,W,3) uint8 RGB.
+        """Encode frames.
 
-        positions: (h,w,C) position embeddings of the grid of the coarsest stride, whose shape chooses the input size.
-        Returns what `SkipDecoder.reduce` returns, without embeddings of tokens where the decoder has none.
+        Args:
+            frames: (B,H,W,3) uint8 RGB.
+            positions: (h,w,C) position embeddings of the grid of the coarsest stride, whose shape chooses the input
+                size.
+
+        Returns:
+            What `SkipDecoder.reduce` returns, without embeddings of tokens where the decoder has none.
         """
         decoder = self.network.decoder
         images = self.normalised(frames, positions.shape[:2])
@@ -68,28 +84,41 @@ class ConvImageEncoder(FrameEncoder):
 
 
 class ConvDecoder(nn.Module):
-    """What `ConvImageEncoder` returned and text embeddings in, activations out."""
+    """Decode features and text embeddings into activations.
+
+    Args:
+        network: the network whose decoder this is.
+    """
 
     def __init__(self, network: SynSeg) -> None:
         super().__init__()
         self.decoder = network.decoder
 
     def forward(self, tokens: Tensor, dense: Tensor, skip8: Tensor, skip4: Tensor, text: Tensor) -> Tensor:
-        """Decode text embeddings (K,C) of length 1; returns activations (B,K,H/4,W/4)."""
+        """Decode labels.
+
+        Args:
+            tokens, dense, skip8, skip4: what `ConvImageEncoder` returned.
+            text: (K,C) text embeddings of length 1.
+
+        Returns:
+            Activations (B,K,H/4,W/4) in [0, 1].
+        """
         return self.decoder((tokens, dense, skip8, skip4), text.expand(tokens.shape[0], -1, -1)).sigmoid()
 
 
 class ConvDecoderWithoutDense(ConvDecoder):
-    """The same for a decoder that has no embeddings of tokens."""
+    """Decode as `ConvDecoder` does, for a decoder that has no embeddings of tokens."""
 
     def forward(self, tokens: Tensor, skip8: Tensor, skip4: Tensor, text: Tensor) -> Tensor:
+        """Decode labels, as `ConvDecoder.forward` does."""
         return super().forward(tokens, tokens[..., :0], skip8, skip4, text)
 
 
 class _Padded(nn.Module):
-    """A strided convolution with TensorFlow's padding, for inputs whose sides its stride divides.
+    """Run a strided convolution with TensorFlow's padding, on inputs whose sides are multiples of the stride.
 
-    timm computes the padding from the sizes of every input. Where the stride divides them it is always the same, and a
+    timm computes the padding from the sizes of each input. For such inputs the padding is always the same, and a
     graph with a constant needs no arithmetic on sizes.
     """
 
@@ -110,7 +139,11 @@ class _Padded(nn.Module):
 
 
 def pad_evenly(image: nn.Module) -> nn.Module:
-    """Copy a backbone, its weights shared, with `_Padded` in place of convolutions that pad by the input's size."""
+    """Copy a backbone, and replace convolutions that pad by the input's size; the copy shares the weights.
+
+    Args:
+        image: a timm backbone.
+    """
     memo = {id(tensor): tensor for tensor in [*image.parameters(), *image.buffers()]}
     image = copy.deepcopy(image, memo)
     for module in list(image.modules()):

@@ -1,4 +1,4 @@
-"""Half precision for an ONNX graph, with islands of float32 where ten bits or a largest value of 65504 are too few."""
+"""ONNX graphs in float16, with islands of float32 where ten bits, or a largest value of 65504, are too few."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ _HALF_TYPE = {False: TensorProto.FLOAT, True: TensorProto.FLOAT16}
 
 
 def to_half(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return a graph that computes in float16; its inputs and outputs keep their types.
+    """Convert a graph to float16; its inputs and outputs keep their types.
 
-    Normalisation layers, lengths and softmax stay float32, and so does what bytes go through before the first
-    convolution: resizing and normalising images. Where one precision meets the other, a Cast goes between.
+    Normalisation layers, lengths and softmax stay float32. So does what bytes go through before the first convolution:
+    resizing and normalising images. A Cast goes wherever one precision meets the other.
+
+    Args:
+        model: a float32 graph.
     """
     model = onnx.shape_inference.infer_shapes(model)
     graph = model.graph
@@ -23,8 +26,8 @@ def to_half(model: onnx.ModelProto) -> onnx.ModelProto:
     weights = {tensor.name: tensor for tensor in graph.initializer}
     types |= {name: tensor.data_type for name, tensor in weights.items()}
     images = _before_the_first_convolution(graph)
-    half = dict.fromkeys(types, False)  # whether a value is float16 by now
-    kept: dict[tuple[str, bool], str] = {}  # the name under which a value is to be had in a precision
+    half = dict.fromkeys(types, False)  # whether a value is float16 so far
+    kept: dict[tuple[str, bool], str] = {}  # the name of a value in a precision
     nodes: list[onnx.NodeProto] = []
     initializers: dict[str, onnx.TensorProto] = {}
 
@@ -45,7 +48,7 @@ def to_half(model: onnx.ModelProto) -> onnx.ModelProto:
         return kept[name, wanted]
 
     for node in graph.node:
-        made_full = node.op_type in ("Cast", "Constant", "ConstantOfShape")  # they say themselves what they make
+        made_full = node.op_type in ("Cast", "Constant", "ConstantOfShape")  # an attribute chooses their type
         wanted = node.op_type not in _FULL and not made_full and not images & set(node.output)
         if node.op_type != "Cast":
             node.input[:] = [in_precision(name, wanted) for name in node.input]
@@ -65,7 +68,7 @@ def to_half(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _before_the_first_convolution(graph: onnx.GraphProto) -> set[str]:
-    """Name all that goes into the image which the first convolution reads; nothing in a graph without bytes."""
+    """Name all values that make the image of the first convolution; none in a graph without uint8 inputs."""
     if all(value.type.tensor_type.elem_type != TensorProto.UINT8 for value in graph.input):
         return set()
     makers = {name: node for node in graph.node for name in node.output}

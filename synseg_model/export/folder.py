@@ -1,4 +1,4 @@
-"""`synseg export`: a model as ONNX graphs that run without torch, and the proof that they agree with torch."""
+"""Exported folders: a model as ONNX graphs that run without torch, and the proof that they agree with torch."""
 
 from __future__ import annotations
 
@@ -35,6 +35,8 @@ from synseg_model.weights.exported_folder import (
 )
 from synseg_model.weights.find import check_model, folder_of, shipped_models
 
+__all__ = ["export_model", "write_folder"]
+
 logger = logging.getLogger(__name__)
 
 PRECISIONS = ("fp32", "fp16")
@@ -45,18 +47,28 @@ def export_model(
 ) -> Export:
     """Write a model as an exported folder, which runs without torch; an earlier export there is replaced.
 
-    precision: "fp32", or "fp16" for image encoder and decoder. graphs: see `write_folder`.
-    Raise ModelError, and leave nothing behind, for a model that cannot be loaded or exported, where the graphs disagree
-    with torch, and where something else lies at `output`; ValueError for another precision.
+    Args:
+        model: a shipped model, a model folder, or a CLIPSeg id.
+        output: folder to write: a new one, an empty one, or an earlier export.
+        precision: "fp32", or "fp16" for image encoder and decoder.
+        graphs: as `write_folder` takes them.
+
+    Returns:
+        What the folder's `export.json` says.
+
+    Raises:
+        ModelError: for a model that cannot be loaded or exported, for graphs that disagree with torch, and where
+            something else lies at `output`. Nothing is left behind.
+        ValueError: for another precision.
     """
     output = Path(output).expanduser()
     if precision not in PRECISIONS:
         raise ValueError(f"precision {precision!r}: expected one of {', '.join(PRECISIONS)}")
     if str(model) not in shipped_models() and is_exported(model):
-        raise ModelError(f"model {str(model)!r} is an exported folder already: name the model it was exported from")
+        raise ModelError(f"model {str(model)!r} is an exported folder already: give the model it was exported from")
     if output.exists() and not is_exported(output) and (not output.is_dir() or any(output.iterdir())):
-        raise ModelError(f"{output} holds something that is no export: name a new folder, or an earlier export")
-    check_model(model)  # what is missing is said without a word before
+        raise ModelError(f"{output} holds files that are not an export: give a new folder, or an earlier export")
+    check_model(model)  # a missing model is reported before anything is logged
     step = Steps(logger)
     step("loading the model")
     reference = TorchEngine(model, "cpu", "fp32")
@@ -87,15 +99,22 @@ def export_model(
 def write_folder(
     network: SynSeg, folder: Path, precision: str, fingerprint: str, graphs: Graphs | None = None
 ) -> Export:
-    """Write an exported folder, which is to be compared yet; returns what its `export.json` says.
+    """Write an exported folder that still has to be compared with torch.
 
-    folder: one that is empty, or holds the names.json that is to be sealed with the rest.
-    fingerprint: of the model. graphs: of the network in fp32, by file name, where another precision has made them
-    already: that takes longest.
+    Args:
+        network: the network in float32 on the CPU.
+        folder: an empty folder, or one with the names.json that is to be sealed with the rest.
+        precision: "fp32", or "fp16" for image encoder and decoder.
+        fingerprint: the model's fingerprint.
+        graphs: the network's float32 graphs by file name, where another precision has made them already: making them
+            takes longest.
+
+    Returns:
+        What the folder's `export.json` says.
     """
     config, encoder = network.config, network.encoder
     for name, graph in (graphs or make_graphs(network)).items():
-        # A text is encoded once and its embedding kept, for every engine under the same key: it has one precision.
+        # The text encoder stays fp32: all engines share the cached embeddings.
         half = precision == "fp16" and name in (IMAGE_ENCODER, DECODER)
         onnx.save(compact(to_half(restore(graph)) if half else restore(graph)), folder / name)
     learned = network.decoder.position if config.encoder.backbone else encoder.learned_positions

@@ -1,4 +1,4 @@
-"""What the image encoder's graph begins with, whatever the encoder: frames resized and normalised."""
+"""The beginning of every image encoder's graph: frames are resized and normalised."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ from synseg_model.network.synseg import SynSeg
 
 
 class FrameEncoder(nn.Module):
-    """Turn bytes of frames into the network's input; what encodes them is the subclass's."""
+    """Turn the bytes of frames into the network's input; a subclass encodes them.
+
+    Args:
+        network: the network whose encoder this is.
+    """
 
     def __init__(self, network: SynSeg) -> None:
         super().__init__()
@@ -20,7 +24,15 @@ class FrameEncoder(nn.Module):
         self.register_buffer("std", torch.tensor(image.std).view(3, 1, 1) * 255)
 
     def normalised(self, frames: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Resize frames (B,H,W,3) uint8 RGB to a grid of patches (rows, columns) and normalise them: (B,3,h,w)."""
+        """Resize frames to a grid of patches and normalise them.
+
+        Args:
+            frames: (B,H,W,3) uint8 RGB.
+            grid: rows and columns of patches.
+
+        Returns:
+            (B,3,h,w) float32.
+        """
         patch = self.network.encoder.patch
         pixels = resize(frames.float().permute(0, 3, 1, 2), grid[0] * patch, grid[1] * patch)
         return (pixels - self.mean) / self.std

@@ -20,10 +20,20 @@ Graphs = dict[str, onnx.ModelProto]  # by their files' names
 
 @torch.no_grad()
 def make_graphs(network: SynSeg) -> Graphs:
-    """Turn a network in float32 on the CPU into its graphs; raise ModelError for a text tower unlike CLIP's."""
+    """Turn a network into its graphs.
+
+    Args:
+        network: the network in float32 on the CPU.
+
+    Returns:
+        The graphs by their files' names.
+
+    Raises:
+        ModelError: for a text tower unlike CLIP's.
+    """
     encoder = network.encoder
     if not encoder.reads_to_the_end_mark:
-        raise ModelError("only text towers like CLIP's, causal and read at their end mark, can be exported")
+        raise ModelError("the text tower cannot be exported: expected one like CLIP's, causal and read at its end mark")
     text_encoder = to_onnx(
         TextEncoder(network),
         {"tokens": torch.arange(2 * 5).view(2, 5)},
@@ -35,12 +45,23 @@ def make_graphs(network: SynSeg) -> Graphs:
 
 
 class TextEncoder(nn.Module):
-    """Token ids in, text embeddings out."""
+    """Encode token ids into text embeddings.
+
+    Args:
+        network: the network whose text tower this is.
+    """
 
     def __init__(self, network: SynSeg) -> None:
         super().__init__()
         self.encoder = network.encoder
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Embed token ids (N,L) of any length up to the context's; returns (N,D), not normalised."""
+        """Embed token ids.
+
+        Args:
+            tokens: (N,L) of any length up to the context length.
+
+        Returns:
+            (N,D), not normalised.
+        """
         return self.encoder.encode_cut_text(tokens)

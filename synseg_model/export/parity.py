@@ -1,4 +1,4 @@
-"""How far an exported folder is from the same model in torch, and how far it may be."""
+"""Parity: how far an exported folder is from the same model in torch, and how far it may be."""
 
 from __future__ import annotations
 
@@ -9,23 +9,30 @@ from synseg_model.config import ModelError
 from synseg_model.engine import Engine
 from synseg_model.vocabulary import prompt
 
+__all__ = ["LARGEST_DIFFERENCE", "check_parity", "draw_image", "largest_difference", "measure_parity"]
+
 LABELS = ("ball", "red ball", "grass", "sky", "car", "person", "the wall of a house")
-# fp32 differs in the order of its sums alone. fp16 has three decimals: what counts is that masks stay what they are.
+# fp32 differs only in the order of sums. fp16 has three decimals, so that equal masks are what counts.
 LARGEST_DIFFERENCE = {"fp32": 1e-4, "fp16": 0.2}
 SMALLEST_IOU = {"fp32": 0.999, "fp16": 0.99}
 # A model with steep edges turns the seventh decimal of its features into the fourth of an activation, for torch as for
-# every engine. Which pixel it meets is chance, its root mean square is not: engines lay up to 4 times torch's apart.
+# every engine. The pixel is chance, the root mean square is not: engines differed by up to 4 times torch's own.
 STEEP_DIFFERENCE, STEEP_RATIO = 1e-3, 10
 
 
 def measure_parity(reference: Engine, engine: Engine) -> dict[str, float]:
-    """Compare two engines of one model on drawn images of three sizes, among them an odd one and a small one.
+    """Compare two engines of one model, on drawn images of three sizes, one of them odd and one small.
 
-    Returns the largest, the mean and the root mean square difference of activations, in [0, 1]; the IoU of all masks
-    at the model's threshold, 1 where both have none; and the largest difference of text embeddings, relative to the
-    largest value.
+    Args:
+        reference: the engine that counts as right.
+        engine: the engine to compare.
+
+    Returns:
+        The largest, the mean and the root mean square difference of activations, in [0, 1]; the IoU of all masks at the
+        model's threshold, 1 where both engines find none; the largest difference of text embeddings, relative to the
+        largest value.
     """
-    texts = [_embed(each) for each in (reference, engine)]
+    texts = [embed(each) for each in (reference, engine)]
     frames = [draw_image(seed, *size) for seed, size in enumerate([(480, 640), (480, 640), (251, 333), (61, 97)])]
     pairs = list(zip(reference.activations(frames, texts[0]), engine.activations(frames, texts[1]), strict=True))
     differences = np.concatenate([np.abs(a - b).ravel() for a, b in pairs])
@@ -42,10 +49,14 @@ def measure_parity(reference: Engine, engine: Engine) -> dict[str, float]:
 
 
 def largest_difference(precision: str, rms_difference: float, rounding: float) -> float:
-    """Bound the difference of activations in "fp32" or "fp16".
+    """Bound the difference of activations.
 
-    rms_difference: root mean square of the differences. rounding: that of float32 from float64, in torch and on the
-    same images. fp32 may differ more at single pixels where all pixels together say that it is rounding.
+    fp32 may differ more at single pixels, where all pixels together show that it is rounding.
+
+    Args:
+        precision: "fp32" or "fp16".
+        rms_difference: root mean square of the differences.
+        rounding: root mean square of the differences of float32 and float64, in torch and on the same images.
     """
     if precision == "fp32" and rms_difference <= STEEP_RATIO * rounding:
         return STEEP_DIFFERENCE
@@ -53,7 +64,15 @@ def largest_difference(precision: str, rms_difference: float, rounding: float) -
 
 
 def check_parity(parity: dict[str, float], precision: str) -> None:
-    """Raise ModelError where a parity report is worse than its precision, "fp32" or "fp16", allows."""
+    """Refuse a parity report that is worse than its precision allows.
+
+    Args:
+        parity: what `measure_parity` returned, and "fp32_rounding".
+        precision: "fp32" or "fp16".
+
+    Raises:
+        ModelError: for such a report; the message names each measure and its bound.
+    """
     bounds = {
         "max_difference": largest_difference(precision, parity["rms_difference"], parity["fp32_rounding"]),
         "text_difference": LARGEST_DIFFERENCE["fp32"],
@@ -71,7 +90,15 @@ def check_parity(parity: dict[str, float], precision: str) -> None:
 
 
 def draw_image(seed: int, height: int, width: int) -> np.ndarray:
-    """Draw discs and boxes on a colour gradient with a little noise, (height,width,3) uint8."""
+    """Draw discs and boxes on a colour gradient with a little noise.
+
+    Args:
+        seed: equal seeds give equal images.
+        height, width: size in pixels.
+
+    Returns:
+        (height,width,3) uint8 RGB.
+    """
     rng = np.random.default_rng(seed)
     corners = rng.uniform(0, 255, (2, 2, 3)).astype(np.float32)
     image = cv2.resize(corners, (width, height), interpolation=cv2.INTER_LINEAR)
@@ -85,6 +112,6 @@ def draw_image(seed: int, height: int, width: int) -> np.ndarray:
     return np.clip(image + rng.normal(0, 4, image.shape), 0, 255).astype(np.uint8)
 
 
-def _embed(engine: Engine) -> np.ndarray:
+def embed(engine: Engine) -> np.ndarray:
     text = engine.encode_text([prompt(engine.config.templates[0], label) for label in LABELS])
     return text / np.linalg.norm(text, axis=1, keepdims=True) if engine.config.normalize_text else text

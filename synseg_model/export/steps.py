@@ -1,4 +1,4 @@
-"""Signs of life of a job that takes long: what it does now, and how long the step before took."""
+"""Log lines of a long job: what it does now, and how long the step before took."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ import time
 
 
 class Steps:
-    """Log each step of a job when it begins, with the seconds that the one before took."""
+    """Log each step of a job when it begins, with the seconds that the step before took.
+
+    Args:
+        logger: gets one line per step.
+    """
 
     def __init__(self, logger: logging.Logger) -> None:
         self._logger, self._step, self._began = logger, "", time.monotonic()

@@ -1,4 +1,4 @@
-"""From torch modules to ONNX graphs with dynamic sizes, in operators that every runtime has fast kernels for."""
+"""Torch modules to ONNX graphs with dynamic sizes, in operators that every runtime has fast kernels for."""
 
 from __future__ import annotations
 
@@ -18,7 +18,11 @@ OPSET = 18  # has LayerNormalization; read by TensorRT 10 and by onnxruntime 1.1
 
 
 def without_traces(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Take out what torch notes of its own tracing: call stacks, with the paths of the machine that exported."""
+    """Remove what torch notes of its tracing: call stacks, with the paths of the machine that exported.
+
+    Args:
+        model: the graph, which is changed.
+    """
     graph = model.graph
     for part in (model, graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
         part.ClearField("metadata_props")
@@ -27,7 +31,17 @@ def without_traces(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def to_onnx(module: nn.Module, inputs: dict[str, Tensor], outputs: list[str], shapes: dict) -> onnx.ModelProto:
-    """Export a module; shapes: the dynamic axes of each input, by name. Raise ModelError where torch fixes one."""
+    """Export a module as a graph.
+
+    Args:
+        module: the module; it is set to eval mode.
+        inputs: an example of each input, by name.
+        outputs: names of the outputs.
+        shapes: the dynamic axes of each input, by name.
+
+    Raises:
+        ModelError: where torch makes a dynamic axis fixed.
+    """
     with _quiet():
         program = torch.onnx.export(
             module.eval(),
@@ -47,13 +61,13 @@ def to_onnx(module: nn.Module, inputs: dict[str, Tensor], outputs: list[str], sh
     onnx.checker.check_model(model)
     for value, axes in ((value, shapes[value.name]) for value in model.graph.input):
         sizes = value.type.tensor_type.shape.dim
-        if any(not sizes[axis].dim_param for axis in axes):  # torch may settle for the example's size without a word
-            raise ModelError(f"torch {torch.__version__} exports input {value.name!r} with sizes that are fixed")
+        if any(not sizes[axis].dim_param for axis in axes):  # torch may fix the example's size without a warning
+            raise ModelError(f"torch {torch.__version__} gives input {value.name!r} a fixed size: use another torch")
     return model
 
 
 def _attention(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False):
-    """Translate attention to the three operators that TensorRT and onnxruntime look for, without torch's detours."""
+    """Translate attention to the three operators that TensorRT and onnxruntime fuse."""
     factor = op.Constant(value_float=query.shape[-1] ** -0.5)
     scores = op.MatMul(op.Mul(query, factor), op.Transpose(key, perm=[0, 1, 3, 2]))
     if attn_mask is not None:
@@ -62,7 +76,7 @@ def _attention(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False
 
 
 def _bilinear(image, size, align_corners, scale_factors=None):
-    """Translate resampling to a size; torch's own translation would have one pixel be the corner, not the centre."""
+    """Translate resampling to a size; torch's own translation gets the sampling point of a single pixel wrong."""
     sides = (op.Reshape(side, op.Constant(value_ints=[1])) for side in size)
     sizes = op.Concat(op.Shape(image, end=2), *sides, axis=0)
     return op.Resize(image, None, None, sizes, mode="linear", coordinate_transformation_mode="half_pixel")
@@ -70,7 +84,7 @@ def _bilinear(image, size, align_corners, scale_factors=None):
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the exporter's advice to its own developers from the user, and its fused kernels out of the graph."""
+    """Hide the exporter's advice to its developers, and keep fused kernels out of the graph."""
     fast, level = torch.backends.mha.get_fastpath_enabled(), logging.root.manager.disable
     torch.backends.mha.set_fastpath_enabled(False)
     logging.disable(logging.WARNING)

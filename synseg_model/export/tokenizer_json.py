@@ -6,7 +6,13 @@ from synseg_model.text.tokenizer import END, START
 
 
 def tokenizer_json(tokenizer) -> str:
-    """Write an open_clip SimpleTokenizer as the JSON of the `tokenizers` library; texts are to be cleaned before."""
+    """Write an open_clip SimpleTokenizer as JSON of the `tokenizers` library.
+
+    It encodes texts that were cleaned before.
+
+    Args:
+        tokenizer: the tokenizer.
+    """
     from tokenizers import Regex, decoders, models, pre_tokenizers
     from tokenizers import Tokenizer as BytePairEncoder
 
@@ -14,7 +20,7 @@ def tokenizer_json(tokenizer) -> str:
     encoder = BytePairEncoder(
         models.BPE(vocab=tokenizer.encoder, merges=merges, end_of_word_suffix="</w>", continuing_subword_prefix="")
     )
-    # The marks are no words here: `without_marks` has broken them up wherever a text had them.
+    # The pattern leaves the marks out: `without_marks` has broken them up in every text.
     pattern = tokenizer.pat.pattern.removeprefix(f"{START}|{END}|")
     encoder.pre_tokenizer = pre_tokenizers.Sequence(
         [

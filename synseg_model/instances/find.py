@@ -106,8 +106,14 @@ def find_instances(
         ValueError: for arrays of other shapes or types, and for a value in the label map that is no id.
 
     Example:
-        >>> result = segmenter.segment(image)
-        >>> find_instances(result.label_map, result.confidence, result.labels, result.ids)
+        >>> import numpy as np
+        >>> from synseg_model.instances import find_instances
+        >>> label_map = np.zeros((60, 80), np.uint8)  # or result.label_map, with result.labels and result.ids
+        >>> label_map[10:30, 5:25] = label_map[10:40, 50:70] = 1
+        >>> confidence = np.full(label_map.shape, 0.75, np.float32)
+        >>> instances = find_instances(label_map, confidence, ["cup"])
+        >>> [(instance.label, instance.box) for instance in instances]
+        [('cup', (50, 10, 20, 30)), ('cup', (5, 10, 20, 20))]
     """
     index_of = _index_by_id(labels, ids)
     if label_map.ndim != 2 or label_map.dtype not in (np.uint8, np.uint16):

@@ -83,8 +83,16 @@ def locate(
         ValueError: for depth of another type, and for an instance of an image of another size.
 
     Example:
-        >>> depth = depth_in_metres(pixels)
-        >>> locate(instances, depth, Intrinsics.from_matrix(info.k, info.width, info.height), image.shape[:2])
+        >>> import numpy as np
+        >>> from synseg_model.instances import Intrinsics, find_instances, locate
+        >>> label_map, confidence = np.zeros((60, 80), np.uint8), np.ones((60, 80), np.float32)
+        >>> label_map[10:30, 30:50] = 1
+        >>> instances = find_instances(label_map, confidence, ["cup"])
+        >>> depth = np.full((60, 80), 2.0, np.float32)  # metres
+        >>> camera = Intrinsics(fx=100, fy=100, cx=40, cy=30, width=80, height=60)
+        >>> (position,) = locate(instances, depth, camera, label_map.shape)
+        >>> float(position.point[2])
+        2.0
     """
     problem = depth_problem(depth, intrinsics, size)
     if problem:

@@ -60,8 +60,14 @@ class Tracker:
         settings: how objects are followed; None: the defaults of TrackSettings.
 
     Example:
+        >>> import numpy as np
+        >>> from synseg_model.instances import Tracker, find_instances
+        >>> label_map, confidence = np.zeros((60, 80), np.uint8), np.ones((60, 80), np.float32)
+        >>> label_map[10:30, 30:50] = 1
+        >>> instances = find_instances(label_map, confidence, ["cup"])
         >>> tracker = Tracker()
-        >>> ids = tracker.update(instances, stamp)  # one id per instance
+        >>> tracker.update(instances, stamp=0.0), tracker.update(instances, stamp=0.1)
+        ((1,), (1,))
     """
 
     def __init__(self, settings: TrackSettings | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Images of results: colours of labels, overlays with contours and names, and contact sheets."""
+"""Drawings of results: colours of labels, overlays with contours and names, and contact sheets."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from synseg_model.io import fonts
 from synseg_model.result import Result
 from synseg_model.vocabulary import LARGEST_LIMIT, Vocabulary
 
+__all__ = ["colors_of", "contact_sheet", "overlay", "palette"]
+
 OPACITY = 0.45
 MOST_NAMES = 40  # plates on one image; the largest regions are named
 PAPER, INK = (250, 250, 248), (45, 45, 45)
@@ -26,13 +28,23 @@ _FIRST_COLORS = """
 
 @lru_cache(maxsize=16)
 def palette(count: int) -> np.ndarray:
-    """Return distinct RGB colours (count,3) uint8, always the same; a longer palette only adds."""
+    """Return distinct colours, always the same; a longer palette only adds colours.
+
+    Args:
+        count: number of colours, 0 to 65535.
+
+    Returns:
+        (count,3) uint8 RGB, read-only.
+
+    Raises:
+        ValueError: for another number.
+    """
     if not 0 <= count <= LARGEST_LIMIT:
         raise ValueError(f"palette of {count} colours: expected 0 to {LARGEST_LIMIT}")
     colors = [tuple(bytes.fromhex(color)) for color in _FIRST_COLORS[:count]]
     taken, step = set(colors), 0
     while len(colors) < count:
-        # Hues by the golden ratio never line up; four levels of saturation and brightness part neighbours in
+        # Hues by the golden ratio never repeat; four levels of saturation and brightness part neighbours in
         # hue.
         hue = (0.11 + step * 0.6180339887498949) % 1
         saturation = (0.75, 0.5, 0.9, 0.62)[step % 4]
@@ -50,14 +62,31 @@ def palette(count: int) -> np.ndarray:
 
 
 def colors_of(vocabulary: Vocabulary) -> np.ndarray:
-    """Return the colours (K,3) uint8 RGB of a vocabulary's labels: those of their ids."""
+    """Return the colours of a vocabulary's labels, which belong to their ids.
+
+    Args:
+        vocabulary: K labels.
+
+    Returns:
+        (K,3) uint8 RGB.
+    """
     return palette(max(vocabulary.ids))[np.array(vocabulary.ids) - 1]
 
 
 def overlay(image: np.ndarray, result: Result, opacity: float = OPACITY, names: bool = True) -> np.ndarray:
-    """Draw a result over its image (H,W,3) uint8 RGB: tinted regions of the label map, contours, and names.
+    """Draw a result over its image: coloured regions of the label map, contours, and names.
 
-    opacity: of the tint, in [0, 1]. Returns a new image of the same size.
+    Args:
+        image: (H,W,3) uint8 RGB.
+        result: the result of that image.
+        opacity: opacity of the regions' colours, in [0, 1].
+        names: whether names are drawn.
+
+    Returns:
+        A new image of the same size.
+
+    Raises:
+        ValueError: for an image of another size or type.
     """
     if image.shape != (*result.shape, 3) or image.dtype != np.uint8:
         raise ValueError(f"image of shape {image.shape} and {image.dtype}: expected {(*result.shape, 3)} of uint8")
@@ -95,7 +124,7 @@ def _compact(label_map: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _draw_names(drawn: np.ndarray, compact: np.ndarray, regions: list[tuple[int, str, np.ndarray]]) -> None:
     height, width = compact.shape
     size = int(np.clip(min(height, width) / 32, 11, 64))
-    coarse = max(1, min(height, width) // 120)  # placing needs no fine grid
+    coarse = max(1, min(height, width) // 120)  # a coarse grid is enough for placing names
     small = np.ascontiguousarray(compact[coarse // 2 :: coarse, coarse // 2 :: coarse])
     places = []
     for position, (number, name, color) in enumerate(regions, start=1):
@@ -115,7 +144,7 @@ def _draw_names(drawn: np.ndarray, compact: np.ndarray, regions: list[tuple[int,
         options += [(inside[0], inside[1] + shift * (ph + 2)) for shift in (1, -1, 2, -2)]
         right, bottom = max(0, width - pw), max(0, height - ph)
         boxes = [(min(max(px, 0), right), min(max(py, 0), bottom), pw, ph) for px, py in options]
-        box = min(boxes, key=lambda b: sum(_overlap(b, other) for other in taken))  # the first of equals
+        box = min(boxes, key=lambda b: sum(_overlap(b, other) for other in taken))  # ties go to the first place
         taken.append(box)
         _paste(drawn, plate, box[0], box[1])
 
@@ -152,15 +181,25 @@ def _paste(drawn: np.ndarray, plate: np.ndarray, x: int, y: int) -> None:
 def contact_sheet(
     images: Sequence[np.ndarray], columns: int = 3, captions: Sequence[str] | None = None, tile: int = 320
 ) -> np.ndarray:
-    """Lay images (H,W,3) uint8 RGB out in a grid with captions below; returns one such image.
+    """Lay images out in a grid, with captions below them.
 
-    tile: width of a cell in pixels; each image is fitted into cells of the first image's proportions. A
-    caption may have several lines; what does not fit ends in an ellipsis.
+    Args:
+        images: (H,W,3) uint8 RGB each.
+        columns: largest number of images in a row.
+        captions: one per image, of one or several lines; what does not fit ends in an ellipsis.
+        tile: width of a cell in pixels. Cells have the proportions of the first image, and each image is fitted into
+            one.
+
+    Returns:
+        (H,W,3) uint8 RGB.
+
+    Raises:
+        ValueError: for no images, and for arguments that do not fit.
     """
     if not images:
         raise ValueError("no images: expected at least one")
     if columns < 1 or tile < 16:
-        raise ValueError(f"columns {columns} and tile {tile}: expected at least 1 and at least 16")
+        raise ValueError(f"columns {columns}, tile {tile}: expected at least 1 column and tiles of at least 16 pixels")
     if captions is not None and len(captions) != len(images):
         raise ValueError(f"{len(captions)} captions for {len(images)} images: give none, or one per image")
     lines = [caption.split("\n") if caption else [] for caption in captions or [""] * len(images)]

@@ -1,4 +1,4 @@
-"""Text on images in any script: find a font that has the characters, draw names on small plates."""
+"""Text on images, in any script: find a font that has the characters, draw names on small plates."""
 
 from __future__ import annotations
 
@@ -36,10 +36,17 @@ _OTHER_STYLES = (
 
 
 def drawable(name: str, number: int) -> tuple[str, str | None]:
-    """Choose what to draw for a label and the font file for it (None: Pillow's own font).
+    """Choose what to draw for a label, and the font file for it.
 
-    Characters that no font of this machine has cannot be drawn; such a name is led by its number in the label
-    map, as "#3", followed by the characters that can be drawn, if any.
+    A character that no font of this machine has cannot be drawn. A name with such characters becomes its number in the
+    label map, as "#3", followed by the characters that can be drawn, if any.
+
+    Args:
+        name: the label.
+        number: its number in the label map.
+
+    Returns:
+        The text, and the path of the font file; None for Pillow's own font.
     """
     text = " ".join(name.split())
     if len(text) > LONGEST_NAME:
@@ -52,7 +59,16 @@ def drawable(name: str, number: int) -> tuple[str, str | None]:
 
 
 def fit_line(text: str, size: int, width: int) -> tuple[str, str | None]:
-    """Shorten a line of text to a width in pixels, "?" for what no font has; returns it and its font file."""
+    """Shorten a line of text to a width; "?" stands for a character that no font has.
+
+    Args:
+        text: the line.
+        size: font size in pixels.
+        width: largest width in pixels.
+
+    Returns:
+        The text, and the path of the font file; None for Pillow's own font.
+    """
     path, missing = _best_font(text)
     line = "".join("?" if c in missing else c for c in " ".join(text.split()))
     font = _font(path, size)
@@ -64,13 +80,23 @@ def fit_line(text: str, size: int, width: int) -> tuple[str, str | None]:
 
 
 def line_height(size: int) -> int:
-    """Height in pixels that one line of text of a font size takes."""
+    """Return the height in pixels of one line of text of a font size."""
     return round(size * 1.35)
 
 
 @lru_cache(maxsize=1024)
 def plate(name: str, number: int, color: tuple[int, int, int], size: int) -> np.ndarray:
-    """Draw a name on a rounded plate of a colour: (h,w,4) float32 RGBA, alpha in [0, 1], read-only."""
+    """Draw a name on a rounded plate.
+
+    Args:
+        name: the label.
+        number: its number in the label map.
+        color: RGB, 0 to 255, of the plate.
+        size: font size in pixels.
+
+    Returns:
+        (h,w,4) float32 RGBA, read-only; colours in [0, 255], alpha in [0, 1].
+    """
     text, path = drawable(name, number)
     font = _font(path, size)
     ink = (20, 20, 20) if _luminance(color) > 140 else (255, 255, 255)
@@ -98,7 +124,17 @@ def draw_text(
     path: str | None = None,
     anchor: str = "la",
 ) -> None:
-    """Draw one line of text onto a Pillow image; anchor as Pillow's."""
+    """Draw one line of text onto a Pillow image.
+
+    Args:
+        image: the image.
+        position: x and y in pixels.
+        text: the line.
+        size: font size in pixels.
+        ink: RGB, 0 to 255.
+        path: font file; None for Pillow's own font.
+        anchor: Pillow's anchor, which says what of the text is at `position`.
+    """
     ImageDraw.Draw(image).text(position, text, fill=ink, font=_font(path, size), anchor=anchor)
 
 
@@ -126,7 +162,7 @@ def _best_font(text: str) -> tuple[str | None, frozenset[str]]:
 
 
 def _joins(character: str) -> bool:
-    """Tell characters that shape others and have no image of their own."""
+    """Tell whether a character only shapes others and has no glyph of its own."""
     return unicodedata.category(character) in ("Cf", "Mn", "Mc", "Me")
 
 

@@ -11,20 +11,31 @@ import numpy as np
 from synseg_model.io.image_kinds import count_frames, has_float_samples, why_unreadable
 from synseg_model.io.jpeg import JpegError, decode_jpeg, is_jpeg
 
+__all__ = ["MediaError", "decode_image", "decode_samples", "read_image"]
+
 logger = logging.getLogger(__name__)
 
 _EXIF_WITHIN = 2**17  # bytes: it is among the first segments, none of which is longer than 64 KiB
 
 
 class MediaError(ValueError):
-    """An image, or a source of images, that is missing, empty or unreadable; its text is one line for the user."""
+    """An image, or a source of images, that is missing, empty or unreadable; the text is one line for the user."""
 
 
 def read_image(path: str | Path) -> np.ndarray:
-    """Read an image file as (H,W,3) uint8 RGB.
+    """Read an image file.
 
-    EXIF orientation is applied, gray and CMYK become RGB, 16 bits become 8, alpha is dropped. Of several frames or
-    pages the first is read, and the log says so. Raise MediaError where the file cannot be read or decoded.
+    EXIF orientation is applied, grey and CMYK become RGB, 16 bits become 8, alpha is dropped. Of several frames or
+    pages the first one is read, and the log says so.
+
+    Args:
+        path: the file.
+
+    Returns:
+        (H,W,3) uint8 RGB.
+
+    Raises:
+        MediaError: where the file cannot be read or decoded.
     """
     path = Path(path)
     try:
@@ -44,9 +55,17 @@ def read_image(path: str | Path) -> np.ndarray:
 
 
 def decode_image(data: np.ndarray, oriented: bool = True) -> np.ndarray:
-    """Decode the bytes (N) uint8 of an image file as (H,W,3) uint8 RGB; raise MediaError that says why it fails.
+    """Decode the bytes of an image file; 16 bits become 8, alpha is dropped.
 
-    oriented: turn the image as its EXIF data ask for. 16 bits become 8, alpha is dropped.
+    Args:
+        data: (N,) uint8.
+        oriented: turn the image as its EXIF data ask for.
+
+    Returns:
+        (H,W,3) uint8 RGB.
+
+    Raises:
+        MediaError: where the bytes cannot be decoded; the message says why.
     """
     rgb = _checked_jpeg(data)
     if rgb is not None and not (oriented and b"Exif\0" in bytes(data[:_EXIF_WITHIN])):
@@ -56,14 +75,21 @@ def decode_image(data: np.ndarray, oriented: bool = True) -> np.ndarray:
 
 
 def decode_samples(data: np.ndarray) -> np.ndarray:
-    """Decode the bytes (N) uint8 of an image file as they are stored: (H,W) or, in the order BGR[A], (H,W,C).
+    """Decode the bytes of an image file as they are stored.
 
-    Samples are uint8 or uint16. Raise MediaError that says why it fails.
+    Args:
+        data: (N,) uint8.
+
+    Returns:
+        uint8 or uint16: (H,W), or (H,W,C) in the order BGR or BGRA.
+
+    Raises:
+        MediaError: where the bytes cannot be decoded, and for samples of another type; the message says why.
     """
     _checked_jpeg(data)
     samples = _decode(data, cv2.IMREAD_UNCHANGED)
     if samples.dtype not in (np.uint8, np.uint16):
-        raise MediaError(f"its samples are {samples.dtype}; accepted: 8 or 16 bits without a fraction")
+        raise MediaError(f"its samples are {samples.dtype}: expected integers of 8 or 16 bits")
     return samples
 
 

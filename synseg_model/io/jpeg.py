@@ -1,4 +1,4 @@
-"""JPEGs, decoded by a library that tells of damage: OpenCV shows grey where data is missing, and says nothing.
+"""JPEGs, decoded by a library that reports damage: OpenCV shows grey where data is missing, and says nothing.
 
 simplejpeg hands out libjpeg-turbo's warnings. Where it is not installed, OpenCV decodes, and one warning says so.
 """
@@ -18,14 +18,14 @@ logger = logging.getLogger(__name__)
 
 START = b"\xff\xd8\xff"
 PADDING = 8  # bytes that webcams leave before the end mark
-NOTHING = bytes(32)  # what a hole in a file reads as; a scan has no such run but in a flat image with tables of its own
+NOTHING = bytes(32)  # what a hole in a file reads as; only the scan of a flat image with its own tables has such a run
 _DAMAGE = re.compile(r"Corrupt JPEG data|Premature end")
 _BEFORE_END = re.compile(r"(\d+) extraneous bytes before marker 0xd9")
 _SOF, _DHT, _SOS = (0xC0, 0xC1), 0xC4, 0xDA
 
 
 class JpegError(ValueError):
-    """A JPEG that is damaged; its text says how."""
+    """A damaged JPEG; the text says how it is damaged."""
 
 
 def is_jpeg(data: bytes | memoryview | np.ndarray) -> bool:
@@ -34,10 +34,18 @@ def is_jpeg(data: bytes | memoryview | np.ndarray) -> bool:
 
 
 def decode_jpeg(data: np.ndarray) -> np.ndarray | None:
-    """Decode the bytes (N) uint8 of a JPEG as (H,W,3) uint8 RGB, as the pixels are stored.
+    """Decode the bytes of a JPEG as its pixels are stored, without turning the image.
 
-    Returns None where it is none that this decoder knows, such as one in CMYK: another may. Raises JpegError for a
-    damaged one. Damage that leaves a JPEG which could have been meant cannot be told: there is no checksum in it.
+    A JPEG has no checksum. So damage is not noticed where what is left could have been meant.
+
+    Args:
+        data: (N,) uint8.
+
+    Returns:
+        (H,W,3) uint8 RGB; None for a JPEG that this decoder does not know, such as one in CMYK: another one may.
+
+    Raises:
+        JpegError: for a damaged JPEG.
     """
     library = _library()
     if library is None:
@@ -62,7 +70,7 @@ def _is_damage(warning: str) -> bool:
 
 
 def _refuse_hole(content: bytes) -> None:
-    """Raise JpegError where the scan has a run of zeros, which may decode without a warning.
+    """Raise JpegError for a scan with a run of zeros, which may decode without a warning.
 
     Not where the Huffman tables, as those of a flat image may, begin with the code for the end of a block; nor in
     progressive ones, whose scans have such runs.
@@ -104,6 +112,6 @@ def _library() -> ModuleType | None:
     try:
         import simplejpeg
     except ImportError:
-        logger.warning("simplejpeg is not installed, and damaged JPEGs are not noticed: %s", install_command())
+        logger.warning("simplejpeg is not installed, so damage in JPEGs goes unnoticed: %s", install_command())
         return None
     return simplejpeg

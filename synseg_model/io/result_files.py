@@ -15,8 +15,10 @@ import cv2
 import numpy as np
 
 from synseg_model.files import part_of, write_whole
-from synseg_model.io import drawing as visualize
+from synseg_model.io.drawing import overlay
 from synseg_model.result import Result
+
+__all__ = ["ResultFolder", "VideoFile", "encode_png", "image_names", "mask_name", "write_file"]
 
 KINDS = ("masks", "label_map", "overlay", "video")
 SUMMARY = "summary.json"
@@ -28,10 +30,14 @@ _MASK = re.compile(r"\d{3,}_.*\.png")
 
 
 def mask_name(number: int, label: str) -> str:
-    """Name a label's mask file: its number in the label map, then what is safe of its text.
+    """Name the mask file of a label: its number in the label map, then the safe characters of its text.
 
-    The number makes it unique. Letters, digits and accents of any script, "-" and "_" stay; so no label can
-    leave the folder, hide a file or hit a reserved name.
+    The number makes the name unique. Letters, digits and accents of any script, "-" and "_" stay. So no label can leave
+    the folder, hide a file or hit a reserved name.
+
+    Args:
+        number: the label's number in the label map.
+        label: its text.
     """
     safe = "".join(c if c in "-_" or unicodedata.category(c)[0] in "LNM" else "_" for c in label)
     safe = _cut(re.sub("_+", "_", safe), _LONGEST_NAME).strip("_")
@@ -39,7 +45,11 @@ def mask_name(number: int, label: str) -> str:
 
 
 def image_names(paths: Sequence[Path]) -> list[str]:
-    """Name each image's results: by its stem, by its whole name where stems are equal, then by a number."""
+    """Name the results of each image: by its stem; where stems are equal, by its whole name, then by a number.
+
+    Args:
+        paths: the image files.
+    """
     stems = [_cut(path.stem, _LONGEST_STEM) for path in paths]
     counts: dict[str, int] = {}
     for stem in stems:
@@ -57,7 +67,15 @@ def image_names(paths: Sequence[Path]) -> list[str]:
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Write a file that appears whole or not at all; raise OSError naming it where that fails."""
+    """Write a file that appears whole or not at all.
+
+    Args:
+        path: the file.
+        data: its contents.
+
+    Raises:
+        OSError: where the file cannot be written; the message names it.
+    """
     try:
         write_whole(path, lambda file: file.write(data), durable=False)
     except OSError as error:
@@ -65,7 +83,14 @@ def write_file(path: Path, data: bytes) -> None:
 
 
 def encode_png(image: np.ndarray) -> bytes:
-    """Encode (H,W) uint8, uint16 or bool, or (H,W,3) uint8 RGB, as PNG; True becomes 255."""
+    """Encode an image as PNG.
+
+    Args:
+        image: (H,W) uint8, uint16 or bool, or (H,W,3) uint8 RGB; True becomes 255.
+
+    Raises:
+        ValueError: for another shape or type.
+    """
     if image.dtype == bool:
         image = image.view(np.uint8) * 255
     elif image.ndim == 3:
@@ -77,9 +102,13 @@ def encode_png(image: np.ndarray) -> bytes:
 
 
 class VideoFile:
-    """An MPEG-4 video that appears under its name when it is finished; opened with its first frame.
+    """Write an MPEG-4 video that appears under its name when it is finished.
 
-    As a context manager it keeps what was written when the user interrupts, and nothing when writing fails.
+    It is a context manager. It keeps what was written when the user interrupts, and nothing when writing fails.
+
+    Args:
+        path: the video.
+        fps: frames per second.
     """
 
     def __init__(self, path: Path, fps: float) -> None:
@@ -89,7 +118,14 @@ class VideoFile:
         self._frames = 0
 
     def write(self, image: np.ndarray) -> None:
-        """Add a frame (H,W,3) uint8 RGB, all of one size; raise OSError where no video can be written."""
+        """Add a frame; the first one opens the video.
+
+        Args:
+            image: (H,W,3) uint8 RGB; all frames have one size.
+
+        Raises:
+            OSError: where no video can be written.
+        """
         height, width = (max(2, side - side % 2) for side in image.shape[:2])  # MPEG-4 wants even sides
         if self._writer is None:
             code = cv2.VideoWriter.fourcc(*"mp4v")
@@ -114,31 +150,37 @@ class VideoFile:
             self._part.unlink(missing_ok=True)
 
     def _check(self) -> None:
-        """Count the frames that arrived: OpenCV does not tell of a full disk."""
+        """Count the frames in the file: OpenCV does not report a full disk."""
         capture = cv2.VideoCapture(str(self._part))
         arrived = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if capture.isOpened() else 0
         capture.release()
         if arrived < self._frames:
-            raise OSError(f"cannot write {self._path}: {arrived} of {self._frames} frames arrived; is the disk full?")
+            raise OSError(f"cannot write {self._path}: it has {arrived} of {self._frames} frames; is the disk full?")
 
 
 class ResultFolder:
-    """Write results of a run into a folder, and keep account of them in its summary.json.
+    """Write the results of a run into a folder, and list them in its summary.json.
 
-    settings: what the results depend on; a folder whose summary has equal settings is continued. kinds: of
-    files, some of KINDS. overwrite: begin anew whatever lies there. Raise ValueError where the folder holds
-    another run, OSError where it cannot be written.
+    Args:
+        folder: the folder, which need not exist.
+        settings: what the results depend on. A folder whose summary has equal settings is continued.
+        kinds: kinds of files to write, some of KINDS.
+        overwrite: begin anew, whatever the folder holds.
+
+    Raises:
+        ValueError: where the folder holds another run.
+        OSError: where the folder cannot be written.
     """
 
     def __init__(self, folder: Path, settings: dict[str, Any], kinds: Sequence[str], overwrite: bool) -> None:
         self.folder, self.kinds = folder, tuple(kinds)
         self.complete = False
         self.failed: list[dict[str, str]] = []
-        self._settings = json.loads(json.dumps(settings))  # as they look after a round trip
+        self._settings = json.loads(json.dumps(settings))  # as JSON returns them
         self._entries: dict[str, dict[str, Any]] = {}
         if not overwrite:
             self._continue()
-        self.save(self.complete)  # a folder that cannot be written is better known before the work than after it
+        self.save(self.complete)  # a folder that cannot be written is reported before the work
 
     def _continue(self) -> None:
         path = self.folder / SUMMARY
@@ -162,21 +204,40 @@ class ResultFolder:
         return len(self._entries)
 
     def has(self, name: str, source: dict[str, Any]) -> bool:
-        """Tell whether an image's results are here, made from the file that `source` describes."""
+        """Tell whether the results of an image are here.
+
+        Args:
+            name: the name of its results.
+            source: the description of the image file; the results must come from the same.
+        """
         entry = self._entries.get(name)
         if entry is None or entry.get("source") != source:
             return False
         return all((self.folder / file).is_file() for file in _files(entry))
 
     def clear(self) -> None:
-        """Forget the results found here; their files are replaced as the run goes on."""
+        """Forget the results that were found here; the run replaces their files."""
         self._entries.clear()
         self.complete = False
 
     def add(
         self, name: str, source: dict[str, Any], image: np.ndarray, result: Result, milliseconds: float
     ) -> np.ndarray | None:
-        """Write an image's files and note them; returns the overlay if one was drawn. Raise OSError."""
+        """Write the files of an image and note them.
+
+        Args:
+            name: the name of its results.
+            source: the description of the image file.
+            image: (H,W,3) uint8 RGB.
+            result: the image's result.
+            milliseconds: time that segmenting took.
+
+        Returns:
+            The overlay (H,W,3) uint8 RGB where one was drawn, else None.
+
+        Raises:
+            OSError: where a file cannot be written.
+        """
         files, masks, drawn = {}, {}, None
         if "masks" in self.kinds:
             masks = self._write_masks(name, result)
@@ -185,7 +246,7 @@ class ResultFolder:
             kind = np.uint8 if len(result.labels) <= 254 else np.uint16
             write_file(self.folder / files["label_map"], encode_png(result.label_map.astype(kind)))
         if "overlay" in self.kinds or "video" in self.kinds:
-            drawn = visualize.overlay(image, result)
+            drawn = overlay(image, result)
         if "overlay" in self.kinds:
             files["overlay"] = f"overlay/{name}.png"
             write_file(self.folder / files["overlay"], encode_png(drawn))
@@ -214,11 +275,23 @@ class ResultFolder:
         return files
 
     def fail(self, name: str, reason: str) -> None:
-        """Note an image that could not be read."""
+        """Note an image that could not be read.
+
+        Args:
+            name: the image's name.
+            reason: why it could not be read.
+        """
         self.failed.append({"name": name, "reason": reason})
 
     def save(self, complete: bool = False) -> None:
-        """Write summary.json; complete: the run came to its end."""
+        """Write summary.json.
+
+        Args:
+            complete: whether the run came to its end.
+
+        Raises:
+            OSError: where the file cannot be written.
+        """
         self.complete = complete
         times = [entry["inference_ms"] for entry in self._entries.values()]
         summary = {

@@ -13,6 +13,8 @@ import numpy as np
 from synseg_model.io.image_file import MediaError, read_image
 from synseg_model.io.image_kinds import HEAD, IMAGE_LIKE, foreign_kind
 
+__all__ = ["Device", "ImageFiles", "Source", "Video", "natural_order", "open_source"]
+
 logger = logging.getLogger(__name__)
 
 IMAGE_EXTENSIONS = frozenset(
@@ -24,11 +26,14 @@ _DEVICE = re.compile(r"/dev/video(\d+)")
 
 
 class Source:
-    """Give images one after the other as (name, frame), (H,W,3) uint8 RGB; each iteration starts anew.
+    """Give images one after the other, as pairs of a name and a frame (H,W,3) uint8 RGB; each iteration starts anew.
 
-    kind: "images", "video" or "device". length: the number of images, None where nobody can know.
-    fps: frames per second of a video, else None. paths: the image files, else empty.
-    skipped: (name, reason) of every image of the latest pass that could not be read.
+    Attributes:
+        kind: "images", "video" or "device".
+        length: number of images; None where nobody can know.
+        fps: frames per second of a video, else None.
+        paths: the image files, else empty.
+        skipped: name and reason of every image that the latest iteration could not read.
     """
 
     kind = "images"
@@ -44,12 +49,17 @@ class Source:
 
 
 def open_source(source: str | Path | int | Sequence[str | Path]) -> Source:
-    """Open an image file, several of them, a folder of images, a video, or a camera ("/dev/video0", or 0).
+    """Open a source of images.
 
-    A folder gives its images in natural order ("2" before "10"), by their names' endings or their first bytes; what
-    looks like an image and cannot be read is named in the log. Subfolders and hidden files are left alone.
-    Unreadable images are logged, listed in `skipped` and passed over; one that is the only image raises
-    MediaError instead. Raise MediaError for what is missing, empty or no image at all.
+    A folder gives its images in natural order ("2" before "10"). Images are known by the endings of their names or by
+    their first bytes. The log names files that look like images and cannot be read. Subfolders and hidden files are
+    left alone. An unreadable image is logged, listed in `skipped` and passed over, unless it is the only one.
+
+    Args:
+        source: an image file, several of them, a folder of images, a video, or a camera ("/dev/video0", or 0).
+
+    Raises:
+        MediaError: for a source that is missing, empty or no image at all.
     """
     if isinstance(source, bool) or not isinstance(source, (str, Path, int, Sequence)):
         raise MediaError(f"source is {type(source).__name__}: expected a path, several paths or a device number")
@@ -66,13 +76,17 @@ def open_source(source: str | Path | int | Sequence[str | Path]) -> Source:
     if _is_image(path):
         return ImageFiles([path])
     kind = foreign_kind(_head(path))
-    if kind:  # FFmpeg would show a part of it as a video of one frame
-        raise MediaError(f"{path} is {kind}, which is not read: convert it to JPEG or PNG")
+    if kind:  # FFmpeg would read a part of it as a video of one frame
+        raise MediaError(f"{path} is {kind}, which is not supported: convert it to JPEG or PNG")
     return Video(path)
 
 
 class ImageFiles(Source):
-    """Image files in the given order; a frame's name is its file's name."""
+    """Give image files in the given order; the name of a frame is the name of its file.
+
+    Args:
+        paths: the files.
+    """
 
     def __init__(self, paths: Iterable[Path]) -> None:
         super().__init__()
@@ -92,7 +106,14 @@ class ImageFiles(Source):
 
 
 class Video(Source):
-    """Frames of a video file, named by their number from 0."""
+    """Give the frames of a video file, named by their number from 0.
+
+    Args:
+        path: the file.
+
+    Raises:
+        MediaError: for a file that OpenCV cannot open.
+    """
 
     kind = "video"
 
@@ -115,7 +136,7 @@ class Video(Source):
         finally:
             capture.release()
         if not count:
-            raise MediaError(f"cannot decode {self.path}: not one frame came out of it")
+            raise MediaError(f"cannot decode {self.path}: it has no frame that can be read")
         # Containers often announce a frame or two more than there are; a damaged file stops far earlier.
         if self.length and count < 0.95 * self.length - 1:
             reason = f"{self.path} ended after {count} of {self.length} frames: the rest cannot be decoded"
@@ -124,7 +145,14 @@ class Video(Source):
 
 
 class Device(Source):
-    """Frames of a camera device, without end."""
+    """Give the frames of a camera device, without end.
+
+    Args:
+        index: N of /dev/videoN.
+
+    Raises:
+        MediaError: for a device that cannot be opened.
+    """
 
     kind = "device"
 
@@ -188,13 +216,13 @@ def _head(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
             return file.read(HEAD)
-    except OSError:  # which reading it will tell
+    except OSError:  # reading the file reports the error
         return b""
 
 
 def _open_folder(folder: Path) -> ImageFiles:
     try:
-        # A link that leads nowhere is listed too: it is reported when it cannot be read.
+        # A broken link is listed too: reading it reports the error.
         names = [entry.name for entry in folder.iterdir() if entry.is_file() or entry.is_symlink()]
     except OSError as error:
         raise MediaError(f"cannot list {folder}: {error.strerror or error}") from None
@@ -210,7 +238,7 @@ def _open_folder(folder: Path) -> ImageFiles:
     if unread:
         rest = len(others) - len(unread)
         more = f"; also left out: {rest} other file{'s' * (rest != 1)}" if rest else ""
-        logger.warning("left out of %s, convert to JPEG or PNG: %s%s", folder, left_out, more)
+        logger.warning("left out files of %s, convert them to JPEG or PNG: %s%s", folder, left_out, more)
     return ImageFiles(folder / name for name in sorted(images, key=natural_order))
 
 
@@ -227,6 +255,6 @@ def _open_several(sources: Sequence[str | Path]) -> Source:
 
 
 def natural_order(name: str) -> list[tuple[int, int, str]]:
-    """Sort "frame2" before "frame10" and ignore case; the name itself settles equal ones."""
+    """Return a sort key by which "frame2" comes before "frame10"; case counts between equal names only."""
     parts = re.findall(r"\d+|\D+", name.casefold())
     return [(0, int(p), "") if p.isdecimal() else (1, 0, p) for p in parts] + [(2, 0, name)]

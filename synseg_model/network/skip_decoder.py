@@ -1,6 +1,6 @@
-"""The activation decoder for encoders with feature levels: FiLM as in CLIPSeg, skip connections that all labels share.
+"""The decoder for encoders with feature levels: FiLM as in CLIPSeg, and skip connections that all labels share.
 
-What no label changes is computed once per image: blocks with attention at strides 32 and 16, a dense embedding of every
+What no label changes is computed once per image: blocks with attention at strides 32 and 16, an embedding of every
 token in the space of texts, and the skip connections of strides 8 and 4. What runs once per label is small, so that ten
 labels cost less than the encoder.
 
@@ -19,14 +19,22 @@ from torch.nn import functional as F
 from synseg_model.config import DecoderConfig
 from synseg_model.network.clipseg_decoder import DecoderBlock, FiLM, halve
 
+__all__ = ["POSITIONS", "SCALE", "LabelBlock", "SkipDecoder"]
+
 POSITIONS = (9, 12)  # rows and columns of learned positions, resampled to an input's grid of stride 32
-SCALE = 10.0  # of the cosine in the logits, at the start
+SCALE = 10.0  # factor of the cosine in the logits, at the start of training
 
 
 class SkipDecoder(nn.Module):
     """Decode labels at stride 16, then refine their maps at strides 8 and 4.
 
     Logits have a quarter of the input's rows and columns; `SynSeg.forward` brings them to the input's size.
+
+    Args:
+        config: the decoder's config.
+        channels: channels of the encoder's levels, finest first.
+        text_width: channels C of text embeddings.
+        patch: the encoder's coarsest stride.
     """
 
     def __init__(self, config: DecoderConfig, channels: Sequence[int], text_width: int, patch: int):
@@ -71,10 +79,13 @@ class SkipDecoder(nn.Module):
     def reduce(self, levels: Sequence[Tensor], positions: Tensor | None = None) -> list[Tensor]:
         """Do all work that no label changes.
 
-        levels: (B,C,H/stride,W/stride) of strides 4, 8, 16, 32. positions: (h,w,C) of the grid of stride 32; without,
-        the learned ones, resampled.
-        Returns tokens (B,h,w,D) at stride 16, their embeddings (B,h,w,C) of length 1 or (B,h,w,0) without dense, and
-        the skip connections (B,S,h,w) of strides 8 and 4.
+        Args:
+            levels: (B,C,H/stride,W/stride) of strides 4, 8, 16 and 32.
+            positions: (h,w,C) position embeddings of the grid of stride 32; None for the learned ones, resampled.
+
+        Returns:
+            Tokens (B,h,w,D) at stride 16; their embeddings (B,h,w,C) of length 1, or (B,h,w,0) in a decoder without
+            dense; the skip connections (B,S,h,w) of strides 8 and 4.
         """
         finest, fine, middle, coarse = levels
         x = self.project_coarse(coarse).permute(0, 2, 3, 1)  # (B, h, w, C)
@@ -92,7 +103,7 @@ class SkipDecoder(nn.Module):
     def _make_skip8(self, fine: Tensor, coarse: Tensor) -> Tensor:
         """Run `skip8` on the level of stride 8 and on tokens (B,C,h,w) that are resampled to it."""
         first, *rest = self.skip8
-        # A convolution of single pixels may come before the resampling, of as many channels as it leaves.
+        # A 1x1 convolution may come before the resampling, which then has fewer channels to resample.
         own, other = first.weight.split([fine.shape[1], coarse.shape[1]], dim=1)
         x = F.conv2d(fine, own, first.bias) + _resize(F.conv2d(coarse, other), fine.shape[2:])
         for layer in rest:
@@ -100,21 +111,42 @@ class SkipDecoder(nn.Module):
         return x
 
     def positions(self, grid: tuple[int, int]) -> Tensor:
-        """Resample the learned positions to a grid of stride 32, (h,w,C), bicubic."""
+        """Resample the learned positions, bicubic.
+
+        Args:
+            grid: rows and columns of stride 32.
+
+        Returns:
+            (h,w,C).
+        """
         if tuple(grid) == POSITIONS:
             return self.position
         planes = self.position.permute(2, 0, 1)[None].float()
         return F.interpolate(planes, size=tuple(grid), mode="bicubic", align_corners=False)[0].permute(1, 2, 0)
 
     def forward(self, reduced: Sequence[Tensor], text: Tensor, grid: tuple[int, int] | None = None) -> Tensor:
-        """Decode every label of every image: logits (B,K,H/4,W/4).
+        """Decode every label of every image.
 
-        reduced: what `reduce` returned. text: (B,K,C) of length 1. grid: unused, the tokens have their own.
+        Args:
+            reduced: what `reduce` returned.
+            text: (B,K,C) of length 1.
+            grid: unused; the tokens have their own.
+
+        Returns:
+            Logits (B,K,H/4,W/4).
         """
         return self.decode(reduced, text)[0]
 
     def decode(self, reduced: Sequence[Tensor], text: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Decode as `forward` does; returns logits and the scores of presence (B,K), as logits, None without."""
+        """Decode as `forward` does, and return the presence of each label as well.
+
+        Args:
+            reduced: what `reduce` returned.
+            text: (B,K,C) of length 1.
+
+        Returns:
+            Logits (B,K,H/4,W/4), and the logits of presence (B,K); None for these in a decoder without presence.
+        """
         tokens, dense, skip8, skip4 = reduced
         batch, labels = text.shape[:2]
         rows, columns = tokens.shape[1:3]
@@ -139,35 +171,56 @@ class SkipDecoder(nn.Module):
         if not self.config.presence:
             return logits, None
         presence = self.presence(context).reshape(batch, labels)
-        # A label that is not in the image has no pixel: log of the product of both probabilities, where both are small.
+        # The log of the product of both probabilities, where both are small: an absent label has no pixel.
         return logits - F.softplus(-presence)[:, :, None, None], presence
 
     def conditioned(self, reduced: Sequence[Tensor], text: Tensor) -> Tensor:
-        """Return FiLM's output for every label and token, (B,K,P,D) with P tokens of `token_grid`.
+        """Return the visual features after FiLM, for every label and token.
 
-        reduced: what `reduce` returned. text: (B,K,C) of length 1.
+        Args:
+            reduced: what `reduce` returned.
+            text: (B,K,C) of length 1.
+
+        Returns:
+            (B,K,P,D) with the P tokens of `token_grid`.
         """
         return self.film(reduced[0].flatten(1, 2).unsqueeze(1), text)
 
     def token_grid(self, grid: tuple[int, int]) -> tuple[int, int]:
-        """Return rows and columns of the tokens that FiLM modulates, of stride 16, for a grid of stride 32."""
+        """Return rows and columns of the tokens that FiLM modulates, at stride 16, for a `grid` of stride 32."""
         return 2 * grid[0], 2 * grid[1]
 
     def input_layers(self, states: Sequence[Tensor], text: Tensor) -> list[tuple[nn.Linear, Tensor]]:
-        """Name no layer to be scaled to its inputs: texts have length 1, and layers behind a backbone learn quickly."""
+        """Return nothing: texts have length 1, and layers behind a backbone learn quickly without scaled inputs."""
         return []
 
     def bytes_per_label(self, grid: tuple[int, int], element_size: int = 4) -> int:
-        """Estimate the memory one more label takes while it is decoded; grid: of stride 32."""
+        """Estimate the memory that one more label takes while it is decoded.
+
+        Args:
+            grid: rows and columns of stride 32.
+            element_size: bytes per number.
+        """
         return self.config.bytes_per_label(4 * grid[0] * grid[1], self.patch, element_size)
 
     def coarsen(self, reduced: Sequence[Tensor], grid: tuple[int, int]) -> list[Tensor]:
-        """Average what `reduce` returned in blocks of 2x2, smaller ones at odd ends; grid: unused, as in `forward`."""
+        """Average what `reduce` returned in blocks of 2x2; odd ends give smaller blocks.
+
+        Args:
+            reduced: what `reduce` returned.
+            grid: unused; the tokens have their own.
+        """
         return [halve(part, channels_last=place < 2) for place, part in enumerate(reduced)]
 
 
 class LabelBlock(nn.Module):
-    """A depthwise convolution and a small MLP with a residual (ConvNeXt, arXiv 2201.03545), on tokens as an image."""
+    """Refine the tokens of one label: a depthwise convolution and a small MLP with a residual connection.
+
+    Source: ConvNeXt, arXiv 2201.03545.
+
+    Args:
+        width: channels D of tokens.
+    """
 
     def __init__(self, width: int):
         super().__init__()
@@ -177,7 +230,7 @@ class LabelBlock(nn.Module):
         self.down = nn.Linear(2 * width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Turn (N,h,w,D) into (N,h,w,D)."""
+        """Run the block on tokens as images (N,h,w,D); returns (N,h,w,D)."""
         around = self.around(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         return x + self.down(F.relu(self.up(self.norm(around))))
 
@@ -188,7 +241,7 @@ def _on_tokens(block: nn.Module, x: Tensor) -> Tensor:
 
 
 def _add_shared(x: Tensor, shared: Tensor) -> Tensor:
-    """Add what all labels share (B,S,h,w) to each label's (B*K,S,h,w), and rectify."""
+    """Add a shared skip connection (B,S,h,w) to each label's features (B*K,S,h,w), and rectify."""
     batch = shared.shape[0]
     return F.relu(x.unflatten(0, (batch, -1)) + shared.unsqueeze(1)).flatten(0, 1)
 

@@ -1,4 +1,4 @@
-"""SynSeg's network: frozen CLIP encoder, FiLM, activation decoder (arXiv 2508.06115, section 3.1)."""
+"""SynSeg's network: a frozen encoder, FiLM and a decoder of activation maps (arXiv 2508.06115, section 3.1)."""
 
 from __future__ import annotations
 
@@ -17,11 +17,15 @@ from synseg_model.network.clipseg_decoder import ClipSegDecoder
 from synseg_model.network.conv_encoder import ConvEncoder, build_conv_encoder
 from synseg_model.network.skip_decoder import SkipDecoder
 
+__all__ = ["DenseEmbedding", "SynSeg", "build_decoder", "enlarge"]
+
 
 class DenseEmbedding(NamedTuple):
-    """How an image's tokens are embedded in the space of texts, the same whatever is trained afterwards.
+    """Hold how an image's tokens are embedded in the space of texts; later training does not change it.
 
-    layers: whose hidden states `embed` takes. embed: turns them into (B,P,C), P tokens of the decoder's `token_grid`.
+    Attributes:
+        layers: the layers whose hidden states `embed` takes.
+        embed: turns hidden states into (B,P,C), for the P tokens of the decoder's `token_grid`.
     """
 
     layers: tuple[int, ...]
@@ -29,10 +33,28 @@ class DenseEmbedding(NamedTuple):
 
 
 class SynSeg(nn.Module):
-    """Images and text embeddings in, one map of logits per label out.
+    """Segment images for labels: images and text embeddings in, one map of logits per label out.
 
-    The image is encoded once; all labels are decoded as one batch, in chunks that keep the decoder's working memory
-    within `decoder_memory` bytes, so 1,203 labels cost time and no more memory than their own maps.
+    The image is encoded once. All labels are decoded as one batch, in chunks that bound the decoder's working memory.
+    So 1,203 labels cost time, and no more memory than their own maps.
+
+    Source: SynSeg, arXiv 2508.06115, section 3.1.
+
+    Args:
+        encoder: the image and text encoder.
+        config: the model's config; the decoder is built from it, with random weights.
+        decoder_memory: working memory of the decoder in bytes.
+
+    Example:
+        >>> import torch
+        >>> from synseg_model.weights.model_folder import load_model
+        >>> network, fingerprint = load_model("synseg-tiny")
+        >>> images = torch.zeros(1, 3, 96, 128)  # (B,3,H,W)
+        >>> tokens = network.encoder.tokenize(["a photo of a red ball.", "a photo of grass."])
+        >>> with torch.no_grad():
+        ...     logits = network(images, network.encoder.encode_text(tokens))
+        >>> logits.shape  # (B,K,H,W)
+        torch.Size([1, 2, 96, 128])
     """
 
     def __init__(self, encoder: ClipEncoder | ConvEncoder, config: ModelConfig, decoder_memory: int = DECODER_MEMORY):
@@ -44,26 +66,45 @@ class SynSeg(nn.Module):
 
     @classmethod
     def from_config(cls, config: ModelConfig, folder: Path | None = None, download: bool = True) -> SynSeg:
-        """Build the network; its decoder (and an included encoder) has random weights until they are loaded."""
+        """Build a network with random weights, except for a public encoder's.
+
+        Args:
+            config: the model's config.
+            folder: the model folder, which holds the tokenizer's merges where `config` names them.
+            download: False leaves public weights random.
+
+        Raises:
+            ModelError: where the encoder cannot be built.
+        """
         if config.encoder.backbone:
             return cls(build_conv_encoder(config.encoder, folder), config)
         return cls(build_encoder(config.encoder, folder, download), config)
 
     def encode_image(self, images: Tensor) -> list[Tensor]:
-        """Encode normalised images (B,3,H,W) once; returns what the decoder's `reduce` makes of them."""
+        """Encode images once, for any labels.
+
+        Args:
+            images: (B,3,H,W) normalised; sides are multiples of the patch.
+
+        Returns:
+            What the decoder's `reduce` makes of the hidden states.
+        """
         return self.decoder.reduce(self.encoder.hidden_states(images, self.config.decoder.layers))
 
     def dense_embedding(self) -> DenseEmbedding:
         """Return how tokens are embedded in the space of texts, as it is now.
 
-        A CLIP does that itself. Behind a convolutional encoder the decoder does, and the result keeps a copy of it.
-        Raise ValueError for a decoder that was built without.
+        A CLIP encoder does that itself. Behind a convolutional encoder the decoder does it, and the result keeps a copy
+        of the decoder.
+
+        Raises:
+            ValueError: for a decoder without dense embeddings.
         """
         if isinstance(self.decoder, SkipDecoder):
             if not self.config.decoder.dense:
                 raise ValueError(
                     f"the model {self.config.name!r} has no dense embeddings (decoder.dense is false in its config): "
-                    "choose one that has, or terms and features that do without"
+                    "choose a model that has them, or loss terms that need none"
                 )
             decoder = copy.deepcopy(self.decoder).requires_grad_(False)
             return DenseEmbedding(self.config.decoder.layers, lambda levels: decoder.reduce(levels)[1].flatten(1, 2))
@@ -71,13 +112,23 @@ class SynSeg(nn.Module):
         return DenseEmbedding((encoder.depth - 2,), lambda states: encoder.dense_embedding(states[0]))
 
     def grid(self, images: Tensor) -> tuple[int, int]:
-        """Return the patches in rows and columns of images (B,3,H,W)."""
+        """Return rows and columns of patches in images (B,3,H,W)."""
         return images.shape[2] // self.encoder.patch, images.shape[3] // self.encoder.patch
 
     def decode(self, reduced: list[Tensor], text: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Decode text embeddings (K,C) or (B,K,C) against encoded images; returns logits (B,K,h,w).
+        """Decode labels against encoded images.
 
-        h and w are the decoder's own: the input's rows and columns, or a quarter of them with skip connections.
+        Args:
+            reduced: what `encode_image` returned.
+            text: embeddings (K,C) for all images, or (B,K,C) for each.
+            grid: rows and columns of patches.
+
+        Returns:
+            Logits (B,K,h,w). h and w are the decoder's own: the rows and columns of the input, or a quarter of them
+            with skip connections.
+
+        Raises:
+            ValueError: for text of another shape.
         """
         batch = reduced[0].shape[0]
         width = self.encoder.text_width
@@ -98,9 +149,15 @@ class SynSeg(nn.Module):
         return logits
 
     def peaks(self, reduced: list[Tensor], text: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Decode at a quarter of the tokens, for what is in the images; returns largest logits (B,K).
+        """Decode at a quarter of the tokens, to know which labels are in the images.
 
-        Arguments as `decode` takes them. A fifth of the work, and nearly the same labels come first as in full.
+        This is a fifth of the work, and nearly the same labels come first as in full.
+
+        Args:
+            reduced, text, grid: as `decode` takes them.
+
+        Returns:
+            Largest logits (B,K).
         """
         coarse = self.decoder.coarsen(reduced, grid)
         return self.decode(coarse, text, tuple(-(-side // 2) for side in grid)).amax(dim=(2, 3))
@@ -108,26 +165,52 @@ class SynSeg(nn.Module):
     def forward(self, images: Tensor, text: Tensor) -> Tensor:
         """Segment normalised images.
 
-        images: (B,3,H,W), sides multiples of the patch, square or not.
-        text: (K,C) for all images or (B,K,C) for each; embeddings as the model's config asks for.
-        Returns logits (B,K,H,W); sigmoid makes activations in [0, 1].
+        Args:
+            images: (B,3,H,W); sides are multiples of the patch and need not be equal.
+            text: (K,C) for all images, or (B,K,C) for each; embeddings as the model's config asks for.
+
+        Returns:
+            Logits (B,K,H,W); their sigmoid is the activation in [0, 1].
+
+        Raises:
+            ValueError: for images or text of another shape.
         """
         return enlarge(self.maps(images, text), images.shape[2:])
 
     def maps(self, images: Tensor, text: Tensor) -> Tensor:
-        """Segment as `forward` does; returns logits (B,K,h,w) at the decoder's own resolution, as engines use them."""
+        """Segment as `forward` does, at the decoder's own resolution, as engines use it.
+
+        Args:
+            images, text: as `forward` takes them.
+
+        Returns:
+            Logits (B,K,h,w).
+        """
         return self.decode(self.encode_image(images), text, self.grid(images))
 
 
 def build_decoder(config: ModelConfig, encoder: ClipEncoder | ConvEncoder) -> ClipSegDecoder | SkipDecoder:
-    """Build the decoder that fits an encoder, with random weights."""
+    """Build the decoder that fits an encoder, with random weights.
+
+    Args:
+        config: the model's config.
+        encoder: the encoder, whose kind chooses the decoder's.
+    """
     if isinstance(encoder, ConvEncoder):
         return SkipDecoder(config.decoder, encoder.widths, encoder.text_width, encoder.patch)
     return ClipSegDecoder(config.decoder, encoder.width, encoder.text_width, encoder.patch)
 
 
 def enlarge(logits: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bring logits (B,K,h,w) to an image's size (H,W), bilinear; those that have it come back as they are."""
+    """Bring logits to the size of an image, bilinear.
+
+    Args:
+        logits: (B,K,h,w); they come back as they are where they have that size.
+        size: rows H and columns W.
+
+    Returns:
+        (B,K,H,W).
+    """
     if tuple(logits.shape[2:]) == tuple(size):
         return logits
     return F.interpolate(logits, size=tuple(size), mode="bilinear", align_corners=False)

@@ -1,1 +1,1 @@
-"""Labels as text: folded, tokenized, embedded once and remembered. Needs no torch."""
+"""Texts: CLIP's tokens, embeddings and their cache, nearest names. Needs no torch."""

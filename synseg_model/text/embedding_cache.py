@@ -1,4 +1,4 @@
-"""Text embeddings, kept in memory and on disk: labels come back every time a robot starts."""
+"""Text embeddings, kept in memory and on disk: the same labels come back each time a robot starts."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import hashlib
 import io
 import json
 import logging
-import threading
-from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,112 +13,89 @@ import numpy as np
 
 from synseg_model.engine import Engine
 from synseg_model.files import default_folder, write_whole
-from synseg_model.vocabulary import prompt
+from synseg_model.text.embedder import REMEMBERED, PromptEmbedder
+
+__all__ = ["TextCache"]
 
 logger = logging.getLogger(__name__)
 
-REMEMBERED = 4096  # embeddings in memory: 8 MB at 512 values
 LARGEST_FILE = 2**20  # bytes; an embedding takes a few thousand
 LARGEST_TABLE = 2**26  # bytes; 4096 embeddings of 1024 values take 16 MB
-PROMPTS_AT_ONCE = 256
 
 
-class TextCache:
-    """Embed labels with an engine's text tower, each only once.
+class TextCache(PromptEmbedder):
+    """Embed labels with an engine's text tower, each label only once.
 
-    An embedding is known by the engine's fingerprint, the prompt templates, normalisation and the label. On
-    disk it is one .npy file under folder/text (folder None: the user's cache folder). A file that is damaged
-    is computed again and replaced; where files cannot be written, one warning says so and memory has to do.
-    Any number of threads and processes may share a folder: files appear whole or not at all.
+    An embedding is known by the engine's fingerprint, the prompt templates, the normalisation and the label. On disk it
+    is one .npy file in folder/text. A damaged file is computed again and replaced. Where files cannot be written, one
+    warning says so and memory has to do. Any number of threads and processes may share a folder: files appear whole or
+    not at all.
+
+    Args:
+        engine: the engine that embeds.
+        folder: the folder of caches; None for the user's cache folder.
     """
 
     def __init__(self, engine: Engine, folder: str | Path | None = None) -> None:
+        config = engine.config
+        super().__init__(
+            lambda prompts: engine.encode_text(prompts), config.templates, config.normalize_text, REMEMBERED
+        )
         self._engine = engine
         base = Path(folder) if folder else default_folder()
         self._folder = base / "text" if base else None
-        self._memory: OrderedDict[str, np.ndarray] = OrderedDict()
-        self._lock = threading.Lock()
-        self._encoding = threading.Lock()
         self._writable = self._folder is not None
 
-    def embed(self, labels: Sequence[str]) -> np.ndarray:
-        """Return the embeddings (K,D) float32 of labels, as the config asks: templates and normalisation."""
-        keys = [self._key(label) for label in labels]
-        found = {key: self._find(key) for key in keys}
-        shapes = {embedding.shape for embedding in found.values() if embedding is not None}
-        if any(e is None for e in found.values()) or len(shapes) > 1:
-            # Of two threads that miss the same labels, the second finds them when its turn comes.
-            with self._encoding:
-                found = {key: self._find(key) for key in keys} if len(shapes) < 2 else dict.fromkeys(keys)
-                missing = [(k, label) for k, label in zip(keys, labels, strict=True) if found[k] is None]
-                if missing:
-                    fresh = self.encode([label for _, label in missing])
-                    if any(e is not None and e.shape != fresh.shape[1:] for e in found.values()):
-                        missing, fresh = list(zip(keys, labels, strict=True)), self.encode(labels)
-                    for (key, _), embedding in zip(missing, fresh, strict=True):
-                        found[key] = embedding
-                        self._remember(key, embedding)
-                        self._store(key, embedding)
-        return np.stack([found[key] for key in keys])
-
     def unknown(self, labels: Sequence[str]) -> list[str]:
-        """Return the labels that the engine has to embed."""
+        """Return the labels that the engine has to embed; the others are in the cache.
+
+        Args:
+            labels: texts.
+        """
         return [label for label in labels if self._find(self._key(label)) is None]
 
     def load_table(self, labels: Sequence[str]) -> np.ndarray | None:
-        """Read what `store_table` kept for the same labels, (N,D) float32; None where there is none to be trusted."""
+        """Read what `store_table` kept for the same labels.
+
+        Args:
+            labels: N texts.
+
+        Returns:
+            (N,D) float32; None where there is no such file, or a damaged one.
+        """
         table = self._load(self._key(list(labels)), 2, LARGEST_TABLE)
         return table if table is not None and len(table) == len(labels) else None
 
     def store_table(self, labels: Sequence[str], table: np.ndarray) -> None:
-        """Keep an array (N,D) that belongs to a list of labels in one file, which many small ones would be slow for."""
+        """Keep an array that belongs to a list of labels in one file, which is faster than many small ones.
+
+        Args:
+            labels: N texts.
+            table: (N,D).
+        """
         self._store(self._key(list(labels)), np.ascontiguousarray(table, np.float32))
 
-    def encode(self, labels: Sequence[str]) -> np.ndarray:
-        """Embed labels without keeping them: the mean over templates.
-
-        If the config normalises, the mean is of unit vectors and of unit length again.
-        """
-        config = self._engine.config
-        prompts = [prompt(template, label) for label in labels for template in config.templates]
-        parts = [
-            np.asarray(self._engine.encode_text(prompts[start : start + PROMPTS_AT_ONCE]), np.float32)
-            for start in range(0, len(prompts), PROMPTS_AT_ONCE)
-        ]
-        embeddings = np.concatenate(parts).reshape(len(labels), len(config.templates), -1)  # (K, templates, D)
-        if config.normalize_text:
-            embeddings = _normalised(embeddings)
-        mean = embeddings.mean(axis=1)
-        return _normalised(mean) if config.normalize_text else mean
-
     def _key(self, label: str | list[str]) -> str:
-        config = self._engine.config
-        identity = [self._engine.fingerprint, list(config.templates), config.normalize_text, label]
+        identity = [self._engine.fingerprint, list(self._templates), self._normalize, label]
         return hashlib.sha256(json.dumps(identity).encode()).hexdigest()
 
     def _find(self, key: str) -> np.ndarray | None:
-        with self._lock:
-            embedding = self._memory.get(key)
+        embedding = super()._find(key)
+        if embedding is None:
+            embedding = self._load(key)
             if embedding is not None:
-                self._memory.move_to_end(key)
-                return embedding
-        embedding = self._load(key)
-        if embedding is not None:
-            self._remember(key, embedding)
+                super()._keep(key, embedding)
         return embedding
 
-    def _remember(self, key: str, embedding: np.ndarray) -> None:
-        with self._lock:
-            self._memory[key] = embedding
-            self._memory.move_to_end(key)
-            while len(self._memory) > REMEMBERED:
-                self._memory.popitem(last=False)
+    def _keep(self, key: str, embedding: np.ndarray) -> None:
+        super()._keep(key, embedding)
+        self._store(key, embedding)
 
     def _path(self, key: str) -> Path:
         return self._folder / f"{key}.npy"
 
     def _load(self, key: str, ndim: int = 1, largest: int = LARGEST_FILE) -> np.ndarray | None:
-        """Read one embedding, or a table of them; None where there is none, or none that can be trusted."""
+        """Read one embedding, or a table of them; None for a missing or damaged file."""
         if self._folder is None:
             return None
         try:
@@ -136,7 +111,7 @@ class TextCache:
                 raise ValueError("not an embedding")
             if not np.isfinite(embedding).all() or not embedding.any():
                 raise ValueError("not finite or all zero")
-        except Exception as error:  # whatever a damaged file makes numpy raise, MemoryError included
+        except Exception as error:  # a damaged file makes numpy raise many kinds, MemoryError included
             logger.info("text cache: %s is damaged (%s) and is computed again", self._path(key), error)
             return None
         return embedding
@@ -153,7 +128,3 @@ class TextCache:
                 self._folder,
                 error.strerror or error,
             )
-
-
-def _normalised(vectors: np.ndarray) -> np.ndarray:
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)

@@ -1,4 +1,4 @@
-"""Which name that a model knows is nearest to a label that it never met."""
+"""The name that a model knows and that is nearest to a label it never met."""
 
 from __future__ import annotations
 
@@ -8,14 +8,20 @@ import numpy as np
 
 from synseg_model.text.embedding_cache import TextCache
 
-MOST_COMPARED = 4096  # names that a label is compared with, the first of those given
+__all__ = ["NearestNames"]
+
+MOST_COMPARED = 4096  # a label is compared with the first names only
 
 
 class NearestNames:
-    """Find the name that a model knows and whose text embedding is nearest to a label's.
+    """Find the known name whose text embedding is nearest to that of a label.
 
-    The names are embedded once, and a table of all is kept in the text cache. `embed` does that in pieces, for who has
-    little time at once; `find` does what is left.
+    All names are embedded once, and their table is kept in the text cache. `embed` does that in pieces, for callers
+    with little time at once. `find` does the rest.
+
+    Args:
+        names: the names that the model knows; the first 4,096 count.
+        cache: embeds the names and keeps the table.
     """
 
     def __init__(self, names: Sequence[str], cache: TextCache) -> None:
@@ -27,13 +33,13 @@ class NearestNames:
 
     @property
     def missing(self) -> int:
-        """Count the names that are not embedded yet; the first time this looks into the cache."""
+        """Number of names that are not embedded yet; the first use looks into the cache."""
         if self._names and self._table is None and not self._done:
             self._table = self._cache.load_table(self._names)
         return 0 if self._table is not None else len(self._names) - self._done
 
     def embed(self, count: int) -> None:
-        """Embed the next few names."""
+        """Embed the next `count` names."""
         if not self.missing:
             return
         part = self._names[self._done : self._done + max(1, count)]
@@ -45,7 +51,14 @@ class NearestNames:
             self._cache.store_table(self._names, self._table)
 
     def find(self, embeddings: np.ndarray) -> list[tuple[str, float]]:
-        """Find for each text embedding (K,D) the nearest name and the cosine in [-1, 1]; [] without any names."""
+        """Find the nearest name of each text embedding.
+
+        Args:
+            embeddings: (K,D) float32.
+
+        Returns:
+            For each embedding the name and the cosine in [-1, 1]; an empty list where the model knows no names.
+        """
         while self.missing:
             self.embed(self.missing)
         if self._table is None:

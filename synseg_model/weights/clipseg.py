@@ -1,6 +1,6 @@
 """CLIPSeg's published weights as a SynSeg network: Hugging Face folders and ids, and the original `.pth` files.
 
-Every key is accounted for: one that is unknown or missing is an error that names it.
+Every key is accounted for: an unknown or missing key is an error that names it.
 """
 
 from __future__ import annotations
@@ -24,24 +24,45 @@ PHRASE = ("a photo of a {}.",)  # CLIPSeg trained with this prompt among others
 
 
 def from_hub(repository: str) -> tuple[SynSeg, str]:
-    """Download a CLIPSeg repository of the Hugging Face hub, or find it in the local cache, and import it."""
+    """Download a CLIPSeg repository of the Hugging Face hub, or find it in the local cache, and import it.
+
+    Args:
+        repository: its id, such as "CIDAS/clipseg-rd64-refined".
+
+    Returns:
+        The network in eval mode, and its fingerprint.
+
+    Raises:
+        ModelError: where the repository cannot be downloaded or imported.
+    """
     from huggingface_hub import snapshot_download
 
     try:
         folder = snapshot_download(repository, allow_patterns=list(HUB_FILES[:3]))
         if not (Path(folder) / "model.safetensors").exists():
             folder = snapshot_download(repository, allow_patterns=list(HUB_FILES))
-    except Exception as error:  # network, hub and disk errors alike: the user needs the same advice
+    except Exception as error:  # errors of network, hub and disk: the advice is the same
         reason = str(error).strip().splitlines()[0] if str(error).strip() else "no details"
         raise ModelError(
-            f"cannot download the model {repository!r} ({type(error).__name__}: {reason}); it needs a network once. "
+            f"cannot download the model {repository!r} ({type(error).__name__}: {reason}); this needs a network once. "
             + without_network(repository)
         ) from None
     return from_hugging_face(Path(folder), name=repository.rpartition("/")[2])
 
 
 def from_hugging_face(folder: Path, name: str | None = None) -> tuple[SynSeg, str]:
-    """Import `CLIPSegForImageSegmentation` as saved by `save_pretrained`, both CLIP towers included."""
+    """Import `CLIPSegForImageSegmentation` as `save_pretrained` writes it, both CLIP towers included.
+
+    Args:
+        folder: the folder with config.json and the weights.
+        name: the model's name; None for the folder's.
+
+    Returns:
+        The network in eval mode, and its fingerprint.
+
+    Raises:
+        ModelError: for weights that are missing, damaged or of another kind.
+    """
     config = _hugging_face_config(folder, name or folder.name)
     weights = folder / "model.safetensors"
     if weights.exists():
@@ -56,7 +77,17 @@ def from_hugging_face(folder: Path, name: str | None = None) -> tuple[SynSeg, st
 
 
 def from_original(path: Path) -> tuple[SynSeg, str]:
-    """Import a decoder in the original repository's format (`rd64-uni.pth`); its encoder is OpenAI's ViT-B/16."""
+    """Import a decoder of the original repository (`rd64-uni.pth`); its encoder is OpenAI's ViT-B/16.
+
+    Args:
+        path: the `.pth` file.
+
+    Returns:
+        The network in eval mode, and its fingerprint.
+
+    Raises:
+        ModelError: for weights that are damaged or of another kind, and where the encoder cannot be had.
+    """
     network_config, tensors = read_original(path)
     network = SynSeg.from_config(network_config)
     fill(network, tensors, included=False, where=path)
@@ -64,7 +95,17 @@ def from_original(path: Path) -> tuple[SynSeg, str]:
 
 
 def read_original(path: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
-    """Read an original CLIPSeg `.pth` into a config and decoder tensors under our names."""
+    """Read an original CLIPSeg `.pth` file.
+
+    Args:
+        path: the file.
+
+    Returns:
+        The config, and the decoder's tensors under our names.
+
+    Raises:
+        ModelError: for weights that are damaged or of another kind.
+    """
     source = _read_pickle(path)
     renamed: dict[str, Tensor] = {}
     unknown = []
@@ -88,14 +129,14 @@ def read_original(path: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
                 renamed[f"decoder.blocks.{index}.{layers[module]}.{kind}"] = tensor
             else:
                 unknown.append(key)
-        elif key not in ("reduce.weight", "reduce.bias"):  # in the files, but no forward pass uses them
+        elif key not in ("reduce.weight", "reduce.bias"):  # they are in the files, but no forward pass uses them
             unknown.append(key)
     _refuse(unknown, [], path)
     head = "refined" if "decoder.head.0.weight" in renamed else "plain"
     try:
         width, ffn = renamed["decoder.film.scale.weight"].shape[0], renamed["decoder.blocks.0.up.weight"].shape[0]
     except KeyError as error:
-        raise ModelError(f"{path} is no CLIPSeg decoder: key {error} is missing") from None
+        raise ModelError(f"{path} is not a CLIPSeg decoder: the key {error} is missing") from None
     config = ModelConfig(
         name=path.stem,
         encoder=EncoderConfig("ViT-B-16-quickgelu", pretrained="openai"),
@@ -123,7 +164,7 @@ def _refuse(unknown: Iterable[str], missing: Iterable[str], where: object) -> No
     unknown, missing = sorted(unknown), sorted(missing)
     if unknown or missing:
         parts = [f"unknown keys {unknown}"] * bool(unknown) + [f"missing keys {missing}"] * bool(missing)
-        raise ModelError(f"{where} does not hold the CLIPSeg weights expected: {' and '.join(parts)}")
+        raise ModelError(f"{where} does not hold CLIPSeg's weights: {' and '.join(parts)}")
 
 
 # transformers leaves values out of config.json that equal these (CLIPSegConfig's own defaults).
@@ -150,7 +191,7 @@ def _hugging_face_config(folder: Path, name: str) -> ModelConfig:
     acts = {text["hidden_act"], vision["hidden_act"]}
     if acts not in ({"quick_gelu"}, {"gelu"}):
         raise ModelError(f"{folder}: hidden_act {sorted(acts)}: both towers must use quick_gelu, or both gelu")
-    # decoder_hidden_act is not looked at: transformers' decoder always uses ReLU
+    # decoder_hidden_act is ignored: transformers' decoder always uses ReLU
     clip = {
         "embed_dim": top["projection_dim"],
         "quick_gelu": acts == {"quick_gelu"},

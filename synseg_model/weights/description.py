@@ -1,4 +1,4 @@
-"""`synseg info`: what a model folder says about itself, read without torch."""
+"""The description of a model folder that `synseg info` prints, read without torch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,17 @@ from synseg_model.weights.safetensors_file import read_infos
 
 
 def describe(folder: Path) -> list[str]:
-    """Describe a model folder or an exported one in lines; raise ModelError where it is incomplete or damaged."""
+    """Describe a model folder or an exported folder.
+
+    Args:
+        folder: the folder.
+
+    Returns:
+        One line per fact.
+
+    Raises:
+        ModelError: for a folder that is incomplete or damaged.
+    """
     config, pedigree = ModelConfig.read(folder), Pedigree.read(folder)
     encoder, decoder, image = config.encoder, config.decoder, config.image
     architecture = encoder.model if isinstance(encoder.model, str) else "open_clip config in the folder"
@@ -45,7 +55,11 @@ def describe(folder: Path) -> list[str]:
 
 
 def aligned(rows: Sequence[tuple[str, str]]) -> list[str]:
-    """Return names and values as lines, the values in one column."""
+    """Format names and values as lines, with the values in one column.
+
+    Args:
+        rows: names and values.
+    """
     width = max(len(name) for name, _ in rows) + 2
     return [f"{name:<{width}}{value}" for name, value in rows]
 

@@ -1,4 +1,4 @@
-"""What an exported folder holds besides its `config.json`: graphs that run without torch, and `export.json`."""
+"""Exported folders, read: which files they hold besides `config.json`, and what `export.json` says about them."""
 
 from __future__ import annotations
 
@@ -10,25 +10,46 @@ from pathlib import Path
 
 from synseg_model.config import ModelError
 
+__all__ = [
+    "DECODER",
+    "EXPORT_FILE",
+    "FILES",
+    "GPU_GRAPHS",
+    "IMAGE_ENCODER",
+    "LABEL_MAP",
+    "MASKS",
+    "NAMES_FILE",
+    "POSITIONS",
+    "TEXT_ENCODER",
+    "TOKENIZER",
+    "Export",
+    "is_exported",
+    "seal",
+]
+
 FORMAT = 2
 EXPORT_FILE = "export.json"
 IMAGE_ENCODER, DECODER, TEXT_ENCODER = "image_encoder.onnx", "decoder.onnx", "text_encoder.onnx"
 LABEL_MAP, MASKS = "label_map.onnx", "masks.onnx"
 GPU_GRAPHS = (IMAGE_ENCODER, DECODER, LABEL_MAP, MASKS)  # what runs for every frame
 TOKENIZER, POSITIONS = "tokenizer.json", "positions.npy"
-NAMES_FILE = "names.json"  # how the model met each name in its training; models may be without
+NAMES_FILE = "names.json"  # how the model met each name in its training; optional
 FILES = (*GPU_GRAPHS, TEXT_ENCODER, TOKENIZER, POSITIONS)
-OPTIONAL = (NAMES_FILE,)
+INT8_ENCODER, INT8_WEIGHTS = "image_encoder.int8.xml", "image_encoder.int8.bin"  # in OpenVINO's own format
+OPTIONAL = (NAMES_FILE, INT8_ENCODER, INT8_WEIGHTS)
 
 
 @dataclass(frozen=True)
 class Export:
     """Describe an exported folder.
 
-    precision: "fp32" or "fp16", of image encoder and decoder; the text encoder is always fp32.
-    fingerprint: the exported model's own. Its text embeddings are the same here, so caches of them are shared.
-    patch: side in pixels of an image token. files: name of each file to its size in bytes and SHA-256.
-    parity: how far the graphs were from torch when they were written.
+    Attributes:
+        precision: "fp32" or "fp16", of image encoder and decoder; the text encoder is always fp32.
+        fingerprint: the fingerprint of the exported model. Text embeddings are equal, so both share their cache.
+        patch: side of an image token in pixels.
+        files: size in bytes and SHA-256 of each file, by name.
+        parity: how far the graphs were from torch when they were written.
+        format: version of this description.
     """
 
     precision: str
@@ -40,13 +61,20 @@ class Export:
 
     @classmethod
     def read(cls, folder: Path) -> Export:
-        """Read `folder/export.json` and look for its files; raise ModelError where one is missing, cut or foreign."""
+        """Read the `export.json` of a folder, and look for the files that it lists.
+
+        Args:
+            folder: the exported folder.
+
+        Raises:
+            ModelError: where a file is missing, cut, or of another format.
+        """
         path = Path(folder) / EXPORT_FILE
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise ModelError(
-                f"{folder} is no exported folder (it has no {EXPORT_FILE}): write one with `synseg export`"
+                f"{folder} is not an exported folder (it has no {EXPORT_FILE}): write one with `synseg export`"
             ) from None
         except (OSError, ValueError) as error:
             raise ModelError(f"cannot read {path}: {error}") from None
@@ -73,7 +101,18 @@ class Export:
         return export
 
     def check_file(self, folder: Path, name: str) -> Path:
-        """Return where a file lies; raise ModelError unless it is, bit for bit, the one that was exported."""
+        """Check that a file is, bit for bit, the one that was exported.
+
+        Args:
+            folder: the exported folder.
+            name: the file's name.
+
+        Returns:
+            The path of the file.
+
+        Raises:
+            ModelError: where it is missing or another file.
+        """
         path = Path(folder) / name
         try:
             whole = _digest(path) == self.files[name][1]
@@ -84,6 +123,7 @@ class Export:
         return path
 
     def to_json(self) -> str:
+        """Write the description as JSON, as `read` reads it."""
         return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
 
 
@@ -93,7 +133,14 @@ def is_exported(folder: str | Path) -> bool:
 
 
 def seal(folder: Path) -> dict[str, list]:
-    """Measure the files of a folder that has just been written: name to size in bytes and SHA-256."""
+    """Measure the files of a folder that has just been written.
+
+    Args:
+        folder: the exported folder.
+
+    Returns:
+        Size in bytes and SHA-256 of each file, by name.
+    """
     there = [name for name in OPTIONAL if (Path(folder) / name).is_file()]
     paths = {name: Path(folder) / name for name in (*FILES, *there)}
     return {name: [path.stat().st_size, _digest(path)] for name, path in paths.items()}

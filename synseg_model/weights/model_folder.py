@@ -1,4 +1,4 @@
-"""Model folders: `config.json` + `weights.safetensors`, and where a model's name leads."""
+"""Model folders, `config.json` and `weights.safetensors`: written, and loaded by a model's name."""
 
 from __future__ import annotations
 
@@ -13,12 +13,22 @@ from synseg_model.network.synseg import SynSeg
 from synseg_model.weights.find import SHIPPED, check_model, is_clipseg_folder, shipped_models
 from synseg_model.weights.tensors import fill, fingerprint, read_tensors
 
+__all__ = ["load_model", "save_model"]
+
 
 def save_model(folder: Path, network: SynSeg, config: ModelConfig, dtype: torch.dtype = torch.float32) -> Path:
-    """Write a model folder: the decoder, and the towers of image and text where `config.encoder.included`.
+    """Write a model folder: the decoder, and both towers where the config includes them.
 
-    dtype: floating-point type on disk; weights are always computed with in float32 after loading.
-    A tokenizer's merges file is the caller's to put beside them.
+    The caller adds the merges file of a tokenizer that is not CLIP's.
+
+    Args:
+        folder: folder to write.
+        network: the network.
+        config: its config.
+        dtype: floating-point type on disk; loading turns weights to float32.
+
+    Returns:
+        The folder.
     """
     folder = Path(folder)
     tensors = {
@@ -32,12 +42,18 @@ def save_model(folder: Path, network: SynSeg, config: ModelConfig, dtype: torch.
 
 
 def load_model(model: str | Path) -> tuple[SynSeg, str]:
-    """Load a network by name and return it with its fingerprint, in float32 on the CPU, in eval mode.
+    """Load a network by its name.
 
-    model: a shipped name ("synseg-tiny"), a model folder, a CLIPSeg folder or id of the Hugging Face hub
-        ("clipseg-rd64-refined", "CIDAS/clipseg-rd64-refined"), or an original CLIPSeg `.pth` file.
-    The fingerprint is a hex digest that changes with any weight and with the encoder's identity.
-    Raise ModelError, in one line, for a model that is missing, damaged or of another kind.
+    Args:
+        model: a shipped model ("synseg-tiny"), a model folder, a CLIPSeg folder or id of the Hugging Face hub
+            ("clipseg-rd64-refined", "CIDAS/clipseg-rd64-refined"), or an original CLIPSeg `.pth` file.
+
+    Returns:
+        The network in float32 on the CPU, in eval mode; and its fingerprint, a hex digest that changes with any weight
+        and with the encoder's identity.
+
+    Raises:
+        ModelError: for a model that is missing, damaged or of another kind.
     """
     check_model(model)
     name = str(model)

@@ -1,4 +1,4 @@
-"""How a model met each name in its training: `names.json` in its folder. Needs no library."""
+"""The pedigree of a model: how it met each name in its training, from `names.json`. Needs no library."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from synseg_model.config import ModelError
 from synseg_model.folding import fold
 from synseg_model.weights.exported_folder import NAMES_FILE, Export, is_exported
 
+__all__ = ["NEVER_MET", "Met", "Pedigree"]
+
 FORMAT = 1
 KINDS = ("masks", "captions", "images")
 NEVER_MET = "never met"
@@ -19,7 +21,13 @@ NEVER_MET = "never met"
 
 @dataclass(frozen=True)
 class Met:
-    """How often a name was taught: by masks, met in captions, and as the name of a whole image."""
+    """Count how often a name was met in training.
+
+    Attributes:
+        masks: images whose masks taught it.
+        captions: captions that had it.
+        images: whole images that were named after it.
+    """
 
     masks: int = 0
     captions: int = 0
@@ -32,7 +40,7 @@ class Met:
         return Met(self.masks + other.masks, self.captions + other.captions, self.images + other.images)
 
     def __str__(self) -> str:
-        """Say it for people, what teaches most first."""
+        """Describe the counts in words, masks first."""
         parts = (
             (self.masks, f"taught by masks ({self.masks} image{'s' * (self.masks != 1)})"),
             (self.captions, f"met in captions ({self.captions})"),
@@ -42,14 +50,17 @@ class Met:
 
     @property
     def total(self) -> int:
+        """Number of times that the name was met."""
         return self.masks + self.captions + self.images
 
 
 class Pedigree:
-    """The names that a model was taught, and how.
+    """Hold the names that a model was taught, and how.
 
-    names: how each was met; case and whitespace do not count. Without names, a pedigree says nothing about any label:
-    it is false, as `len` is 0.
+    An empty pedigree is false, and says nothing about any label.
+
+    Args:
+        names: how each name was met; case and whitespace do not count.
     """
 
     def __init__(self, names: Mapping[str, Met] | None = None) -> None:
@@ -62,10 +73,16 @@ class Pedigree:
 
     @classmethod
     def read(cls, folder: str | Path) -> Pedigree:
-        """Read the pedigree of a model folder or an exported one; an empty one where the folder has none.
+        """Read the pedigree of a model folder or an exported folder.
+
+        Args:
+            folder: the folder.
+
+        Returns:
+            The pedigree; an empty one where the folder has none.
 
         Raises:
-            ModelError: the file is damaged, or not the one that was exported. One line.
+            ModelError: for a file that is damaged, or not the one that was exported.
         """
         path = Path(folder).expanduser() / NAMES_FILE
         if is_exported(path.parent):
@@ -85,20 +102,27 @@ class Pedigree:
             raise ModelError(f"{path}: {error}; copy or download it again") from None
 
     def of(self, label: str) -> Met:
-        """Tell how a label was met; case and whitespace do not count. False where it never was."""
+        """Return how a label was met; case and whitespace do not count.
+
+        Args:
+            label: any text.
+
+        Returns:
+            The counts, which are false where the label was never met.
+        """
         return self._met.get(fold(label), Met())
 
     def __len__(self) -> int:
         return len(self._met)
 
     def __iter__(self) -> Iterator[str]:
-        """Name what was met, the most often taught first: by masks, then otherwise."""
+        """Iterate over the names that were met, those with the most masks first."""
         known = [key for key, met in self._met.items() if met]
         known.sort(key=lambda key: (-self._met[key].masks, -self._met[key].total))
         return (self._spelled[key] for key in known)
 
     def summary(self) -> str:
-        """Say in a line how many names were taught how; a name may count under several."""
+        """Say in one line how many names were taught how; a name may count under several kinds."""
         every = self._met.values()
         masks, captions, images = (sum(getattr(met, kind) > 0 for met in every) for kind in KINDS)
         taught = f"{masks} taught by masks, {captions} met in captions, {images} named whole images"
@@ -114,7 +138,7 @@ def _parse(values: Any) -> dict[str, Met]:
     for name, counts in values["names"].items():
         if not isinstance(counts, dict):
             raise ModelError(f"name {name!r} is {counts!r}: expected an object of counts")
-        met = {kind: counts.get(kind, 0) for kind in KINDS}  # what else there is may be newer
+        met = {kind: counts.get(kind, 0) for kind in KINDS}  # other keys may come from newer versions
         for kind, count in met.items():
             if not isinstance(count, int) or isinstance(count, bool) or count < 0:
                 raise ModelError(f"{kind} of {name!r} is {count!r}: expected a whole number from 0")

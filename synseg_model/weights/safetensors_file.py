@@ -12,9 +12,16 @@ from synseg_model.config import ModelError
 if TYPE_CHECKING:
     from safetensors import safe_open
 
+__all__ = ["TensorInfo", "open_tensors", "read_infos"]
+
 
 class TensorInfo(NamedTuple):
-    """Describe a tensor of a file: its type in the format's own words, such as "F16", and its shape."""
+    """Describe a tensor of a file.
+
+    Attributes:
+        dtype: its type in the format's own words, such as "F16".
+        shape: its shape.
+    """
 
     dtype: str
     shape: tuple[int, ...]
@@ -31,7 +38,7 @@ def open_tensors(path: Path, framework: str) -> Iterator[safe_open]:
     Raises:
         ModelError: where the file is missing or damaged.
     """
-    from safetensors import SafetensorError, safe_open  # here, as robots that run an exported model do without
+    from safetensors import SafetensorError, safe_open  # imported here: exported models do not need it
 
     try:
         with safe_open(path, framework) as file:

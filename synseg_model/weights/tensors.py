@@ -1,4 +1,4 @@
-"""Tensors of a weights file: read, checked against the network, digested."""
+"""The tensors of a weights file: read, checked against the network, digested."""
 
 from __future__ import annotations
 
@@ -14,13 +14,31 @@ from synseg_model.weights.safetensors_file import open_tensors
 
 
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """Read a safetensors file; raise ModelError where it is missing or damaged."""
+    """Read the tensors of a safetensors file.
+
+    Args:
+        path: the file.
+
+    Raises:
+        ModelError: where the file is missing or damaged.
+    """
     with open_tensors(path, "pt") as file:
         return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
 
 
 def fill(network: SynSeg, tensors: dict[str, torch.Tensor], included: bool, where: object) -> None:
-    """Copy tensors into a network; raise ModelError naming every key that is missing, unknown or misshapen."""
+    """Copy tensors into a network.
+
+    Args:
+        network: the network.
+        tensors: tensors by their names in the network.
+        included: whether the tensors are those of the whole network, or of the decoder alone.
+        where: what an error message calls the source of the tensors.
+
+    Raises:
+        ModelError: for keys that are missing, unknown or of another shape, and for values that are not finite; the
+            message names the first of them.
+    """
     expected = {
         name: tensor for name, tensor in network.state_dict().items() if included or name.startswith("decoder.")
     }
@@ -49,7 +67,15 @@ def _some(items: list[str], most: int = 5) -> str:
 
 
 def fingerprint(weights: Path, config: ModelConfig) -> str:
-    """Digest a weights file and what decides the rest of the network."""
+    """Digest a weights file, and what decides the rest of the network.
+
+    Args:
+        weights: the file.
+        config: the model's config.
+
+    Returns:
+        A hex digest.
+    """
     digest = hashlib.sha256()
     with open(weights, "rb") as file:
         while block := file.read(1 << 20):
@@ -59,7 +85,7 @@ def fingerprint(weights: Path, config: ModelConfig) -> str:
         "merges": config.encoder.merges,
         "context_length": config.context_length,
     }
-    if config.encoder.backbone:  # others keep the fingerprint that they had before there were backbones
+    if config.encoder.backbone:  # models without a backbone keep their older fingerprint
         identity["backbone"] = [config.encoder.backbone, *config.encoder.levels]
     digest.update(json.dumps(identity, sort_keys=True).encode())
     return digest.hexdigest()

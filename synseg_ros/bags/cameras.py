@@ -15,7 +15,8 @@ import numpy as np
 from synseg_ros.bags.message_types import COMPRESSED, IMAGE, MessageTypes
 from synseg_ros.bags.reading import Recording
 from synseg_ros.interfaces.camera_names import camera_names
-from synseg_ros.interfaces.image_encodings import compressed_to_rgb, depth_in, image_to_rgb, to_rgb
+from synseg_ros.interfaces.compressed_images import compressed_to_rgb
+from synseg_ros.interfaces.image_encodings import depth_in, image_to_rgb, to_rgb
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from synseg_model.config import DEFAULT_MODEL
 from synseg_model.io.sources import open_source
 from synseg_model.weights.domain import GENERATED_SCENES
 from synseg_ros.demo.truth import TruthSegments
-from synseg_ros.parameters.tables import ros_arguments
+from synseg_ros.parameters.options import ros_arguments
 from synseg_ros.player.photographs.tour import Tour
 from synseg_ros.player.sources import PHOTOGRAPHS, SCENES
 

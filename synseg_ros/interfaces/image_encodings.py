@@ -17,8 +17,6 @@ from typing import Any, Protocol
 import cv2
 import numpy as np
 
-from synseg_model.io.image_file import MediaError, decode_image, decode_samples
-
 BAYER_MINIMUM = 3  # pixels per side that bilinear demosaicing needs
 
 
@@ -220,55 +218,6 @@ def image_to_rgb(message: ImageMessage) -> np.ndarray:
         return form.to_rgb(pixels)
     native = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
     return cv2.convertScaleAbs(form.to_rgb(native), alpha=255 / 65535)
-
-
-def compressed_to_rgb(message: CompressedMessage) -> np.ndarray:
-    """Decode a sensor_msgs/CompressedImage, such as a JPEG or PNG, to RGB.
-
-    The pixels stay where the camera has them, whatever orientation the file asks for. Alpha is dropped, 16 bits become
-    8. A Bayer mosaic that image_transport compressed as it was is demosaiced.
-
-    Args:
-        message: The message.
-
-    Returns:
-        (H, W, 3) uint8 RGB.
-
-    Raises:
-        FrameError: The message holds compressedDepth, or cannot be decoded.
-    """
-    if "compressedDepth" in message.format:
-        raise FrameError(f"format {message.format!r} is depth, not an image; accepted: JPEG, PNG and other image files")
-    data = np.frombuffer(message.data, np.uint8)
-    try:
-        if _has_mosaic(message.format):
-            return _mosaic_to_rgb(message.format, data)
-        return decode_image(data, oriented=False)
-    except MediaError as error:
-        raise FrameError(f"format {message.format!r}, {len(message.data)} bytes: {error}") from None
-
-
-def _has_mosaic(form: str) -> bool:
-    """Tell whether a format, "ENCODING; jpeg|png compressed [ENCODING INSIDE]", may hold an undone Bayer mosaic."""
-    inside = form.partition(" compressed")[2].strip()
-    return form.startswith("bayer_") and (not inside or inside.startswith("bayer_"))
-
-
-def _mosaic_to_rgb(form: str, data: np.ndarray) -> np.ndarray:
-    samples = decode_samples(data)
-    if samples.ndim == 3:  # the driver has demosaiced before, whatever the format says
-        return decode_image(data, oriented=False)
-    encoding = form.partition(";")[0].strip()
-    order = FORMATS.get(encoding)
-    if order is None or not order.bayer:
-        known = ", ".join(name for name, known in FORMATS.items() if known.bayer)
-        raise MediaError(f"{encoding!r} is not a Bayer pattern; accepted: {known}")
-    if min(samples.shape) < BAYER_MINIMUM:
-        raise MediaError(
-            f"size {samples.shape[1]}x{samples.shape[0]} is too small; each side must be at least {BAYER_MINIMUM}"
-        )
-    rgb = order.to_rgb(samples)
-    return rgb if rgb.dtype == np.uint8 else cv2.convertScaleAbs(rgb, alpha=255 / 65535)
 
 
 def to_rgb(decode: Callable[[Any], np.ndarray], message: ImageMessage | CompressedMessage) -> np.ndarray:

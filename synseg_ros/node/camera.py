@@ -28,6 +28,7 @@ class Camera:
         topic: Topic of its frames.
         settings: Returns the settings in force.
         ready: Tells whether there is a vocabulary to segment with.
+        asked_for: Tells whether a request waits for a frame.
         offer: Takes a frame for the engine; returns False when it replaced one that still waited.
         depth: The topics that say how far away things are; None without.
         transforms: Where the transforms between frames come from.
@@ -47,6 +48,7 @@ class Camera:
         topic: str,
         settings: Callable[[], NodeSettings],
         ready: Callable[[], bool],
+        asked_for: Callable[[Frame], bool],
         offer: Callable[[Frame], bool],
         depth: DepthTopics | None,
         transforms: TransformSource,
@@ -56,14 +58,17 @@ class Camera:
         self.depth = DepthInput(node, depth, settings, transforms) if depth else None
         self.objects = ObjectFinder(settings, self.depth, transforms)
         self.outputs = CameraOutputs(node, name, settings, self.objects)
-        self.input = CameraInput(
-            node, name, self.topic, settings, self.log, lambda: ready() and self.outputs.wanted(), offer
-        )
+        self._ready = ready
+        self.input = CameraInput(node, name, self.topic, settings, self.log, self.wanted, asked_for, offer)
 
     @property
     def statistics(self) -> CameraStatistics:
         """The counts and times of the camera's frames."""
         return self.log.statistics
+
+    def wanted(self) -> bool:
+        """Tell whether a frame would be segmented and published now."""
+        return self._ready() and self.outputs.wanted()
 
     def listen(self) -> None:
         """Subscribe to the camera and to its depth."""

@@ -13,7 +13,7 @@ import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
 WINDOW_SECONDS = 5.0
-KINDS = ("received", "lost", "segmented", "dropped", "skipped", "idle", "bad", "failed")
+KINDS = ("received", "lost", "segmented", "dropped", "skipped", "idle", "requested", "bad", "failed")
 STAGES = ("latency", "wait", "decode", "inference", "publish")
 MANY_LOST = 0.2  # share of a camera's frames that is worth a warning
 
@@ -25,9 +25,9 @@ class CameraStatistics:
     Attributes:
         clock: Returns the time in seconds.
         counts: Number of frames so far, by kind. received: all messages. lost: sent by the camera and never received.
-            bad: cannot be read. idle: no output has a subscriber, or there is no vocabulary yet. skipped: above the
-            rate limit. dropped: replaced by a newer frame before its turn. failed: the engine or an output raised.
-            segmented: published.
+            bad: cannot be read. idle: no output has a subscriber, or there is no vocabulary yet.
+            requested: segmented for a request alone. skipped: above the rate limit. dropped: replaced by a newer frame
+            before its turn. failed: the engine or an output raised. segmented: published.
         last_error: Why the last frame was bad or failed.
         share_lost: Share of the camera's frames that were lost in the seconds before the last status, 0 to 1.
     """

@@ -33,7 +33,9 @@ class Diagnostics:
         self._node, self._settings, self._cameras = node, settings, cameras
         self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
 
-    def publish(self, state: str, error: str, model_warning: str, pipeline: Pipeline | None) -> None:
+    def publish(
+        self, state: str, error: str, model_warning: str, pipeline: Pipeline | None, requests: Mapping[str, str]
+    ) -> None:
         """Publish how things are now.
 
         Args:
@@ -41,11 +43,14 @@ class Diagnostics:
             error: Why it could not be configured, "" where it could.
             model_warning: What is to be said against the model, "" for nothing.
             pipeline: The running pipeline, None while the node is not configured.
+            requests: What is to be said of the services, as rows.
         """
         cameras = [self._camera_status(state, camera, pipeline) for camera in self._cameras.values()]
         message = DiagnosticArray()
         message.header.stamp = self._node.get_clock().now().to_msg()
-        message.status = [*cameras, self._own_status(state, error, model_warning, pipeline, cameras)]
+        own = self._own_status(state, error, model_warning, pipeline, cameras)
+        own.values += pairs(requests)
+        message.status = [*cameras, own]
         self._publisher.publish(message)
 
     def _camera_status(self, state: str, camera: Camera, pipeline: Pipeline | None) -> DiagnosticStatus:

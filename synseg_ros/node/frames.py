@@ -10,10 +10,10 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
 from synseg_model.result import Result
+from synseg_ros.interfaces.compressed_images import compressed_to_rgb
 from synseg_ros.interfaces.image_encodings import (
     check_image_message,
     check_not_depth,
-    compressed_to_rgb,
     image_to_rgb,
     to_rgb,
 )

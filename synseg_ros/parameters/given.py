@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from rclpy.node import Node
 
-from synseg_ros.parameters.tables import nearest
+from synseg_ros.parameters.options import nearest
 
 _QOS = "qos_overrides."
 

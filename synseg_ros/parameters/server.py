@@ -11,7 +11,7 @@ from rclpy.exceptions import InvalidParameterValueException
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from synseg_ros.parameters.tables import make_settings
+from synseg_ros.parameters.options import make_settings
 
 Settings = TypeVar("Settings")
 

@@ -5,48 +5,13 @@ No library is imported here, so that launch files and tests can read the tables 
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
-import json
-import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from synseg_model.config import DEFAULT_MODEL
 from synseg_ros.interfaces.camera_names import camera_names
-
-NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)  # what ROS accepts as a part of a topic
-_PART = r"(?:[A-Za-z_]|\{\w+\})(?:\w|\{\w+\})*"  # the same with ROS's substitutions, such as {ns}
-_TOPIC = re.compile(rf"(?:~?/)?{_PART}(?:/{_PART})*", re.ASCII)
-
-
-def option(
-    default: Any,
-    description: str,
-    minimum: float | None = None,
-    maximum: float | None = None,
-    choices: tuple[str, ...] = (),
-    live: bool = False,
-) -> Any:
-    """Make a dataclass field that is a ROS parameter.
-
-    Args:
-        default: Its default, which gives its type, too.
-        description: What it does, for users.
-        minimum: Smallest number accepted; None for no limits.
-        maximum: Largest number accepted.
-        choices: The texts accepted; empty for any.
-        live: Whether it may be changed while the node runs.
-    """
-    metadata = {
-        "description": description,
-        "minimum": minimum,
-        "maximum": maximum,
-        "choices": choices,
-        "live": live,
-    }
-    return dataclasses.field(default=default, metadata=metadata)
+from synseg_ros.parameters.depth_topics import DepthTopicNames, depth_topics
+from synseg_ros.parameters.options import NAME, check_topic, option
 
 
 @dataclass(frozen=True)
@@ -113,7 +78,27 @@ class NodeSettings:
         "Thresholds of single labels, as in ['person=0.4', 'red ball=0.7']. They come before 'threshold'.",
         live=True,
     )
-    max_labels: int = option(1203, "Largest number of labels in a vocabulary.", minimum=1, maximum=65535)
+    max_labels: int = option(
+        1203, "Largest number of labels in a vocabulary, of all clients together.", minimum=1, maximum=65535
+    )
+    client_labels: int = option(
+        64, "Largest number of labels of one client of a service, and of one request.", minimum=1, maximum=65535
+    )
+    client_requests: float = option(
+        10.0,
+        "Largest number of requests per second that one client of a service may make. Twice as many may come at once.",
+        minimum=0.1,
+        maximum=1000.0,
+        live=True,
+    )
+    request_timeout: float = option(
+        5.0,
+        "Longest time until a service answers, seconds, in addition to the time that the request asks for. A request "
+        "for a vocabulary may take 60 s.",
+        minimum=0.1,
+        maximum=600.0,
+        live=True,
+    )
     cache_dir: str = option("", "Folder where text embeddings are kept. Empty: the user's cache folder.")
     max_rate: float = option(
         0.0,
@@ -222,7 +207,7 @@ class NodeSettings:
             )
         return named
 
-    def depths(self, cameras: Mapping[str, str], check_names: bool = True) -> dict[str, tuple[str, str, str] | None]:
+    def depths(self, cameras: Mapping[str, str], check_names: bool = True) -> dict[str, DepthTopicNames | None]:
         """Say where each camera's positions come from.
 
         Args:
@@ -236,19 +221,9 @@ class NodeSettings:
         Raises:
             ValueError: A parameter has no valid topic, or no camera that it belongs to.
         """
-        given = {
-            name: _by_camera(name, getattr(self, name), cameras, check_names)
-            for name in ("depth_topics", "camera_info_topics", "depth_info_topics")
-        }
-        depths = {}
-        for camera, topic in cameras.items():
-            depth = given["depth_topics"].get(camera)
-            depths[camera] = depth and (
-                depth,
-                given["camera_info_topics"].get(camera) or info_topic(topic),
-                given["depth_info_topics"].get(camera) or info_topic(depth),
-            )
-        return depths
+        return depth_topics(
+            cameras, self.depth_topics, self.camera_info_topics, self.depth_info_topics, check_names=check_names
+        )
 
     def engine_options(self) -> dict[str, object]:
         """Return the options of the engine that differ from their defaults."""
@@ -315,139 +290,3 @@ class PlayerSettings:
         check_topic("topic", self.topic)
         if self.wait_for:
             check_topic("wait_for", self.wait_for)
-
-
-def info_topic(topic: str) -> str:
-    """Return the camera_info that belongs to a topic of images.
-
-    Args:
-        topic: Such as "/camera/image_raw/compressed".
-    """
-    base, slash, _ = topic.removesuffix("/compressed").removesuffix("/compressedDepth").rpartition("/")
-    return f"{base}{slash}camera_info"
-
-
-def _by_camera(parameter: str, values: Iterable[str], cameras: Iterable[str], check_names: bool) -> dict[str, str]:
-    """Read TOPIC or CAMERA=TOPIC into topics by camera; raise ValueError for anything else."""
-    cameras, topics = list(cameras), {}
-    for text in values:
-        name, equals, topic = text.rpartition("=")
-        check_topic(parameter, topic)
-        if not equals and len(cameras) > 1:
-            raise ValueError(f"{parameter}: {text!r} does not say which camera it is for: expected CAMERA={text}")
-        name = name if equals else cameras[0]
-        if check_names and name not in cameras:
-            raise ValueError(f"{parameter}: there is no camera {name!r}; cameras: {', '.join(cameras)}")
-        if name in topics:
-            raise ValueError(f"{parameter}: the camera {name!r} has two topics: give it one")
-        topics[name] = topic
-    return topics
-
-
-def check_topic(parameter: str, topic: str) -> None:
-    """Check that ROS accepts a parameter's value as a topic.
-
-    Args:
-        parameter: Name of the parameter, for the error.
-        topic: Its value.
-
-    Raises:
-        ValueError: ROS does not accept it.
-    """
-    if not _TOPIC.fullmatch(topic):
-        raise ValueError(
-            f"{parameter}: {topic!r} is not a valid topic: expected names of letters, digits and _, no digit first, "
-            "joined by /, such as /camera/image_raw, image_raw or ~/image_raw"
-        )
-
-
-def nearest(name: str, known: Iterable[str], alike: float = 0.7) -> str:
-    """Find the known name that is most like a misspelt one.
-
-    Args:
-        name: The misspelt name.
-        known: The known names.
-        alike: How alike they must be, 0 to 1.
-
-    Returns:
-        The known name, "" where none is alike enough.
-    """
-    return next(iter(difflib.get_close_matches(name, list(known), 1, alike)), "")
-
-
-def from_text(field: dataclasses.Field, text: str) -> Any:
-    """Read a parameter's value from a command line.
-
-    Args:
-        field: The parameter.
-        text: Its value. Lists are written as "a, b" or, in ROS's way, as "['a', 'b']".
-
-    Raises:
-        ValueError: The value is not accepted.
-    """
-    if isinstance(field.default, tuple):
-        bracketed = text.startswith("[") and text.endswith("]")
-        parts = (part.strip() for part in (text[1:-1] if bracketed else text).split(","))
-        return [part.strip("'\"") if bracketed else part for part in parts if part]
-    if isinstance(field.default, bool):
-        if text.lower() not in ("true", "false"):
-            raise ValueError(f"{field.name}:={text}: expected true or false")
-        return text.lower() == "true"
-    try:
-        value = type(field.default)(text)
-    except ValueError:
-        raise ValueError(f"{field.name}:={text}: expected a number, such as {field.name}:={field.default}") from None
-    check_value(field, value)
-    return value
-
-
-def ros_arguments(values: Mapping[str, Any]) -> list[str]:
-    """Write parameters as command line arguments for a ROS process.
-
-    Args:
-        values: Their values by name.
-    """
-    arguments = ["--ros-args"]
-    for name, value in values.items():
-        # ROS reads values as YAML, of which JSON is a part: texts keep whatever is in them. [] would have no type.
-        written = json.dumps([""] if value == [] else value, ensure_ascii=False)
-        arguments += ["-p", f"{name}:={written}"]
-    return arguments
-
-
-def check_value(field: dataclasses.Field, value: Any) -> None:
-    """Check a value against a parameter's choices and range.
-
-    Args:
-        field: The parameter.
-        value: A value of its type.
-
-    Raises:
-        ValueError: The value is not accepted.
-    """
-    choices, minimum, maximum = (field.metadata[key] for key in ("choices", "minimum", "maximum"))
-    if choices and value not in choices:
-        raise ValueError(f"{field.name} is {value!r}; accepted: {', '.join(choices)}")
-    if minimum is not None and not minimum <= value <= maximum:  # nan is in no order
-        raise ValueError(f"{field.name} is {value!r}; accepted: {minimum} to {maximum}")
-
-
-def make_settings(table: type, values: Mapping[str, Any]) -> Any:
-    """Make the settings of a table from parameters.
-
-    Lists become tuples without empty texts, because ROS writes an empty list of texts as [''].
-
-    Args:
-        table: NodeSettings or PlayerSettings.
-        values: The parameters by name; those that are missing have their defaults.
-
-    Raises:
-        ValueError: A value is not accepted, or values do not fit together.
-    """
-    given = {}
-    for field in dataclasses.fields(table):
-        value = values.get(field.name, field.default)
-        value = tuple(filter(None, value)) if isinstance(value, (list, tuple)) else value
-        check_value(field, value)
-        given[field.name] = value
-    return table(**given)

@@ -32,7 +32,7 @@ def test_growth_is_that_of_the_end_over_that_after_the_warmup():
 
 @pytest.mark.slow
 def test_every_part_of_the_benchmark_has_numbers():
-    short = {**SMALL, "rate": 20.0, "seconds": 1.0, "warmup": 0.5}
+    short = {**SMALL, "rate": 20.0, "seconds": 2.0, "warmup": 0.5}
     results = run(NodeBenchmarkConfig(slow=150.0, engine="null", labels=5, **short))
     latency = results["latency"]
     assert all(latency[part]["count"] >= 5 and latency[part]["p50"] > 0 for part in ("echo node", "node"))

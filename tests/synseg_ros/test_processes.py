@@ -18,7 +18,7 @@ from synseg_ros.msg import ClassMasks, FrameInfo, Vocabulary, VocabularyStatus
 from synseg_model import Segmenter
 from synseg_ros.demo.processes import Child
 from synseg_ros.interfaces.image_encodings import image_to_array
-from synseg_ros.parameters.tables import ros_arguments
+from synseg_ros.parameters.options import ros_arguments
 from synseg_ros.qos import EVERY_MESSAGE, EVERY_MESSAGE_SO_FAR, LATCHED
 
 pytestmark = pytest.mark.ros

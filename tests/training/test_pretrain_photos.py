@@ -13,11 +13,13 @@ from synseg_model.weights.model_folder import load_model
 from tests.training import photo_models
 from tests.training.photo_models import masked, named
 from training.datasets.photos.packed import write_packed
+from training.evaluation.final_weights import candidate_weights
 from training.loop.checkpoint import CHECKPOINT_FILE
 from training.loop.command_line import INTERRUPTED
 from training.loop.log import LOG_FILE
 from training.loop.trainer import BEST_FILE
-from training.pretrain_photos import candidate_weights, levels_of, run
+from training.networks.photo_network import levels_of
+from training.pretrain_photos import run
 
 ABOUT = {"exhaustive": {"nyu": ["ball", "grass", "sky", "dog"], "voc": ["dog", "cat"], "flickr8k": []}}
 TRAIN = [
@@ -222,7 +224,7 @@ def test_a_text_encoder_that_is_damaged_is_one_clear_line(data, tmp_path, capsys
     [
         (["--photos=nowhere"], "python -m training.prepare_photos --output nowhere"),
         (["--text=nowhere"], "python -m training.pretrain_text --trainer.output nowhere"),
-        (["--backbone=test_eficientnet"], "near it are test_efficientnet"),
+        (["--backbone=test_eficientnet"], "similar: test_efficientnet"),
         (["--backbone=test_vit"], "has levels of strides [16, 16, 16]: expected [4, 8, 16, 32]"),
         (["--weights=nowhere.pth"], "cannot read the weights nowhere.pth"),
         (["--heads=3"], "decoder width 16 is not a multiple of its 3 heads"),

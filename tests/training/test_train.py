@@ -18,8 +18,9 @@ from synseg_model.segmenter import Segmenter
 from synseg_model.weights.find import find_folder
 from synseg_model.weights.model_folder import load_model
 from training.datasets.augmentation import BatchConfig
+from training.datasets.sources import DataConfig
 from training.objective.objective import ObjectiveConfig
-from training.train import MASK_DECODER, DataConfig, TrainConfig, run, shown_labels, write_model
+from training.train import MASK_DECODER, TrainConfig, run, shown_labels, write_model
 
 SMALL = [
     "--data.scenes=40",

@@ -17,6 +17,16 @@ def to_tensor(
     mean: Sequence[float] = CLIP_MEAN,
     std: Sequence[float] = CLIP_STD,
 ) -> Tensor:
-    """Normalise uint8 RGB images (B,H,W,3) to float (B,3,H,W); mean and std are of channels in [0, 1]."""
+    """Normalise images.
+
+    Args:
+        images: (B,H,W,3) uint8 RGB.
+        device: of the result.
+        mean: mean of the three channels, in [0, 1].
+        std: their standard deviation, in [0, 1].
+
+    Returns:
+        (B,3,H,W) float32.
+    """
     center, spread = (torch.tensor(values, device=device).view(3, 1, 1) * 255 for values in (mean, std))
     return (torch.from_numpy(images).to(device).permute(0, 3, 1, 2).float() - center) / spread

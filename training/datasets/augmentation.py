@@ -21,18 +21,19 @@ LEAST_SHARE = 0.004  # of an image or window: a region that covers less is neith
 
 @dataclass
 class BatchConfig:
-    """Settings of what an image and its labels become.
+    """What an image and its labels become.
 
     Args:
-        image_size: side in pixels of the square images; 0 leaves images as they are, if they are all of one size.
-        least_crop: images are cropped to a random share of their area, from this to 1, and stretched to the square.
-        flip: mirror half of the images; captions that say left or right lose those words to the stop-list.
-        labels: most labels of a caption; of longer captions a random part.
+        image_size: side of the square images in pixels. 0 leaves images as they are, if they all have one size.
+        least_crop: smallest share of an image's area that a random crop keeps, above 0 and up to 1. The crop is
+            stretched to the square.
+        flip: mirror half of the images. Labels never hold "left" or "right": the stop list drops both words.
+        labels: most labels of a caption, 2 or more. Longer captions lose random labels.
         absent: labels of other images that each image is shown as absent (ours; the paper has none).
-        window: side in pixels of the windows that are shown of images with regions, two thirds of them around a
-            region, rather a small one: things as large as in the image, for a fraction of its work. 0 shows whole
-            images.
-        workers: processes that read and decode; 0 reads in the training process itself.
+        window: side in pixels of the windows that are shown of images with regions; 0 shows whole images. Two thirds of
+            the windows lie around a region, mostly a small one. Things are as large in them as in the whole image, for
+            a fraction of the work.
+        workers: processes that read and decode; 0 reads in the training process.
     """
 
     image_size: int = 224
@@ -53,9 +54,14 @@ class BatchConfig:
 
 
 class Sample(NamedTuple):
-    """An image (H,W,3) uint8 RGB as a batch shows it, the labels shown with it, and all labels that it may have.
+    """What a batch shows of a pair.
 
-    regions: of the image, where they are known. whole: (height, width) of the image that it is a window of.
+    Attributes:
+        image: (H,W,3) uint8 RGB.
+        labels: that are shown as present.
+        known: all labels that the image may have.
+        regions: of the image, where they are known.
+        whole: (height, width) of the image that `image` is a window of.
     """
 
     image: np.ndarray

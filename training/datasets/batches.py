@@ -1,7 +1,7 @@
-"""From pairs of images and labels to the parts of a batch, in an order that the step alone decides.
+"""From pairs of images and labels to batches, in an order that the step alone decides.
 
-Of pairs with regions (`training.datasets.caption_masks`) a batch shows images or windows of them, labels that have
-pixels there, each as the caption's phrase or as its noun alone, and labels that have none.
+Of pairs with regions (`training.datasets.caption_masks`) a batch shows images or windows of them. Its present labels
+have pixels there: each is the caption's phrase or its noun alone. Its absent labels have none.
 """
 
 from __future__ import annotations
@@ -17,15 +17,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from synseg_model.config import ImageConfig
-from synseg_model.network.clip_encoder import ClipEncoder
 from training.captions.extraction import head_noun
 from training.datasets.arrays import to_tensor
 from training.datasets.augmentation import Augmented, BatchConfig, Sample
 from training.datasets.pairs import UNKNOWN, Pairs, Regions
 from training.loop.trainer import Share
 from training.objective.batch import Batch, Window
-
-CACHED_LABELS = 200_000  # text embeddings kept: 400 MB at 512 floats each
 
 
 def mask_of(label: str, regions: Regions) -> np.ndarray:
@@ -35,40 +32,19 @@ def mask_of(label: str, regions: Regions) -> np.ndarray:
     return rows[regions.index_map]
 
 
-class TextBank:
-    """Text embeddings of labels, the mean over templates, each computed once."""
-
-    def __init__(self, encoder: ClipEncoder, templates: tuple[str, ...], normalize: bool):
-        self.encoder, self.templates, self.normalize = encoder, templates, normalize
-        self.known: dict[str, Tensor] = {}
-
-    @torch.no_grad()
-    def __call__(self, labels: list[str]) -> Tensor:
-        """Return embeddings (len(labels), C) float32 on the encoder's device."""
-        device = next(self.encoder.parameters()).device
-        if len(self.known) > CACHED_LABELS:
-            self.known.clear()
-        for label in dict.fromkeys(labels):
-            if label not in self.known:
-                self.known[label] = self._embed(label, device).cpu()
-        return torch.stack([self.known[label] for label in labels]).to(device)
-
-    def _embed(self, label: str, device: torch.device) -> Tensor:
-        """Embed one label alone: in a batch its last digits would depend on the others, and so on where a run began."""
-        tokens = self.encoder.tokenize([template.format(label) for template in self.templates]).to(device)
-        embeddings = self.encoder.encode_text(tokens).float()
-        if not self.normalize:
-            return embeddings.mean(dim=0)
-        mean = torch.nn.functional.normalize(embeddings, dim=-1).mean(dim=0)
-        return torch.nn.functional.normalize(mean, dim=-1)
-
-
 def add_absent(
     labels: list[list[str]], count: int, rng: random.Random, words: Callable[[str], list[str]] = str.split
 ) -> list[list[str]]:
-    """Draw for each image labels of the others that share no word with its own, `count` at most.
+    """Draw absent labels for each image: labels of the other images that share no word with its own.
 
-    labels: for each image all that it may have. words: of a label, those that count.
+    Args:
+        labels: all labels that each image may have.
+        count: most labels that are drawn for an image.
+        rng: draws them.
+        words: returns the words of a label that count.
+
+    Returns:
+        The drawn labels of each image.
     """
     drawn = []
     for own in labels:
@@ -83,13 +59,35 @@ def _noun_of(label: str) -> list[str]:
 
 
 class BatchSource:
-    """Make the batches of any process from any step on: `training.loop.trainer.Batches`."""
+    """Make the batches of any process from any step on.
+
+    Example:
+        >>> batches = BatchSource(pairs, BatchConfig(image_size=224), network.config.image, TextEmbedder(network))
+        >>> batch = batches.first(16, torch.device("cpu"))
+        >>> batch.images.shape, batch.text.shape, batch.present.shape
+        (torch.Size([16, 3, 224, 224]), torch.Size([16, 6, 512]), torch.Size([16, 6]))
+    """
 
     def __init__(self, pairs: Pairs, config: BatchConfig, image: ImageConfig, text: Callable[[list[str]], Tensor]):
+        """Take a data set and how it is shown.
+
+        Args:
+            pairs: the data set.
+            config: what an image and its labels become.
+            image: mean and standard deviation that the network expects.
+            text: embeds labels, (N,C) float32.
+        """
         self.pairs, self.config, self.image, self.text = pairs, config, image, text
 
     def __call__(self, share: Share) -> Iterator[list[Batch]]:
-        """Yield the parts of each step for one process; raises ValueError where an epoch holds less than a batch."""
+        """Yield the parts of each step for one process, without end.
+
+        Args:
+            share: which process, from which step on, and how large a batch is.
+
+        Raises:
+            ValueError: an epoch holds less than a batch.
+        """
         local = share.batch // share.world
         size = local // share.parts
         steps = self.pairs.size // share.batch

@@ -24,22 +24,23 @@ from torch import Tensor, nn
 
 from synseg_model.network.synseg import SynSeg
 from training.captions.extraction import head_noun
-from training.datasets.batches import TextBank, to_tensor
+from training.datasets.arrays import to_tensor
 from training.datasets.pairs import UNKNOWN, Pair, Pairs, Regions
 from training.datasets.region_pairs import RegionPairs, write_regions
+from training.networks.text_embedding import TextEmbedder
 
 COUNTED = 5_000  # pairs whose labels make the vocabulary
 
 
 @dataclass
 class CaptionMaskConfig:
-    """Settings of the masks.
+    """How masks are made of captions.
 
     Args:
-        vocabulary: how many nouns compete with a caption's labels: the most frequent ones of all captions.
-        margin: by how much a label that the caption does not name must be ahead, in logits.
-        floor: least peak of a named label in the image, in logits: the caption says that it is there.
-        least: a pixel where no label is as active as this belongs to none and teaches nothing.
+        vocabulary: number of nouns that compete with a caption's labels: the most frequent ones of all captions.
+        margin: logits by which a label that the caption does not name must be ahead to win a pixel, 0 or more.
+        floor: smallest peak of a named label in the image, in logits. The caption says that the label is there.
+        least: activation, from 0 to below 1. A pixel where no label reaches it belongs to none and teaches nothing.
     """
 
     vocabulary: int = 40
@@ -58,8 +59,13 @@ class CaptionMaskConfig:
 def name_pixels(logits: Tensor, named: int, config: CaptionMaskConfig) -> Tensor:
     """Give every pixel to a label.
 
-    logits: (N,H,W), of which the first `named` labels are the caption's. Returns (H,W) indices of labels, UNKNOWN where
-    none is active.
+    Args:
+        logits: (N,H,W) maps; the first `named` labels are the caption's.
+        named: number of labels of the caption.
+        config: the advantage of the caption's labels.
+
+    Returns:
+        (H,W) indices of labels, UNKNOWN where no label is active.
     """
     own, others = logits[:named], logits[named:]
     lift = (config.floor - own.amax(dim=(1, 2), keepdim=True)).clamp(min=0)
@@ -74,7 +80,9 @@ def frequent_nouns(pairs: Pairs, count: int) -> list[str]:
 
 
 @torch.no_grad()
-def regions_of(pair: Pair, network: SynSeg, text: TextBank, vocabulary: list[str], config: CaptionMaskConfig) -> Pair:
+def regions_of(
+    pair: Pair, network: SynSeg, text: TextEmbedder, vocabulary: list[str], config: CaptionMaskConfig
+) -> Pair:
     """Shrink a pair's image to the size at which the network sees it, and say which label has which pixels."""
     size = network.config.image.input_size(*pair.image.shape[:2], network.encoder.patch)
     image = pair.image
@@ -92,11 +100,22 @@ def regions_of(pair: Pair, network: SynSeg, text: TextBank, vocabulary: list[str
 
 
 def caption_masks(
-    pairs: Pairs, network: SynSeg, text: TextBank, config: CaptionMaskConfig, cache: str | Path
+    pairs: Pairs, network: SynSeg, text: TextEmbedder, config: CaptionMaskConfig, cache: str | Path
 ) -> RegionPairs:
-    """Make masks for the pairs of an epoch, or find those that were made: a folder under `cache` for each teacher.
+    """Make masks for the pairs of an epoch, or find those that were made.
 
-    network: the teacher. Raises OSError where they cannot be written.
+    Args:
+        pairs: images with the labels of captions.
+        network: the teacher.
+        text: embeds labels.
+        config: how masks are made.
+        cache: folder for the masks: each teacher has its own folder in it.
+
+    Returns:
+        The pairs with regions.
+
+    Raises:
+        OSError: the masks cannot be written.
     """
     pairs.node = (0, 1)  # one process makes them for all
     pairs.set_epoch(0)

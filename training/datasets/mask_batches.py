@@ -26,16 +26,16 @@ COMPETING = (*BASE_NOUNS, *STUFF)
 
 @dataclass
 class SceneMaskConfig:
-    """Which scenes with masks training sees, and what of them.
+    """Which scenes with masks a decoder sees, and what of them.
 
     Args:
         cache: folder for the rendered scenes.
-        scenes: number of scenes, all of the base split, shaped like a camera's 4:3 image.
-        crop: side in pixels of the windows that training sees first, two thirds of them around things.
-        crop_steps: share of the steps that see windows; the rest sees whole images, as many pixels in a batch. A
-            window shows a thing at the same size for a quarter of the work.
-        decoded: share of the windows in a batch that is decoded; all train the blocks before FiLM.
-        labels: labels decoded for each image, present and absent ones.
+        scenes: number of scenes, all of the base split, in the shape of a camera's 4:3 image.
+        crop: side in pixels of the windows that training sees first. Two thirds of them lie around a thing.
+        crop_steps: share of the steps that see windows. The other steps see whole images, with as many pixels in a
+            batch. A window shows a thing at the same size for a quarter of the work.
+        decoded: share of the windows in a batch that is decoded. All of them train the blocks before FiLM.
+        labels: labels that are decoded for each image, present and absent ones.
     """
 
     cache: str = "runs/cache"
@@ -57,9 +57,17 @@ def draw_labels(
 ) -> list[str]:
     """Draw present and absent labels for a scene, half and half; the odd one is present.
 
-    visible: share of the image that each segment covers; of what covers less than 0.4 % neither presence nor absence
-    is asked. Of the absent labels a third each are nouns, stuff and near misses: a present noun in another colour or
-    another noun in a present colour. Without much absent stuff a decoder takes any of its names for "background".
+    A third each of the absent labels are nouns, stuff and near misses: a present noun in another colour, or another
+    noun in a present colour. Without much absent stuff, a decoder takes any name of stuff for "background".
+
+    Args:
+        segments: noun and colour of each segment; stuff has no colour.
+        visible: share of the image that each segment covers. A segment below 0.4 % is neither present nor absent.
+        count: labels to draw.
+        rng: draws them.
+
+    Returns:
+        The labels, present ones first.
     """
     shown = [segment for segment, share in zip(segments, visible, strict=True) if share]
     large = [segment for segment, share in zip(segments, visible, strict=True) if share >= 0.004]

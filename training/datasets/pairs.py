@@ -24,16 +24,25 @@ UNKNOWN = 255  # region of a pixel that none has
 
 
 class Regions(NamedTuple):
-    """Which label has which pixels: index_map (H,W) uint8 of indices into names, UNKNOWN where no label has any."""
+    """Which label has which pixels.
+
+    Attributes:
+        index_map: (H,W) uint8 indices into `names`, UNKNOWN where no label has the pixel.
+        names: labels.
+    """
 
     index_map: np.ndarray
     names: list[str]
 
 
 class Pair(NamedTuple):
-    """An image (H,W,3) uint8 RGB, the labels of one of its captions, each once, and its regions where known.
+    """An image with the labels of one of its captions.
 
-    known: all labels that other captions give it as well, where there are more.
+    Attributes:
+        image: (H,W,3) uint8 RGB.
+        labels: of the caption, each once.
+        regions: which label has which pixels, where that is known.
+        known: all labels that the image has by any of its captions, where there are more captions.
     """
 
     image: np.ndarray
@@ -62,18 +71,37 @@ class Damages:
 
 
 class Pairs(IterableDataset[Pair]):
-    """Pairs in an order that the seed and the epoch set, split among nodes and among the workers of a DataLoader.
+    """Pairs in an order that depends on the seed and the epoch, split among nodes and workers of a DataLoader.
 
-    A node is one process of distributed training, as in webdataset, which finds out the rank and the worker. Nodes get
-    about as many pairs each, not exactly: count steps there, so that none waits for another at the end of an epoch.
+    A node is one process of distributed training, as in webdataset. Nodes get about as many pairs each, not exactly as
+    many: count steps, so that no node waits for another at the end of an epoch.
 
-    Iterating again gives the same epoch again: call `set_epoch` before each, as for a DistributedSampler, and leave the
-    DataLoader's persistent_workers off, whose copies would not hear of it.
+    A second iteration gives the same epoch again. Call `set_epoch` before each epoch, as for a DistributedSampler, and
+    leave the DataLoader's persistent_workers off: its copies would not see the new epoch.
 
-    Damaged images and files are left out; a worker logs one warning at the end of its epoch that counts them.
+    Damaged images and files are left out. A worker logs one warning at the end of its epoch that counts them.
+
+    Example:
+        >>> pairs = CocoCaptions("train2017", "captions_train2017.json")
+        >>> for epoch in range(3):
+        ...     pairs.set_epoch(epoch)
+        ...     for image, labels, *_ in pairs:
+        ...         ...
+
+    Attributes:
+        size: pairs of an epoch, of all nodes together.
+        seed: of the order.
+        epoch: the one that the next iteration gives.
     """
 
+    size: int
+
     def __init__(self, seed: int) -> None:
+        """Begin with epoch 0.
+
+        Args:
+            seed: of the order.
+        """
         self.seed = seed
         self.epoch = 0
         self.skip = 0
@@ -128,7 +156,13 @@ class Pairs(IterableDataset[Pair]):
 
 
 def decode_image(source: bytes | Path) -> np.ndarray:
-    """Decode an image file or its content to (H,W,3) uint8 RGB, without turning it as EXIF may ask.
+    """Decode an image.
+
+    Args:
+        source: a file, or the content of one.
+
+    Returns:
+        (H,W,3) uint8 RGB, not turned as EXIF may ask.
 
     Raises:
         ValueError: it is no image, is cut short or is too large to be one.

@@ -33,17 +33,19 @@ class MixtureConfig:
     """How photographs become samples.
 
     Args:
-        size: side in pixels of the square crops.
-        zoom: smallest and largest short side of the image, in crops; between them it is drawn evenly by its logarithm.
-        stretch: largest ratio by which one side is stretched.
-        around: share of crops with masks that are drawn around a region, rather a small one.
-        names: names of a sample, present and absent; present: at most so many of them are present.
-        other_words: share of names that are said with another word for the same thing, where the table has one.
-        unlike: an absent name of images without masks is at most this similar to each present one, as a cosine.
-        weights: of the data sets in the mixture.
-        hidden: names that no mask shows: their pixels count as unlabelled, and they are never said to be absent of
-            images with masks. What captions alone teach of them is then to be measured.
-        workers: processes that read and decode.
+        size: side of the square crops in pixels, a multiple of 32 from 64.
+        zoom: smallest and largest short side of an image, in crops. It is drawn evenly by its logarithm.
+        stretch: largest ratio by which one side is stretched, 1 or more.
+        around: share of the crops with masks that lie around a region, mostly a small one.
+        names: names of a sample, present and absent together.
+        present: most present names of a sample, 1 or more and fewer than `names`.
+        other_words: share of the names that are said with another word for the same thing, where the table of synonyms
+            has one.
+        unlike: largest cosine of an absent name and each present one, in images without masks.
+        weights: how often each data set is drawn.
+        hidden: names whose masks are hidden. Their pixels count as unlabelled, and they are never absent in images with
+            masks. So a run measures what captions alone teach of them.
+        workers: processes that read and decode; 0 reads in the training process.
     """
 
     size: int = 288
@@ -88,10 +90,14 @@ class Words:
         others: dict[str, list[str]],
         narrower: dict[str, list[str]] | None = None,
     ):
-        """Take the embeddings of all names; words of the tables that have none are left out.
+        """Take the embeddings of all names. Words of the tables that have none are left out.
 
-        others: for each name other words for the same thing. narrower: words for some of what a name means, which a
-        set does not tell apart ("woman" for a person): they may say that a thing is there, never that it is not.
+        Args:
+            names: every word that a sample may show.
+            texts: (N,C) their embeddings, of length 1.
+            others: other words for the same thing, by name.
+            narrower: words for some of what a name means, by name, which a set does not tell apart ("woman" for a
+                person). They may say that a thing is there, never that it is not.
         """
         self.names = {name: row for row, name in enumerate(names)}
         self.texts = texts.astype(np.float32)
@@ -107,9 +113,17 @@ class Words:
     def say(
         self, name: str, present: bool, share: float, classes: Collection[str], rng: np.random.Generator
     ) -> int:
-        """Return the row of a name or, in `share` of cases, of another word for it; one in four may be narrower.
+        """Return the row of a name, or sometimes of another word for it.
 
-        classes: names that the set tells apart, which therefore say nothing else there ("rug" beside "carpet").
+        Args:
+            name: what is said.
+            present: whether the image shows it. One in four other words may then be narrower.
+            share: of the cases in which another word is taken, from 0 to 1.
+            classes: names that the set tells apart. They mean only themselves there ("rug" beside "carpet").
+            rng: draws the word.
+
+        Returns:
+            A row of `texts`.
         """
         if rng.random() < share:
             narrower = self.narrower.get(name) if present and rng.random() < 0.25 else None
@@ -132,7 +146,7 @@ class PhotoSample(NamedTuple):
         names: (K,) rows of the word table.
         covers: (K,256) bool, whether a name is true of a region.
         present: (K,) bool, whether a name is in the crop, or in the whole image where there are no masks.
-        valid: (K,) bool, whether there is a name; the others are filled up.
+        valid: (K,) bool, whether there is a name; the other places are padding.
         masked: whether there are masks.
         damaged: photographs that were drawn before this one and cannot be read, and why.
     """
@@ -295,13 +309,25 @@ class PhotoBatches:
     """Batches for the Trainer: samples are read by other processes, colours are changed on the device."""
 
     def __init__(self, mixture: Mixture, mean: Sequence[float], std: Sequence[float], noise: float, steps: int):
-        """noise: largest standard deviation, in lengths of a text, of what half of the texts are moved by."""
+        """Take the samples and how they become tensors.
+
+        Args:
+            mixture: the samples.
+            mean: mean of the channels, in [0, 1].
+            std: their standard deviation, in [0, 1].
+            noise: largest length, as a share of a text's, of random moves of half of the texts.
+            steps: of the whole run.
+        """
         self.mixture, self.noise, self.steps = mixture, noise, steps
         self.mean, self.std = mean, std
         self.damages: Counter[str] = Counter()
 
     def __call__(self, share: Share) -> Iterator[list[PhotoBatch]]:
-        """Yield the parts of each step from `share.start` on."""
+        """Yield the parts of each step for one process.
+
+        Args:
+            share: which process, from which step on, and how large a batch is.
+        """
         config = self.mixture.config
         own = share.batch // share.world
         first, stop = share.start * share.batch, self.steps * share.batch

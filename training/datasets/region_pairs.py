@@ -23,10 +23,16 @@ INDEX_FILE = "index.json"
 
 
 def write_regions(folder: Path, pairs: Callable[[int], Iterator[Pair]], size: int, settings: dict) -> None:
-    """Write shards that are missing, and the index that says what they hold.
+    """Write the shards that are missing, and the index that says what they hold.
 
-    pairs: gives pairs from a number on. size: how many there are; fewer may come, where some are damaged.
-    Raises OSError where they cannot be written.
+    Args:
+        folder: where to write.
+        pairs: yields the pairs from a number on.
+        size: how many there are. Fewer may come, where some are damaged.
+        settings: of those who made the pairs; the index keeps them.
+
+    Raises:
+        OSError: the shards cannot be written.
     """
     if (folder / INDEX_FILE).exists():
         return

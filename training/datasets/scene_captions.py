@@ -29,13 +29,15 @@ CLOSE = 48  # side in pixels to which close views are shrunk at first
 
 @dataclass
 class SceneCaptionConfig:
-    """Which scenes with captions training sees.
+    """Which scenes with captions a CLIP sees.
 
     Args:
         cache: folder for the rendered scenes.
-        closeups: number of close views, 64x64 px.
-        scenes: number of whole scenes, 168x224 px. Captions are of every split, as the web would have them.
-        closeup_steps: share of the steps that see close views alone, shrunk to 48 px; then two in five steps do.
+        closeups: number of close views, 64x64 pixels each.
+        scenes: number of whole scenes, 168x224 pixels each. Captions name things of every split, as those of the web
+            would.
+        closeup_steps: share of the steps that see close views alone, shrunk to 48 pixels. Later, two in five steps see
+            close views.
     """
 
     cache: str = "runs/cache"

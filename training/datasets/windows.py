@@ -10,8 +10,13 @@ import numpy as np
 def window_around(region: np.ndarray, side: int, shift: Sequence[float]) -> tuple[slice, slice]:
     """Place a square window inside a map so that its middle is near that of a region.
 
-    region: (H,W) bool, not empty. side: of the window in pixels; it is cut where the map is smaller. shift: of the
-    middle, down and to the right, in sides.
+    Args:
+        region: (H,W) bool, not empty.
+        side: of the window in pixels. The window is cut where the map is smaller.
+        shift: of the middle, down and to the right, in sides.
+
+    Returns:
+        The rows and columns of the window.
     """
     size = np.minimum(side, region.shape)
     middle = np.array([places.mean() for places in np.nonzero(region)])

@@ -9,10 +9,10 @@ import torch
 
 from synseg_model.segmenter import Segmenter
 from synseg_model.weights.model_folder import load_model
-from training.datasets.batches import TextBank
 from training.datasets.photos.packed import read_packed
 from training.evaluation.photos import BACKGROUND, image_logits, measure_photos
 from training.evaluation.scenes import evaluate_scenes
+from training.networks.text_embedding import TextEmbedder
 
 
 def measure_on_scenes(
@@ -38,7 +38,7 @@ def measure_on_photographs(
     if decoder:
         network.decoder.load_state_dict(decoder)
     network.to(device).eval()
-    text = TextBank(network.encoder, network.config.templates, network.config.normalize_text)
+    text = TextEmbedder(network)
     about, photos = read_packed(Path(folder) / "held_out")
     results: dict = {"per_class": {}}
     for name in dict.fromkeys(photo.set for photo in photos if photo.kind == "masks"):

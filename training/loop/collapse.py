@@ -11,13 +11,21 @@ class CollapseGuard:
     """Count steps in a row whose activation maps say nothing."""
 
     def __init__(self, patience: int):
-        """Allow `patience` such steps; 0 allows any number."""
+        """Set how long maps may say nothing.
+
+        Args:
+            patience: steps in a row; 0 for any number.
+        """
         self.patience, self.count = patience, 0
 
     def update(self, values: dict[str, float]) -> None:
-        """Take one step's statistics, where it has any; raise CollapseError when `patience` is over.
+        """Take the statistics of one step, if it has any.
 
-        values: "activation/mean", and the deviations "activation/pixels" and "activation/labels".
+        Args:
+            values: "activation/mean", and the deviations "activation/pixels" and "activation/labels".
+
+        Raises:
+            CollapseError: `patience` is over.
         """
         if "activation/mean" not in values:
             return

@@ -11,34 +11,35 @@ class TrainerConfig:
     """Settings of the loop.
 
     Args:
-        output: folder for checkpoints, the log, TensorBoard events and the finished model folder.
+        output: folder for checkpoints, the log, TensorBoard events and the finished model.
         steps: optimizer steps.
-        max_minutes: stop by itself after so many minutes, with a checkpoint from which the same command with --resume
-            goes on to the bit; 0 for no limit.
-        budget_minutes: finish the run after so many minutes of training, where that is before `steps`; the rates fall
-            over this time. 0 for a run of `steps`.
+        max_minutes: minutes after which the run stops with a checkpoint; 0 for no limit. The same command with --resume
+            continues it to the same bits.
+        budget_minutes: minutes of training after which the run is finished, where that is before `steps`; 0 for no
+            budget. The learning rates fall over this time.
         batch: images (or phrases) of one step, over all processes and accumulated parts.
-        accumulate: parts that a process computes its share of a batch in, to save memory.
+        accumulate: parts in which a process computes its share of a batch, to save memory.
         accelerator: cpu, cuda, mps, or auto for a GPU where there is one.
-        devices: processes on this machine, each with its own GPU where there are GPUs.
-        nodes: machines; start the same command on each with `torchrun` or `fabric run`.
-        precision: 32-true, bf16-mixed, 16-mixed; auto for bf16-mixed on GPUs that have it and 32-true elsewhere; fast
-            for bf16-mixed on CPUs that have instructions for it, too, whose numbers then differ from other CPUs'.
+        devices: processes on this machine. Each has its own GPU, where there are GPUs.
+        nodes: machines. Start the same command on each with `torchrun` or `fabric run`.
+        precision: 32-true, bf16-mixed, 16-mixed, auto or fast. auto is bf16-mixed on GPUs that have it, and 32-true
+            elsewhere. fast is bf16-mixed also on CPUs that have instructions for it; their numbers differ from those of
+            other CPUs.
         optimizer: adamw, or muon for the matrices of transformer blocks with AdamW for the rest.
-        betas: of AdamW: decays of its averages of the gradient and of the squared gradient, each below 1.
-        learning_rate: of pre-trained layers, such as the decoder.
-        new_learning_rate: of layers that start from nothing: the projector, and a decoder of random weights.
-        weight_decay: of matrices; vectors have none.
-        warmup: steps over which the rates rise; they then fall along half a cosine.
-        least_rate: share of the rates below which the cosine does not fall.
+        betas: AdamW's decays of its averages of the gradient and of the squared gradient, each below 1.
+        learning_rate: highest learning rate of pre-trained layers, such as the decoder.
+        new_learning_rate: highest learning rate of layers that start with random weights.
+        weight_decay: weight decay of matrices; vectors have none.
+        warmup: steps over which the rates rise. They then fall along half a cosine.
+        least_rate: share of the rates below which the cosine does not fall, from 0 to 1.
         clip_norm: largest norm of a step's gradient.
         ema: decay of the moving average of the weights, which the finished model holds; 0 for no average.
         save_every: steps between checkpoints.
         validate_every: steps between measurements on held-out images, where the program has some; 0 for none.
         log_every: steps between lines of the log.
         image_every: steps between images in TensorBoard; 0 for none.
-        patience: steps for which activation maps may say nothing before the run is stopped; 0 never stops it.
-        seed: of the order of the data, of augmentation and of new layers.
+        patience: steps for which activation maps may say nothing before the run ends; 0 never ends it.
+        seed: seed of the order of the data, of augmentation and of new layers.
     """
 
     output: str = "runs/train"

@@ -10,9 +10,20 @@ from synseg_model.network.synseg import SynSeg
 
 
 def sinusoids(rows: int, columns: int, width: int, step: float = 1.0) -> Tensor:
-    """Return fixed two-dimensional position embeddings (rows*columns, width), in [-1, 1] (arXiv 2104.02057).
+    """Make fixed two-dimensional position embeddings.
 
-    step: from one row or column to the next; the larger, the fewer neighbours are alike.
+    Args:
+        rows, columns: of the grid.
+        width: of an embedding, a multiple of 4.
+        step: from one row or column to the next. The larger it is, the fewer neighbours are alike.
+
+    Returns:
+        (rows*columns, width) in [-1, 1].
+
+    Raises:
+        ValueError: width is no multiple of 4.
+
+    Source: Chen et al., arXiv 2104.02057.
     """
     if width % 4:
         raise ValueError(f"width {width}: two-dimensional sinusoids need a multiple of 4")
@@ -27,8 +38,12 @@ def mimetic_attention(visual: VisionTransformer) -> None:
     """Initialise attention as trained ViTs have it: each token attends to those near it and like it.
 
     Query times key starts near 0.7 times the identity plus noise, value times output near -0.4 times the identity plus
-    noise, positions as sinusoids (Trockman and Kolter, "Mimetic Initialization of Self-Attention Layers", arXiv
-    2305.09828).
+    noise, and positions start as sinusoids.
+
+    Args:
+        visual: an image tower, which is changed in place.
+
+    Source: Trockman and Kolter, "Mimetic Initialization of Self-Attention Layers", arXiv 2305.09828.
     """
     rows, columns = visual.grid_size
     visual.positional_embedding[1:] = sinusoids(rows, columns, visual.positional_embedding.shape[1], step=2.0)
@@ -58,8 +73,13 @@ def mimic(projection: Tensor, output: Tensor, heads: int) -> None:
 def standardize(network: SynSeg, images: Tensor, text: Tensor) -> None:
     """Scale the decoder's input layers so that their outputs have mean 0 and variance 1 on real data.
 
-    CLIP's hidden states and raw text embeddings are far from unit variance; a post-norm decoder behind them starts
-    slowly or not at all. images: (B,3,H,W) normalised. text: (N,D), every training label.
+    CLIP's hidden states and raw text embeddings are far from unit variance. A post-norm decoder behind them starts
+    slowly or not at all.
+
+    Args:
+        network: whose decoder is changed in place.
+        images: (B,3,H,W) normalised.
+        text: (N,C) embeddings of every training label.
     """
     states = network.encoder.hidden_states(images, network.config.decoder.layers)
     for layer, x in network.decoder.input_layers(states, text):

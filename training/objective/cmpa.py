@@ -23,9 +23,11 @@ class CMPAConfig:
     """Settings of prototype alignment.
 
     Args:
-        temperature: of the contrast (SSR).
-        bank: most frequent nouns whose prototypes are kept as negatives; 0 contrasts within the batch alone (ours).
-        momentum: of a noun's image prototype in the bank, over the batches that hold the noun (ours).
+        temperature: temperature of the contrast, above 0 (SSR).
+        bank: number of the most frequent nouns whose prototypes are kept as negatives; 0 contrasts within the batch
+            alone (ours).
+        momentum: share of a noun's image prototype in the bank that a batch with the noun keeps, from 0 to below 1
+            (ours).
     """
 
     temperature: float = 0.05
@@ -71,8 +73,12 @@ class PrototypeBank(nn.Module):
     def update(self, keys: Sequence[int], image: Tensor, text: Tensor) -> None:
         """Take in the nouns of a batch.
 
-        keys: of M nouns, repeated where a noun is in several images. image, text: (M,D) unit vectors.
-        A noun's place moves to momentum * place + (1 - momentum) * mean of its vectors; a new one starts at that mean.
+        A noun's place moves to momentum * place + (1 - momentum) * mean of its vectors. A new noun starts at that mean.
+
+        Args:
+            keys: of M nouns, repeated where a noun is in several images.
+            image: (M,D) image prototypes, of length 1.
+            text: (M,D) text embeddings, of length 1.
         """
         if not len(self.keys):
             return
@@ -100,11 +106,19 @@ def alignment_loss(
 ) -> Tensor:
     """Tell each image prototype's own text among the nouns' texts, and each text's own image prototype.
 
-    image, text: (M,D) unit vectors of the labels of a batch. keys: (M,) int64, which noun each is.
-    others: keys (R,), image (R,D) and text (R,D) of further nouns. temperature: above 0.
-    Image to text (SSR): cross-entropy over one text for each noun. Text to image (ours): cross-entropy over the label's
-    own image prototype and those of all other nouns, so that another image of the same noun is never a negative.
-    Returns the mean of both directions over the labels.
+    Image to text (SSR) is the cross-entropy over one text for each noun. Text to image (ours) is the cross-entropy
+    over the label's own image prototype and those of all other nouns. So another image of the same noun is never a
+    negative.
+
+    Args:
+        image: (M,D) image prototypes of a batch's labels, of length 1.
+        text: (M,D) their text embeddings, of length 1.
+        keys: (M,) int64, which noun each is.
+        others: keys (R,), image prototypes (R,D) and texts (R,D) of further nouns.
+        temperature: of the contrast, above 0.
+
+    Returns:
+        A scalar: the mean of both directions over the labels.
     """
     other_keys, other_image, other_text = others
     new = ~torch.isin(other_keys, keys)
@@ -126,7 +140,12 @@ class CMPA(nn.Module):
     """
 
     def __init__(self, width: int, config: CMPAConfig):
-        """width: D of the joint space."""
+        """Begin with an empty bank.
+
+        Args:
+            width: D of the joint space.
+            config: settings of the term.
+        """
         super().__init__()
         self.config = config
         self.bank = PrototypeBank(config.bank, width, config.momentum)
@@ -134,9 +153,17 @@ class CMPA(nn.Module):
     def forward(self, foreground: Tensor, text: Tensor, present: Tensor, labels: list[list[str]]) -> Tensor:
         """Compute the loss of a batch.
 
-        foreground: (B,N,D) synergy vectors. text: (B,N,D) frozen label embeddings. present: (B,N) bool, labels of the
-        caption. labels: for each image its N labels or the first of them. Returns a scalar, 0 where no label is
-        present. Raise ValueError where a present label has no name.
+        Args:
+            foreground: (B,N,D) synergy vectors.
+            text: (B,N,D) frozen label embeddings.
+            present: (B,N) bool, labels of the caption.
+            labels: the N labels of each image, or the first of them.
+
+        Returns:
+            A scalar; 0 where no label is present.
+
+        Raises:
+            ValueError: a present label has no name.
         """
         named = [len(names) for names in labels] + [0] * (len(present) - len(labels))
         index = torch.arange(present.shape[1], device=present.device)

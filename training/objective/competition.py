@@ -51,7 +51,7 @@ def competition_loss(
     return losses.mean() if known is None else losses[known].mean() if known.any() else 0 * losses.sum()
 
 
-def competition_term(logits: Tensor, target: Tensor, known: Tensor, valid: Tensor) -> Tensor:
+def flat_competition_loss(logits: Tensor, target: Tensor, known: Tensor, valid: Tensor) -> Tensor:
     """Average the losses of `pixel_competition` over known pixels of flat maps, whose shape no data changes.
 
     Args:

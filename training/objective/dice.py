@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 
-def dice_term(logits: Tensor, target: Tensor, known: Tensor, present: Tensor) -> Tensor:
+def dice_loss(logits: Tensor, target: Tensor, known: Tensor, present: Tensor) -> Tensor:
     """Compute 1 - Dice of maps and masks, over known pixels.
 
     Args:

@@ -39,7 +39,13 @@ class DistillationObjective(nn.Module):
     """A text tower that learns from a teacher's embeddings."""
 
     def __init__(self, tower: TextTransformer, relational: float, related: int):
-        """relational, related: see `loss_of`."""
+        """Choose what trains.
+
+        Args:
+            tower: the student.
+            relational: weight of the similarities, see `loss_of`.
+            related: phrases that are compared with each other.
+        """
         super().__init__()
         self.tower, self.relational, self.related = tower, relational, related
 

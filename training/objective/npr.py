@@ -24,11 +24,13 @@ class NPRConfig:
     """Settings of prototypical regularisation.
 
     Args:
-        prototypes: most prototypes of an image; an image of N labels has N + 1, one for what no label names.
-        iterations: of expectation-maximisation (PGSeg).
-        momentum: of the prototypes that expectation-maximisation starts from, over batches (PGSeg).
-        concentration: how sharply unit tokens choose among prototypes (ours; PGSeg leaves it to the tokens' length).
-        least: pairs count from this similarity on, 0 for the least and 1 for the most similar vector (PGSeg).
+        prototypes: most prototypes of an image, 2 or more. An image with N labels has N + 1: one is for what no label
+            names.
+        iterations: iterations of expectation-maximisation (PGSeg).
+        momentum: share of the starting prototypes that a batch keeps, from 0 to below 1 (PGSeg).
+        concentration: how sharply unit tokens choose among prototypes, above 0 (ours; PGSeg leaves it to the length of
+            the tokens).
+        least: similarity from which a pair counts, from 0 for the least to 1 for the most similar vector (PGSeg).
         text: weight of the prototypes of the caption's labels beside those of the image (PGSeg's code).
     """
 
@@ -58,11 +60,19 @@ def em_prototypes(
 
         z = softmax_k(x mu^T),   z /= sum_tokens z + 1e-6,   mu = z^T x / (|z^T x| + 1e-6)
 
-    tokens: (B,T,D); their length is the concentration. initial: (B,K,D) unit vectors. valid: (B,T) bool, tokens that
-    count. used: (B,K) bool, prototypes that an image has; at least one each. Returns (B,K,D), zeros where unused.
+    A step never lowers sum_x log sum_k exp(x mu_k): this is exact EM of von Mises-Fisher distributions of equal weight.
 
-    Each step cannot lower sum_x log sum_k exp(x mu_k): this is exact EM of von Mises-Fisher distributions of equal
-    weight. Source: PGSeg, module NPR.
+    Args:
+        tokens: (B,T,D); their length is the concentration.
+        initial: (B,K,D) vectors of length 1.
+        iterations: of expectation-maximisation.
+        valid: (B,T) bool, tokens that count; all of them by default.
+        used: (B,K) bool, prototypes that an image has, at least one each; all of them by default.
+
+    Returns:
+        (B,K,D), zeros where unused.
+
+    Source: PGSeg, module NPR.
     """
     with torch.no_grad():
         prototypes = initial
@@ -82,8 +92,13 @@ def em_prototypes(
 def match(similarity: Tensor, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
     """Assign columns to rows one to one so that the summed similarity is the largest (the Hungarian method).
 
-    similarity: (B,N,K). rows: (B,N) and columns: (B,K) bool, which of them are there. Returns the columns (B,N) int64
-    and which rows have one (B,N) bool: all, unless there are fewer columns.
+    Args:
+        similarity: (B,N,K).
+        rows: (B,N) bool, which rows are there.
+        columns: (B,K) bool, which columns are there.
+
+    Returns:
+        The columns (B,N) int64, and which rows have one (B,N) bool: all, unless there are fewer columns.
     """
     chosen, found = torch.zeros_like(rows, dtype=torch.long), torch.zeros_like(rows)
     for image, scores in enumerate(similarity.detach().cpu()):
@@ -97,11 +112,21 @@ def match(similarity: Tensor, rows: Tensor, columns: Tensor) -> tuple[Tensor, Te
 def prototype_loss(vectors: Tensor, prototypes: Tensor, paired: Tensor, scale: Tensor, least: float = 0.1) -> Tensor:
     """Tell each vector's own prototype from the others of the image, and the reverse: symmetric cross-entropy.
 
-    vectors, prototypes: (B,N,D), the i-th of one belongs to the i-th of the other where paired (B,N) bool. scale: ().
-    A pair counts where its similarity, 0 for the least and 1 for the largest among the image's vectors to the same
-    prototype, is above `least`. Returns the sum of both directions' means over the pairs; 0 where none counts, as in
-    images with one label. Source: PGSeg's contrast; its code compares every pair with the first prototype's
-    similarities, where ours takes the pair's own.
+    A pair counts where its similarity is above `least`. The similarity is scaled: 0 for the least and 1 for the largest
+    among the image's vectors to the same prototype.
+
+    Args:
+        vectors: (B,N,D).
+        prototypes: (B,N,D), the i-th belongs to the i-th vector.
+        paired: (B,N) bool, where it does.
+        scale: () of the contrast.
+        least: scaled similarity from which a pair counts.
+
+    Returns:
+        A scalar: the sum of both directions' means over the pairs; 0 where no pair counts, as in images with one label.
+
+    Source: PGSeg's contrast. PGSeg's code compares every pair with the first prototype's similarities; ours takes the
+    pair's own.
     """
     similarity = F.normalize(vectors, dim=2) @ F.normalize(prototypes.detach(), dim=2).mT  # (B, N, N)
     there = paired.unsqueeze(1) & paired.unsqueeze(2)
@@ -128,7 +153,12 @@ class NPR(nn.Module):
     initial: Tensor
 
     def __init__(self, width: int, config: NPRConfig):
-        """width: D of the joint space."""
+        """Draw the prototypes that expectation-maximisation starts from.
+
+        Args:
+            width: D of the joint space.
+            config: settings of the term.
+        """
         super().__init__()
         self.config = config
         self.register_buffer("initial", F.normalize(torch.randn(config.prototypes, width), dim=1))
@@ -137,8 +167,14 @@ class NPR(nn.Module):
     def forward(self, foreground: Tensor, tokens: Tensor, text: Tensor, present: Tensor) -> Tensor:
         """Compute the loss of a batch.
 
-        foreground: (B,N,D) synergy vectors. tokens: (B,P,D) frozen dense embeddings. text: (B,N,D) frozen label
-        embeddings. present: (B,N) bool, labels of the caption. Returns a scalar.
+        Args:
+            foreground: (B,N,D) synergy vectors.
+            tokens: (B,P,D) frozen dense embeddings.
+            text: (B,N,D) frozen label embeddings.
+            present: (B,N) bool, labels of the caption.
+
+        Returns:
+            A scalar.
         """
         config, count = self.config, self.config.prototypes
         with torch.autocast(foreground.device.type, enabled=False):

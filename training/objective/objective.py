@@ -32,30 +32,32 @@ from training.objective.teacher import teacher_loss
 
 @dataclass
 class ObjectiveConfig:
-    """Weights of the terms and their modes.
+    """Weights of the terms, and their modes.
 
     Args:
-        align, cont, back, sep: weights of MCCL's four terms (the paper's lambdas, which it does not publish).
-        pairs: all (paper) or distinct (ours), see `synseg_model.losses`.
-        clamp: hard (paper) or straight-through (ours).
+        align: weight of MCCL's alignment. The paper calls the four weights of MCCL lambda and does not publish them.
+        cont: weight of MCCL's contrast with the background.
+        back: weight of MCCL's term on backgrounds.
+        sep: weight of MCCL's separation of labels.
+        pairs: pairs of labels that `back` and `sep` compare: all (paper) or distinct (ours).
+        clamp: how cosines are kept within bounds: hard (paper) or straight-through (ours, which keeps the gradient).
         features: what the maps pool. conditioned: FiLM's output through a projector that trains along (paper). frozen:
-            dense embeddings (ours), which no training can bend towards the text: CLIP's own, or what the decoder of a
-            convolutional model makes of its encoder before training.
-        masks: weight of self-training (ours) on masks that the model makes of captions before it starts, see
+            dense embeddings that no training can bend towards the text (ours). They are CLIP's own, or what the decoder
+            of a convolutional model makes of its encoder before training.
+        masks: weight of self-training on masks that the model makes of captions before training starts (ours), see
             `training.datasets.caption_masks`.
-        presence: weight of an image-level loss (ours): a present label must be active somewhere, an absent one nowhere.
-        anchor: weight of a loss (ours) that ties each map to the dense embeddings' similarity to the image's labels.
-        anchor_temperature: of the softmax over labels that makes the anchor's target.
-        teacher: weight of self-training (ours): pixels take the label that the averaged decoder finds most active
-            among those of the caption; the caption is what the masks of the teacher have over an open vocabulary.
-        teacher_margin: a pixel counts where the best of the caption's labels reaches this share of its own largest
-            activation in the image: the caption says that it is there, however faintly the teacher sees it.
-        named: weight of a loss (ours): among labels present and absent, every pixel belongs to one that the caption
-            names, no matter which. Needs absent labels, which then lose pixels to the present ones.
+        presence: weight of an image-level loss (ours): a present label is active somewhere, an absent one nowhere.
+        anchor: weight of a loss that ties each map to the similarity of dense embeddings and labels (ours).
+        anchor_temperature: temperature of the softmax over labels that makes the anchor's target, above 0.
+        teacher: weight of self-training while the model trains (ours): a pixel takes the label of the caption that the
+            averaged decoder finds most active there.
+        teacher_margin: a pixel counts where the best label of the caption reaches this share of its own largest
+            activation in the image, from 0 to 1.
+        named: weight of a loss on pixels (ours): each belongs to some label of the caption, and to no absent label.
         npr: weight of prototypical regularisation, 0.1 in PGSeg; see `training.objective.npr`.
-        npr_settings: of that term.
+        npr_settings: settings of `npr`.
         cmpa: weight of cross-modal prototype alignment; see `training.objective.cmpa`.
-        cmpa_settings: of that term.
+        cmpa_settings: settings of `cmpa`.
     """
 
     align: float = 1.0

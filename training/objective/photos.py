@@ -17,13 +17,13 @@ from synseg_model.network.synseg import SynSeg
 from training.loop.config import TrainerConfig
 from training.loop.optimizers import parameter_groups
 from training.objective.batch import PhotoBatch
-from training.objective.competition import competition_term
-from training.objective.dice import dice_term
+from training.objective.competition import flat_competition_loss
+from training.objective.dice import dice_loss
 from training.objective.index_maps import UNLABELLED
 from training.objective.mccl import dense_mccl
-from training.objective.pixel import pixel_term
+from training.objective.pixel import pixel_loss
 from training.objective.presence import score_loss, top_score
-from training.objective.spread import spread_term
+from training.objective.spread import spread_loss
 from training.objective.statistics import activation_statistics
 from training.objective.sums import weighted_sum
 from training.objective.teacher import teacher_loss
@@ -37,18 +37,19 @@ class PhotoTerms:
     """Weights of the terms.
 
     Args:
-        pixels: binary cross-entropy of every name at every labelled pixel.
-        dice: overlap of each present name with its mask.
-        competition: every labelled pixel chooses among the names and "none of them".
-        presence: whether each name is in the crop, of samples with masks.
-        image: the same for images with captions or a name, by the most active part of each map and by its presence.
-        spread: a name of a caption covers no more than `largest_share` of its image.
-        mccl: the paper's MCCL on images with captions, pooling the dense embeddings that no label changes, over
-            distinct pairs and with a clamp that lets gradients through (see docs/results.md on why).
-        teacher: pixels of images with captions take the name that the averaged weights find most active among those of
-            the caption: masks of captions, made while training.
-        top_share: part of a map that is its most active one.
-        largest_share: of an image that a name of its caption covers.
+        pixels: weight of the binary cross-entropy of every name at every labelled pixel.
+        dice: weight of the overlap of each present name with its mask.
+        competition: weight of a loss on labelled pixels: each chooses among the names and "none of them".
+        presence: weight of a loss on crops with masks: whether each name is in the crop.
+        image: weight of the same loss on images with captions or a name. It looks at the most active part of each map
+            and at the decoder's own answer.
+        spread: weight of a loss on images with captions: a name covers no more than `largest_share`.
+        mccl: weight of the paper's MCCL on images with captions. It pools the dense embeddings that no label changes,
+            over distinct pairs and with a clamp that keeps the gradient.
+        teacher: weight of self-training on images with captions: a pixel takes the name of the caption that the
+            averaged weights find most active there.
+        top_share: share of a map that is its most active part, from 0 to 1.
+        largest_share: largest share of an image that a name of its caption covers, from 0 to 1.
     """
 
     pixels: float = 2.0
@@ -162,9 +163,9 @@ def photo_terms(logits: Tensor, presence: Tensor | None, batch: PhotoBatch, term
         present, valid = batch.present[masked], batch.valid[masked]
         known = index != UNLABELLED
         target = batch.covers[masked].gather(2, index.unsqueeze(1).expand(-1, valid.shape[1], -1))  # (M, K, P) bool
-        found["pixels"] = pixel_term(fine, target, known, valid)
-        found["dice"] = dice_term(fine, target, known, present)
-        found["competition"] = competition_term(fine, target, known, valid)
+        found["pixels"] = pixel_loss(fine, target, known, valid)
+        found["dice"] = dice_loss(fine, target, known, present)
+        found["competition"] = flat_competition_loss(fine, target, known, valid)
         if presence is not None:
             found["presence"] = score_loss(presence[masked], present, valid)
     whole = (~batch.masked).nonzero()[:, 0]
@@ -173,5 +174,5 @@ def photo_terms(logits: Tensor, presence: Tensor | None, batch: PhotoBatch, term
         found["image"] = score_loss(top_score(maps, terms.top_share), present, valid)
         if presence is not None:
             found["image"] = found["image"] + score_loss(presence[whole], present, valid)
-        found["spread"] = spread_term(maps, present, terms.largest_share)
+        found["spread"] = spread_loss(maps, present, terms.largest_share)
     return found

@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def pixel_term(logits: Tensor, target: Tensor, known: Tensor, valid: Tensor) -> Tensor:
+def pixel_loss(logits: Tensor, target: Tensor, known: Tensor, valid: Tensor) -> Tensor:
     """Compare maps with masks, pixel by pixel.
 
     Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 
-def spread_term(maps: Tensor, present: Tensor, largest: float) -> Tensor:
+def spread_loss(maps: Tensor, present: Tensor, largest: float) -> Tensor:
     """Ask that the maps of present names cover at most a share of the image.
 
     Args:

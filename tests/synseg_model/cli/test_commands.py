@@ -70,13 +70,13 @@ def test_a_command_of_another_package_is_found_by_its_entry_point(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "reason"),
-    [("import nowhere_to_be_found", "No module named 'nowhere_to_be_found'"), ("NAME = 'sing'", "calls itself 'sing'")],
+    [("import nowhere_to_be_found", "No module named 'nowhere_to_be_found'"), ("NAME = 'sing'", "has the NAME 'sing'")],
 )
 def test_a_broken_command_of_another_package_is_told_and_stops_no_other(tmp_path, text, reason):
     write_plugin(tmp_path, text)
     done = synseg("--help", path=[tmp_path, ROOT])
     assert done.returncode == 0 and "build-engine" in done.stdout
-    assert "synseg: the command 'greet' of greeting is left out: " in done.stderr and reason in done.stderr
+    assert "synseg: the command 'greet' of greeting cannot be used: " in done.stderr and reason in done.stderr
 
 
 def test_the_commands_found_without_metadata_are_those_of_pyproject():

@@ -18,7 +18,8 @@ from synseg_model.engines.load import load_engine
 from synseg_model.engines.onnxruntime import OnnxEngine
 from synseg_model.engines.tensorrt.build import Profile
 from synseg_model.export.conv_graphs import pad_evenly
-from synseg_model.export.folder import export_model, make_graphs
+from synseg_model.export.folder import export_model
+from synseg_model.export.graphs import make_graphs
 from synseg_model.export.parity import draw_image
 from synseg_model.network.conv_encoder import build_backbone
 from synseg_model.network.synseg import SynSeg
@@ -319,7 +320,7 @@ def test_a_folder_gives_back_what_was_saved(tmp_path, network, levels_config):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"backbone": "tf_mobilenetv3_small"}, "no backbone 'tf_mobilenetv3_small': near it are tf_mobilenetv3_small_"),
+        ({"backbone": "tf_mobilenetv3_small"}, "no backbone 'tf_mobilenetv3_small': similar: tf_mobilenetv3_small_"),
         ({"backbone": "zzz"}, "no backbone 'zzz': for instance tf_efficientnet_lite0"),
         ({"levels": (1, 2, 3, 9)}, r"levels \[1, 2, 3, 9\]: backbone .* has 0 \(stride 2\).*4 \(stride 32\)"),
         ({"levels": (0, 1, 2, 3)}, r"strides \[2, 4, 8, 16\]: the decoder reads \[4, 8, 16, 32\]"),

@@ -165,7 +165,7 @@ def test_a_folder_with_graphs_of_somebody_else_is_refused(damaged):
     (damaged / "export.json").unlink()
     with pytest.raises(ModelError, match=r"no weights\.safetensors"):
         load_engine(damaged, device="cpu")
-    with pytest.raises(ModelError, match="no exported folder"):
+    with pytest.raises(ModelError, match="is not an exported folder"):
         OnnxEngine(damaged, "cpu")
     (damaged / "config.json").unlink()
     with pytest.raises(ModelError, match=r"no config\.json"):

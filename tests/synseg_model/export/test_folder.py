@@ -195,7 +195,7 @@ def test_an_earlier_export_is_replaced_and_anything_else_is_kept(tmp_path, small
     monkeypatch.setattr(export, "write_folder", write_nothing)
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "thesis.txt").write_text("years of work")
-    with pytest.raises(ModelError, match="holds something that is no export"):
+    with pytest.raises(ModelError, match="holds files that are not an export"):
         export_model(small_model, tmp_path / "notes")
     (tmp_path / "notes" / "export.json").write_text("{}")
     with pytest.raises(ModelError, match="reached the writing"):
@@ -275,7 +275,7 @@ def precisions(model):
 def test_a_text_tower_unlike_clips_is_refused(small_config, small_network):
     network = SynSeg(small_network.encoder, dataclasses.replace(small_config))
     network.encoder.clip.text_pool_type = "first"
-    with pytest.raises(ModelError, match="causal and read at their end mark"):
+    with pytest.raises(ModelError, match="causal and read at its end mark"):
         export.make_graphs(network)
 
 
@@ -286,4 +286,4 @@ def test_graphs_tell_nothing_of_the_machine_that_exported_them(folder, exported_
     assert len(graphs) == 5
     for graph in graphs:
         content = graph.read_bytes()
-        assert b"site-packages" not in content and b"stack_trace" not in content and b"File \"" not in content
+        assert b"site-packages" not in content and b"stack_trace" not in content and b'File "' not in content

@@ -15,7 +15,8 @@ from synseg_model.cli import main as cli
 from synseg_model.io import jpeg
 from synseg_model.io.image_file import MediaError, decode_image, read_image
 from synseg_model.io.jpeg import decode_jpeg
-from synseg_ros.interfaces.image_encodings import FrameError, compressed_to_rgb
+from synseg_ros.interfaces.compressed_images import compressed_to_rgb
+from synseg_ros.interfaces.image_encodings import FrameError
 from training.scenes.scenes import make_scene
 
 SCENES = [make_scene(seed, (240, 320)).image for seed in range(5)]
@@ -120,7 +121,7 @@ def test_where_the_library_is_missing_jpegs_are_read_and_one_line_says_what_is_n
             assert decode_image(data).shape == SCENES[0].shape
     finally:
         jpeg._library.cache_clear()
-    assert caplog.text.count("simplejpeg is not installed, and damaged JPEGs are not noticed: pip install") == 1
+    assert caplog.text.count("simplejpeg is not installed, so damage in JPEGs goes unnoticed: pip install") == 1
 
 
 @pytest.mark.slow

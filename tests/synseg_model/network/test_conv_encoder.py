@@ -70,12 +70,12 @@ def test_building_does_not_move_the_callers_random_numbers():
 @pytest.mark.parametrize(
     ("name", "levels", "reason"),
     [
-        ("tf_eficientnet_lite0", LEVELS, "knows no backbone 'tf_eficientnet_lite0': near it are tf_efficientnet_lite0"),
+        ("tf_eficientnet_lite0", LEVELS, "has no backbone 'tf_eficientnet_lite0': similar: tf_efficientnet_lite0"),
         ("zzzzzzzz", LEVELS, "for instance tf_efficientnet_lite0"),
         (NAME, (1, 2, 3, 9), r"levels \[1, 2, 3, 9\]: backbone 'test_efficientnet' has 0 \(stride 2\), 1 \(stride 4\)"),
         (NAME, (), r"levels \[\]: backbone"),
         (NAME, (-1, 1), r"levels \[-1, 1\]"),
-        ("test_vit_relpos_nowhere", LEVELS, "near it are test_vit_relpos"),
+        ("test_vit_relpos_nowhere", LEVELS, "similar: test_vit_relpos"),
     ],
 )
 def test_backbones_and_levels_that_are_not_there_are_named_with_those_that_are(name, levels, reason):

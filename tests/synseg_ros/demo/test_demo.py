@@ -22,8 +22,9 @@ from synseg_ros.demo.plan import SCENE_SEED, STREET, Plan, make_plan, node_argum
 from synseg_ros.demo.processes import private_domain
 from synseg_ros.demo.report import choose, per_label, results_table
 from synseg_ros.demo.truth import IntersectionOverUnion, TruthSegments
+from synseg_ros.parameters.options import ros_arguments
 from synseg_ros.parameters.server import declare
-from synseg_ros.parameters.tables import PlayerSettings, ros_arguments
+from synseg_ros.parameters.tables import PlayerSettings
 from synseg_ros.player.photographs.tour import load_photographs
 
 pytestmark = pytest.mark.ros

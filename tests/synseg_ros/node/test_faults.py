@@ -23,7 +23,7 @@ from synseg_ros.msg import ClassMasks, Vocabulary, VocabularyStatus
 
 from synseg_ros.demo.processes import Child
 from synseg_ros.interfaces.image_encodings import FORMATS
-from synseg_ros.parameters.tables import ros_arguments
+from synseg_ros.parameters.options import ros_arguments
 from synseg_ros.qos import EVERY_MESSAGE, LATCHED
 from synseg_ros.ros_messages import image_from_array
 

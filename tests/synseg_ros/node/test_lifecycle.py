@@ -98,6 +98,17 @@ def test_labels_that_are_asked_for_while_inactive_are_used_and_remembered(make_r
     assert masks[0].vocabulary_version == 2
 
 
+def test_labels_are_remembered_through_a_cleanup_that_comes_before_they_are_in_use_again(make_rig):
+    rig = make_rig()
+    rig.ask("ball")
+    rig.bench.node.destroy_publisher(rig.speaker)  # so that it is not told again
+    assert rig.node.trigger_deactivate() == DONE
+    for _ in range(5):
+        assert rig.node.trigger_cleanup() == DONE
+        assert rig.node.trigger_configure() == DONE
+    rig.bench.spin_until(lambda: list(rig.statuses[-1].labels) == ["ball"] and rig.statuses[-1].version > 1)
+
+
 def test_an_error_in_configure_is_told_and_leaves_the_node_unconfigured(bench, capfd):
     diagnostics = bench.collect(DiagnosticArray, "/diagnostics", EVERY_MESSAGE)
     wrong = [Parameter("engine", value="steam"), Parameter("autostart", value=False)]

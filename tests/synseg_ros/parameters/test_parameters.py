@@ -13,8 +13,9 @@ from rclpy.parameter import Parameter
 
 from synseg_ros.node.node import SynSegNode
 from synseg_ros.parameters.given import warn_of_other_nodes_files
+from synseg_ros.parameters.options import from_text, ros_arguments
 from synseg_ros.parameters.server import LiveSettings, declare
-from synseg_ros.parameters.tables import NodeSettings, PlayerSettings, from_text, ros_arguments
+from synseg_ros.parameters.tables import NodeSettings, PlayerSettings
 
 pytestmark = pytest.mark.ros
 

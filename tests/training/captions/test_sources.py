@@ -40,7 +40,7 @@ def read_tar(path):
 
 def sample_members(key, caption):
     return [
-        (f"{key}.jpg", b"image" * 300),
+        (f"{key}.jpg", b"x" * 2100),
         (f"{key}.txt", caption),
         (f"{key}.json", json.dumps({"caption": caption})),
     ]
@@ -138,7 +138,7 @@ def write_coco(path, annotations):
     return path
 
 
-def test_coco_captions_of_a_image_come_together_and_in_one_shard(tmp_path):
+def test_coco_captions_of_an_image_come_together_and_in_one_shard(tmp_path):
     annotations = [
         {"id": 10 * n + image, "image_id": image, "caption": f"{image} {n}"} for n in range(3) for image in (3, 1, 2)
     ]

@@ -10,12 +10,13 @@ from synseg_model.config import ImageConfig
 from synseg_model.weights.model_folder import load_model
 from training.datasets import region_pairs
 from training.datasets.augmentation import BatchConfig, draw_window, shown_labels
-from training.datasets.batches import BatchSource, TextBank, mask_of
+from training.datasets.batches import BatchSource, mask_of
 from training.datasets.caption_masks import CaptionMaskConfig, caption_masks, frequent_nouns, name_pixels, regions_of
 from training.datasets.masked_scenes import MaskedScenes, Rehearsed
 from training.datasets.pairs import UNKNOWN, Damages, Pair, Pairs, Regions
 from training.datasets.region_pairs import INDEX_FILE, RegionPairs, write_regions
 from training.loop.trainer import Share
+from training.networks.text_embedding import TextEmbedder
 from training.scenes.pool import PoolConfig
 from training.scenes.scenes import NOUNS, STUFF, make_scene
 
@@ -36,7 +37,7 @@ def network():
 
 @pytest.fixture(scope="module")
 def text(network):
-    return TextBank(network.encoder, network.config.templates, network.config.normalize_text)
+    return TextEmbedder(network)
 
 
 def flat(*values):

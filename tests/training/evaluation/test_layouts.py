@@ -233,8 +233,8 @@ def test_drawn_instances_have_the_areas_that_coco_says():
 
     content = json.loads((SHARED / "coco-mini/annotations/instances_train2017.json").read_text())
     sizes = {row["id"]: (row["height"], row["width"]) for row in content["images"]}
-    large = [row for row in content["annotations"] if row["area"] > 5000]
+    large = [row for row in content["annotations"] if row["area"] > 500]
     ratios = [instance_mask(row["segmentation"], sizes[row["image_id"]]).sum() / row["area"] for row in large]
     assert len(large) > 100
-    assert abs(np.median(ratios) - 1) < 0.02
-    assert np.mean(np.abs(np.array(ratios) - 1) < 0.1) > 0.98
+    assert abs(np.median(ratios) - 1) < 0.005
+    assert np.mean(np.abs(np.array(ratios) - 1) < 0.02) > 0.98

@@ -77,6 +77,27 @@ def test_compressed_run_lengths_are_refused():
         instance_mask({"counts": "abc", "size": [3, 2]}, (3, 2))
 
 
+@pytest.mark.parametrize(
+    ("segmentation", "reason"),
+    [
+        ({"counts": [1, 2, 300]}, "run lengths that are not of 3x2 pixels"),
+        ({"counts": [1, -1, 6]}, "run lengths that are not of 3x2 pixels"),
+        ({"counts": [1.5, 4.5]}, "run lengths that are not of 3x2 pixels"),
+        ([[1, 1, 7]], "expected pairs of coordinates"),
+        ([[1, 1, 2, 2, float("nan"), 3]], "expected pairs of coordinates"),
+        ([[1, 1, 2, 2, 1e9, 3]], "expected pairs of coordinates"),
+        ("abc", "an instance is a str"),
+    ],
+)
+def test_damaged_instances_never_reach_cocos_own_code(segmentation, reason):
+    with pytest.raises(ValueError, match=reason):
+        instance_mask(segmentation, (3, 2))
+
+
+def test_polygons_without_an_area_draw_nothing():
+    assert not instance_mask([], (4, 4)).any() and not instance_mask([[1, 1, 3, 3]], (4, 4)).any()
+
+
 def write_instances(path, category="cat"):
     box = [0, 0, 8, 0, 8, 8, 0, 8]
     small = [2, 2, 5, 2, 5, 5, 2, 5]

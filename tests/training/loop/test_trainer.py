@@ -204,8 +204,11 @@ def test_a_full_disk_leaves_the_older_checkpoint(tmp_path):
 @pytest.mark.parametrize(
     ("values", "reason"),
     [
-        ({"batch": 6, "accumulate": 4}, "multiple of 4"), ({"steps": 0}, "steps is 0"), ({"ema": 1.0}, "ema is 1"),
-        ({"optimizer": "sgd"}, "optimizer is 'sgd'"), ({"budget_minutes": -1}, "budget_minutes is -1"),
+        ({"batch": 6, "accumulate": 4}, "multiple of 4"),
+        ({"steps": 0}, "steps is 0"),
+        ({"ema": 1.0}, "ema is 1"),
+        ({"optimizer": "sgd"}, "optimizer is 'sgd'"),
+        ({"budget_minutes": -1}, "budget_minutes is -1"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(values, reason):

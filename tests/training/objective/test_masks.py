@@ -1,11 +1,8 @@
 import torch
 from torch.nn import functional as F
 
-from training.datasets.mask_batches import COMPETING
 from training.objective.competition import competition_loss
 from training.objective.masks import mask_loss
-from training.objective.tokens import TokenLoss
-from training.scenes.scenes import BASE_NOUNS, COLORS
 
 
 def test_mask_loss_is_least_at_the_truth():
@@ -27,14 +24,6 @@ def test_balanced_mask_loss_weighs_a_thing_as_much_as_its_surroundings():
     torch.testing.assert_close(cross_entropy, expected)
 
 
-def test_labels_compete_for_pixels_and_none_of_them_is_a_label_of_logit_zero():
-    masks = torch.tensor([[True, False, False], [True, True, False]]).T[None].transpose(1, 2)  # (1, 2, 3)
-    logits = torch.tensor([[[2.0, 1.0, -1.0], [0.5, 3.0, 1.0]]])
-    p = torch.cat([torch.zeros(1, 1, 3), logits], dim=1).softmax(dim=1)[0]
-    both, second, none = p[1, 0] + p[2, 0], p[2, 1], p[0, 2]
-    torch.testing.assert_close(competition_loss(logits, masks), -torch.stack([both, second, none]).log().mean())
-
-
 def test_unknown_pixels_and_padded_labels_count_nowhere():
     torch.manual_seed(0)
     logits, masks = torch.randn(2, 3, 4, 4, requires_grad=True), torch.rand(2, 3, 4, 4) > 0.5
@@ -50,18 +39,3 @@ def test_unknown_pixels_and_padded_labels_count_nowhere():
         torch.testing.assert_close(loss(logits, masks, known=everything, valid=labels), loss(logits, masks))
         few = loss(logits[:, :2], masks[:, :2], known=known)
         torch.testing.assert_close(loss(logits, masks, known=known, valid=valid), few)
-
-
-def test_token_loss_is_least_where_tokens_match_the_text_of_their_noun_and_colour():
-    torch.manual_seed(0)
-    nouns, colors = torch.randn(len(COMPETING), 32), torch.randn(len(COLORS), 32)
-    loss = TokenLoss(32, nouns, colors, len(BASE_NOUNS))
-    with torch.no_grad():
-        loss.project.weight.copy_(torch.eye(32))
-        loss.project.bias.zero_()
-    right = (loss.nouns[:, 3] + loss.colors[:, 2]).expand(1, 2, 32)
-    at = torch.tensor
-    assert loss(right, at([[3, -1]]), at([[2, -1]])) < loss(right, at([[3, -1]]), at([[5, -1]]))
-    assert loss(right, at([[3, -1]]), at([[2, -1]])) < loss(right, at([[4, -1]]), at([[2, -1]])) / 2
-    uncolored = loss(right, at([[3, 30]]), at([[-1, -1]]))
-    assert torch.isfinite(uncolored)

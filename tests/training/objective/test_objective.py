@@ -9,15 +9,10 @@ from synseg_model.losses import MCCLLoss
 from synseg_model.synergy import pool_to_tokens, synergy_features
 from synseg_model.weights.model_folder import load_model
 from training.loop.config import TrainerConfig
-from training.objective.anchor import anchor_loss
 from training.objective.batch import Batch, Window
 from training.objective.cmpa import CMPAConfig
-from training.objective.named import named_loss
 from training.objective.npr import NPRConfig
 from training.objective.objective import CaptionObjective, ObjectiveConfig
-from training.objective.presence import presence_loss
-from training.objective.statistics import activation_statistics
-from training.objective.teacher import teacher_loss
 
 
 @pytest.fixture(scope="module")
@@ -77,74 +72,18 @@ def test_new_layers_learn_at_their_own_rate_and_vectors_do_not_decay(network):
     assert {group["peak"] for group in groups} == {1e-3}
 
 
-def test_presence_loss_is_least_where_present_labels_are_active_somewhere_and_absent_ones_nowhere():
-    logits = torch.full((1, 2, 100), -8.0)
-    present, valid = torch.tensor([[True, False]]), torch.ones(1, 2, dtype=torch.bool)
-    missed = presence_loss(logits, present, valid)
-    found = logits.clone()
-    found[0, 0, :5] = 8
-    false_alarm = found.clone()
-    false_alarm[0, 1, :5] = 8
-    right = presence_loss(found, present, valid)
-    assert right < 1e-3 < presence_loss(false_alarm, present, valid)
-    assert missed > 3
-
-
-def test_anchor_pulls_each_map_to_where_clip_sees_its_label():
-    text = torch.eye(2).unsqueeze(0)
-    dense = torch.cat([torch.eye(2)[:1].repeat(4, 1), torch.eye(2)[1:].repeat(4, 1)]).unsqueeze(0)
-    right = torch.tensor([[[9.0] * 4 + [-9.0] * 4, [-9.0] * 4 + [9.0] * 4]])
-    present = torch.ones(1, 2, dtype=torch.bool)
-    assert anchor_loss(right, dense, text, present, 0.05) < 1e-3
-    assert anchor_loss(right.flip(1), dense, text, present, 0.05) > 5
-
-
-def test_teacher_gives_each_pixel_to_the_best_label_of_the_caption_alone():
-    teacher = torch.zeros(1, 3, 1, 3)
-    teacher[0, :, 0] = torch.tensor([[2.0, 1.0, -5.0], [1.0, 2.0, -5.0], [9.0, 9.0, 9.0]])  # the third label is absent
-    present, valid = torch.tensor([[True, True, False]]), torch.ones(1, 3, dtype=torch.bool)
-    logits = torch.full((1, 3, 1, 3), -9.0)
-    logits[0, 0, 0, 0] = logits[0, 1, 0, 1] = 9
-    assert teacher_loss(logits, teacher, present, valid, 0.5) < 1e-3
-    unsure = logits.clone()
-    unsure[0, :2, 0, 2] = 9  # nobody knows what the last pixel is: present labels are free there
-    assert teacher_loss(unsure, teacher, present, valid, 0.5) < 1e-3
-    wrong = logits.clone()
-    wrong[0, 2] = 9
-    assert teacher_loss(wrong, teacher, present, valid, 0.5) > 1
-
-
-def test_teacher_gives_a_label_it_hardly_knows_the_pixels_that_no_other_claims():
-    # a known label, active on the first pixel, and an unknown one whose activation is below 0.1 everywhere
-    teacher = torch.tensor([[[[4.0, -4.0, -4.0]], [[-3.0, -2.5, -6.0]]]])
-    both = torch.ones(1, 2, dtype=torch.bool)
-    logits = torch.tensor([[[[9.0, -9.0, 0.0]], [[-9.0, 9.0, 0.0]]]])  # the last pixel is nobody's
-    assert teacher_loss(logits, teacher, both, both, 0.5) < 1e-3
-
-
-def test_named_pixels_lose_what_the_definition_says_and_only_beside_absent_labels():
-    logits = torch.tensor([1.0, 0.0, 2.0, 9.0]).view(1, 4, 1, 1).repeat(2, 1, 1, 1)
-    valid = torch.tensor([[1, 1, 1, 0], [1, 1, 0, 0]], dtype=torch.bool)
-    present = torch.tensor([[1, 1, 0, 0], [1, 1, 0, 0]], dtype=torch.bool)
-    expected = -math.log((math.e + 1) / (math.e + 1 + math.e**2))
-    assert named_loss(logits, present, valid).item() == pytest.approx(expected)
-    assert named_loss(logits, valid, valid).item() == 0
-    assert named_loss(logits, torch.zeros_like(valid), valid).item() == 0
-
-
-def test_named_pixels_move_by_the_posterior_among_the_captions_labels():
-    generator = torch.Generator().manual_seed(0)
-    logits = torch.randn(1, 5, 2, 3, generator=generator, dtype=torch.float64, requires_grad=True)
-    valid = torch.tensor([[1, 1, 1, 1, 0]], dtype=torch.bool)
-    present = torch.tensor([[1, 0, 1, 0, 0]], dtype=torch.bool)
-    named_loss(logits, present, valid).backward()
-    shares = [logits.detach().masked_fill(~m[:, :, None, None], -torch.inf).softmax(dim=1) for m in (valid, present)]
-    torch.testing.assert_close(logits.grad, (shares[0] - shares[1]) / 6)
-
-
 NOTHING = dict.fromkeys(("align", "cont", "back", "sep"), 0.0)
 PARTS = {"npr": 0.1, "cmpa": 0.5}
 NAMES = [["dog", "grass", "car"], ["cat", "sea"]]
+
+
+def test_muon_takes_the_matrices_of_the_decoders_blocks(network):
+    config = TrainerConfig(optimizer="muon")
+    groups = CaptionObjective(network, mccl_only()).parameter_groups(config)
+    (muon,) = [{id(p) for p in group["params"]} for group in groups if group.get("muon")]
+    assert muon == {id(p) for p in network.decoder.blocks.parameters() if p.ndim == 2}
+    every = [id(p) for group in groups for p in group["params"]]
+    assert len(every) == len(set(every))
 
 
 @pytest.mark.parametrize("features", ["conditioned", "frozen"])
@@ -197,16 +136,6 @@ def test_the_scale_of_npr_learns_as_a_new_vector_and_memories_are_in_the_state(n
 def test_settings_of_parts_survive_being_written_as_dictionaries():
     config = mccl_only(npr=0.1, npr_settings=NPRConfig(iterations=3), cmpa_settings=CMPAConfig(bank=7))
     assert ObjectiveConfig(**asdict(config)) == config
-
-
-def test_statistics_ignore_absent_labels():
-    activation = torch.zeros(1, 3, 4)
-    activation[0, 0, :2] = 1.0
-    activation[0, 2] = 0.7
-    stats = activation_statistics(activation, torch.tensor([[True, True, False]]))
-    assert stats["activation/mean"] == pytest.approx(0.25)
-    assert stats["activation/labels"] == pytest.approx(0.25)
-    assert stats["activation/pixels"] == pytest.approx(activation[0, 0].std().item() / 2)
 
 
 @pytest.mark.parametrize("values", [{"features": "other"}, {"align": -1.0}, NOTHING])

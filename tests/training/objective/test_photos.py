@@ -1,10 +1,8 @@
-"""Every term of training on photographs against a slow computation of its own."""
+"""The objective of photographs as a whole; each of its terms has tests of its own."""
 
 import copy
 import dataclasses
-import math
 
-import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
@@ -13,90 +11,8 @@ from tests.training import photo_models
 from training.datasets.photos import UNLABELLED
 from training.loop.config import TrainerConfig
 from training.objective.batch import PhotoBatch
-from training.objective.competition import competition_term
-from training.objective.dice import dice_term
 from training.objective.photos import PhotoObjective, PhotoTerms, photo_terms
-from training.objective.pixel import pixel_term
-from training.objective.presence import score_loss, top_score
-from training.objective.spread import spread_term
-
-B, K, P = 2, 4, 30
-
-
-@pytest.fixture
-def maps():
-    """Logits, masks, known pixels, present and valid names; the last name of the second image is only filled up."""
-    rng = np.random.default_rng(0)
-    logits = torch.from_numpy(rng.normal(size=(B, K, P)))
-    target = torch.from_numpy(rng.random((B, K, P)) < 0.3)
-    known = torch.from_numpy(rng.random((B, P)) < 0.8)
-    present = torch.tensor([[True, True, False, False], [True, False, True, False]])
-    valid = torch.tensor([[True] * 4, [True, True, True, False]])
-    target &= present.unsqueeze(2)
-    return logits, target, known, present, valid
-
-
-def sigmoid(x):
-    return 1 / (1 + math.exp(-x))
-
-
-def test_pixel_term_is_the_mean_cross_entropy_of_known_pixels_and_valid_names(maps):
-    logits, target, known, _, valid = maps
-    losses = [
-        -math.log(sigmoid(logits[b, k, p]) if target[b, k, p] else 1 - sigmoid(logits[b, k, p]))
-        for b in range(B) for k in range(K) for p in range(P) if known[b, p] and valid[b, k]
-    ]  # fmt: skip
-    assert pixel_term(logits, target, known, valid).item() == pytest.approx(np.mean(losses))
-
-
-def test_dice_term_compares_each_present_name_that_has_known_pixels_with_its_mask(maps):
-    logits, target, known, present, _ = maps
-    target[0, 1] &= ~known[0]  # all of its mask lies where nothing is known
-    losses = []
-    for b, k in present.nonzero().tolist():
-        mask = [float(target[b, k, p]) for p in range(P) if known[b, p]]
-        activation = [sigmoid(logits[b, k, p]) for p in range(P) if known[b, p]]
-        if sum(mask):
-            overlap = sum(a * m for a, m in zip(activation, mask, strict=True))
-            losses.append(1 - (2 * overlap + 1) / (sum(activation) + sum(mask) + 1))
-    assert len(losses) == 3
-    assert dice_term(logits, target, known, present).item() == pytest.approx(np.mean(losses))
-
-
-def test_competition_term_lets_a_pixel_choose_among_valid_names_and_none(maps):
-    logits, target, known, _, valid = maps
-    losses = []
-    for b, p in known.nonzero().tolist():
-        weights = {k: math.exp(logits[b, k, p]) for k in range(K) if valid[b, k]}
-        right = [weight for k, weight in weights.items() if target[b, k, p]] or [1.0]
-        losses.append(-math.log(sum(right) / (1 + sum(weights.values()))))
-    assert competition_term(logits, target, known, valid).item() == pytest.approx(np.mean(losses))
-
-
-def test_presence_term_weighs_present_names_as_much_as_absent_ones(maps):
-    present, valid = maps[3:]
-    scores = torch.linspace(-2, 2, B * K, dtype=torch.float64).view(B, K)
-    there = [-math.log(sigmoid(s)) for s in scores[present].tolist()]
-    away = [-math.log(1 - sigmoid(s)) for s in scores[valid & ~present].tolist()]
-    assert score_loss(scores, present, valid).item() == pytest.approx((np.mean(there) + np.mean(away)) / 2)
-    assert score_loss(scores, present, present).item() == pytest.approx(np.mean(there))
-    nothing = torch.zeros_like(present)
-    assert score_loss(scores, nothing, nothing).item() == 0
-
-
-def test_top_score_is_the_mean_of_the_most_active_part(maps):
-    logits = maps[0]
-    expected = np.sort(logits.numpy(), axis=2)[..., -3:].mean(axis=2)
-    np.testing.assert_allclose(top_score(logits, 0.1), expected)
-    np.testing.assert_allclose(top_score(logits, 0.0), logits.amax(dim=2))
-
-
-def test_spread_term_counts_only_what_present_names_cover_beyond_the_largest_share(maps):
-    logits, present = maps[0], maps[3]
-    covered = [np.mean([sigmoid(x) for x in logits[b, k].tolist()]) for b, k in present.nonzero().tolist()]
-    expected = np.mean([max(0, share - 0.45) for share in covered])
-    assert expected > 0
-    assert spread_term(logits, present, 0.45).item() == pytest.approx(expected)
+from training.objective.pixel import pixel_loss
 
 
 def batch_of(masked, index_maps=None, size=32):
@@ -143,7 +59,7 @@ def test_masks_are_met_at_half_the_inputs_resolution(logits):
     index = batch.index_maps[:, ::2, ::2].flatten(1)
     target = torch.stack([index == 0, index == 1, torch.zeros_like(index, dtype=torch.bool)], dim=1)
     known = torch.ones(2, 256, dtype=torch.bool)
-    torch.testing.assert_close(found["pixels"], pixel_term(fine.flatten(2), target, known, batch.valid))
+    torch.testing.assert_close(found["pixels"], pixel_loss(fine.flatten(2), target, known, batch.valid))
 
 
 def test_unlabelled_pixels_teach_nothing():

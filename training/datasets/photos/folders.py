@@ -67,7 +67,13 @@ class FolderSet(PhotoSet):
     """Images with the names of what they show, without masks."""
 
     def __init__(self, name: str, base: Path, files: dict[Path, tuple[str, ...]]):
-        """files: for every image below `base` its names, most specific first."""
+        """Take images and their names.
+
+        Args:
+            name: of the data set.
+            base: folder of the images.
+            files: for every image below `base` its names, the most specific first.
+        """
         self.name, self._base = name, base
         self.keys = [path.relative_to(base).as_posix() for path in files]
         self._names = list(files.values())

@@ -64,9 +64,17 @@ def _decode(content: bytes, flags: int) -> np.ndarray | None:
 
 
 def pack(photo: Photo, set_name: str, key: str, names: Iterable[str] = (), largest: int = 640) -> Packed:
-    """Encode a photograph; one whose longer side is over `largest` pixels is reduced to it.
+    """Encode a photograph.
 
-    names: of the whole image; without, the photograph's own.
+    Args:
+        photo: what to encode.
+        set_name: its data set.
+        key: its name there.
+        names: of the whole image; by default the photograph's own.
+        largest: longer side in pixels. A larger photograph is reduced to it.
+
+    Returns:
+        The packed photograph.
     """
     image, index_map = photo.image, photo.index_map
     scale = largest / max(image.shape[:2])
@@ -82,7 +90,16 @@ def pack(photo: Photo, set_name: str, key: str, names: Iterable[str] = (), large
 
 
 def write_packed(folder: Path, photos: Iterable[Packed], about: dict) -> dict:
-    """Write shards of at most about SHARD_BYTES and the index; returns the index. about: what else the index says."""
+    """Write shards of at most about SHARD_BYTES, and the index.
+
+    Args:
+        folder: where to write.
+        photos: what to write.
+        about: what else the index says.
+
+    Returns:
+        The index.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     shards, counts, group, size = [], Counter(), [], 0
 

@@ -161,7 +161,7 @@ EngineCache({str(tmp_path)!r}).get(EngineKey(*"abcdefg"), lambda: print("buildin
 def test_two_processes_at_once_build_one_engine(tmp_path, exported_small, flavour):
     code = f"""
 from pathlib import Path
-from synseg_model.engines.load import tensorrt_build
+from synseg_model.engines.tensorrt import build as tensorrt_build
 from synseg_model.engines.tensorrt.cache import EngineCache
 from synseg_model.engines.tensorrt.flavour import load_flavour
 print("ready", flush=True)
@@ -232,7 +232,7 @@ def test_the_command_fails_where_its_engines_cannot_be_kept(tmp_path, exported_s
     monkeypatch.setenv("SYNSEG_CACHE_DIR", str(tmp_path / "file"))
     assert main(["build-engine", str(exported_small)]) == 2
     last = capsys.readouterr().err.splitlines()[-1]
-    assert "image_encoder.onnx cannot be kept: let $SYNSEG_CACHE_DIR be" in last
+    assert "cannot keep the engine of image_encoder.onnx: set $SYNSEG_CACHE_DIR to" in last
 
 
 @pytest.mark.parametrize("device", ["cpu", "gpu", "cuda:x", ""])

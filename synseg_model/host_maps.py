@@ -1,0 +1,161 @@
+"""Maps on the CPU: what a Result computes from activations at the network's own resolution, with OpenCV."""
+
+from __future__ import annotations
+
+import threading
+from functools import cached_property
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from synseg_model.vocabulary import Vocabulary
+
+__all__ = ["NOTHING", "HostMaps", "Measures"]
+
+# Bilinear weights may round a value up by a few units in the last place. Labels this far below are surely absent.
+_ROUNDING = 1e-5
+
+_KEPT_PIXELS = 1920 * 1080  # largest image whose buffers are kept for the next one: 23 MB
+
+
+class Measures(NamedTuple):
+    """Hold the measures of a mask, as `Result.area`, `Result.score` and `Result.roi` return them."""
+
+    area: int
+    score: float
+    roi: tuple[int, int, int, int]
+
+
+NOTHING = Measures(0, 0.0, (0, 0, 0, 0))
+
+
+class HostMaps:
+    """Compute label map, confidence and masks of one image on the CPU.
+
+    Args:
+        maps: (K,h,w) float32 in [0, 1].
+        vocabulary: K labels.
+        shape: (H,W) of the image in pixels.
+    """
+
+    def __init__(self, maps: np.ndarray, vocabulary: Vocabulary, shape: tuple[int, int]) -> None:
+        self.maps, self.vocabulary, self.shape = maps, vocabulary, shape
+
+    @cached_property
+    def largest(self) -> np.ndarray:
+        """Largest activation of each label, (K,) float32."""
+        return self.maps.max(axis=(1, 2))
+
+    @cached_property
+    def candidates(self) -> tuple[int, ...]:
+        """Indices of labels that can reach their thresholds: bilinear resampling never exceeds the largest sample."""
+        return tuple(int(i) for i in np.flatnonzero(self.largest >= self.vocabulary.thresholds - _ROUNDING))
+
+    def resize(self, index: int, out: np.ndarray | None = None) -> np.ndarray:
+        """Resample one map to the image's size; all outputs use this, so that they agree exactly.
+
+        Args:
+            index: the label's index, from 0.
+            out: array (H,W) float32 to write into; None for a new one.
+        """
+        height, width = self.shape
+        return cv2.resize(self.maps[index], (width, height), dst=out, interpolation=cv2.INTER_LINEAR)
+
+    def mask(self, index: int) -> np.ndarray:
+        """Return the mask (H,W) bool of one label."""
+        return self.resize(index, _scratch(self.shape)[0]) >= self.vocabulary.thresholds[index]
+
+    @cached_property
+    def decision(self) -> tuple[np.ndarray, np.ndarray]:
+        """Label map (H,W) uint16, and the activation (H,W) float32 of the label in it, 0 on background.
+
+        Labels go one at a time through a few buffers, so that no (K,H,W) array is needed. Only the part of a map that
+        can reach its threshold is compared.
+        """
+        label_map, winning = np.zeros(self.shape, np.uint16), np.zeros(self.shape, np.float32)
+        buffers = _scratch(self.shape)  # once: those of very large images are new at every call
+        for index in self.candidates:
+            self.resize(index, buffers[0])
+            box = self._reach(index)
+            plane, reaching, number, wins, best, chosen = (buffer[box] for buffer in (*buffers, winning, label_map))
+            cv2.threshold(plane, self._below(index), 0, cv2.THRESH_TOZERO, dst=reaching)
+            cv2.compare(reaching, best, cv2.CMP_GT, dst=wins)  # ties go to the first label
+            cv2.max(best, reaching, dst=best)
+            number.fill(self.vocabulary.ids[index])
+            cv2.copyTo(number, wins, chosen)
+        free = np.flatnonzero(self.vocabulary.thresholds == 0)
+        if free.size:  # an activation of 0 reaches a threshold of 0, but does not win the comparison above
+            label_map[label_map == 0] = self.vocabulary.ids[free[0]]
+        return label_map, winning
+
+    def confidence(self) -> np.ndarray:
+        """Return the confidence (H,W) float32 in [0, 1], as `Result.confidence` describes it."""
+        label_map, winning = self.decision
+        plane, largest, *_ = _scratch(self.shape)
+        self.resize(0, largest)
+        for index in range(1, len(self.vocabulary)):
+            cv2.max(largest, self.resize(index, plane), dst=largest)
+        confidence = np.subtract(1, largest, dtype=np.float32)
+        cv2.copyTo(winning, (label_map > 0).view(np.uint8), confidence)
+        return confidence
+
+    def cut(self, index: int) -> tuple[Measures, np.ndarray]:
+        """Measure the mask of one label, and cut it to its box.
+
+        Args:
+            index: the label's index, from 0.
+
+        Returns:
+            The measures, and the mask (h,w) uint8, 0 or 255, in a buffer that the next call overwrites.
+        """
+        rows, columns = self._reach(index)
+        plane, reaching, _, mask = _scratch(self.shape)
+        self.resize(index, plane)
+        plane, reaching, mask = (buffer[rows, columns] for buffer in (plane, reaching, mask))
+        threshold = self.vocabulary.thresholds[index]
+        if plane.size > 1:
+            cv2.compare(plane, float(threshold), cv2.CMP_GE, dst=mask)
+        else:  # OpenCV takes two numbers for arrays of different sizes
+            mask[:] = 255 * (plane >= threshold)
+        area = cv2.countNonZero(mask)
+        if not area:  # the largest sample lies between pixels
+            return NOTHING, mask
+        cv2.threshold(plane, self._below(index), 0, cv2.THRESH_TOZERO, dst=reaching)
+        score = min(1.0, max(0.0, cv2.sumElems(reaching)[0] / area))  # cv2.mean with a mask takes ten times as long
+        x, y, width, height = cv2.boundingRect(mask)
+        roi = (columns.start + x, rows.start + y, width, height)
+        return Measures(area, score, roi), mask[y : y + height, x : x + width]
+
+    def _below(self, index: int) -> float:
+        """Return the number just below a threshold, because THRESH_TOZERO keeps only what is above its limit."""
+        return float(np.nextafter(self.vocabulary.thresholds[index], np.float32(-1)))
+
+    def _reach(self, index: int) -> tuple[slice, slice]:
+        """Return the rows and columns outside which a label surely is below its threshold."""
+        samples = self.maps[index] >= self.vocabulary.thresholds[index] - _ROUNDING
+        x, y, width, height = cv2.boundingRect(samples.view(np.uint8))
+        return tuple(
+            # A pixel is made of the two samples around its middle: those one sample away count as well.
+            slice(max(0, int((start - 0.5) * scale) - 1), min(side, int((start + length + 0.5) * scale) + 1))
+            for start, length, side, scale in (
+                (y, height, self.shape[0], self.shape[0] / samples.shape[0]),
+                (x, width, self.shape[1], self.shape[1] / samples.shape[1]),
+            )
+        )
+
+
+_threads = threading.local()
+
+
+def _scratch(shape: tuple[int, int]) -> tuple[np.ndarray, ...]:
+    """Return this thread's buffers of an image's size: two float32, a uint16 and a uint8, not cleared.
+
+    Fresh memory for every frame would cost as much time as the work on it. Very large images get fresh
+    memory, so that it is given back.
+    """
+    buffers = getattr(_threads, "buffers", None)
+    if buffers is None or buffers[0].shape != shape:
+        buffers = tuple(np.empty(shape, dtype) for dtype in (np.float32, np.float32, np.uint16, np.uint8))
+        _threads.buffers = buffers if buffers[0].size <= _KEPT_PIXELS else None
+    return buffers
