@@ -75,30 +75,31 @@ class Rig:
 
         from synseg_ros.interfaces.frame_outputs import FRAME_OUTPUTS
         from synseg_ros.node.camera_outputs import OutputTopic
-        from synseg_ros.node.depth_input import DepthInput, DepthTopics
-        from synseg_ros.node.object_finder import ObjectFinder
-        from synseg_ros.node.object_topics import object_outputs
+        from synseg_ros.node.depth_input import DepthInput
         from synseg_ros.node.transform_source import TransformSource
         from synseg_ros.parameters.tables import NodeSettings
         from synseg_ros.qos import OUTPUT
-        from synseg_ros.ros_messages import sequence
+        from synseg_ros.ros_messages import OBJECT_MAKER, sequence
+        from synseg_ros.space.depth_view import DepthTopics
+        from synseg_ros.space.object_finder import ObjectFinder
+        from synseg_ros.space.object_outputs import object_outputs
 
         rclpy.init(args=[])
         self._nodes = node, listener = rclpy.create_node("outputs"), rclpy.create_node("listener")
         settings, transforms = NodeSettings(), TransformSource(node)
         self.depth = DepthInput(node, DepthTopics("depth", "info", "info"), lambda: settings, transforms)
-        self.finder = ObjectFinder(lambda: settings, self.depth, transforms)
+        self.finder = ObjectFinder(lambda: settings, self.depth)
         label_map, confidence, self.image, metres = draw(config.frame)
         names = tuple(f"label {index}" for index in range(config.frame.labels))
         self.result = DrawnResult(label_map, confidence, names)
         height, width = label_map.shape
         k = [500.0, 0.0, width / 2, 0.0, 500.0, height / 2, 0.0, 0.0, 1.0]
-        self.depth._infos.add(CameraInfo(header=Header(frame_id="lens"), width=width, height=height, k=k))
+        self.depth.messages.infos.add(CameraInfo(header=Header(frame_id="lens"), width=width, height=height, k=k))
         millimetres = (np.nan_to_num(metres) * 1000).astype(np.uint16)
         self.measured = Image(height=height, width=width, encoding="16UC1", step=2 * width)
         self.measured.data = sequence(millimetres.reshape(-1).view(np.uint8))
         kinds = {"detections": Detection2DArray, "objects": Detection3DArray, "points": PointCloud2, "label_map": Image}
-        outputs = {output.name: output for output in (*FRAME_OUTPUTS, *object_outputs(self.finder))}
+        outputs = {output.name: output for output in (*FRAME_OUTPUTS, *object_outputs(self.finder, OBJECT_MAKER))}
         self.topics = {
             name: OutputTopic(node, "synseg/camera", kind, outputs[name], lambda: settings)
             for name, kind in kinds.items()
@@ -121,7 +122,7 @@ class Rig:
         for number in self._stamps:
             header = Header(stamp=Time(sec=1000 + number // 30, nanosec=number % 30 * 33_000_000), frame_id="lens")
             self.measured.header = header
-            self.depth._images.add(self.measured)
+            self.depth.messages.images.add(self.measured)
             frame = Frame("camera", Image(header=header), 0.0)
             yield SegmentedFrame(frame, self.image, self.result, 1, Timing(0.0, 0.0, 0.0))
 

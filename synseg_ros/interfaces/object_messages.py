@@ -30,6 +30,15 @@ class ObjectMessageMaker:
         self._type_of, self._sequence = type_of, sequence
         self._known: dict[tuple[str, tuple[str, ...]], tuple[type, ...]] = {}
 
+    def header(self, stamp: Any, frame_id: str) -> Any:
+        """Make a Header.
+
+        Args:
+            stamp: Its stamp, of the library's own class.
+            frame_id: Its frame.
+        """
+        return self._type_of("std_msgs/msg/Header")(stamp=stamp, frame_id=frame_id)
+
     def detections(self, instances: Sequence[Instance], ids: Sequence[int], header: Any) -> Any:
         """Make the Detection2DArray of one frame.
 

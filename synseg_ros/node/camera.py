@@ -12,11 +12,12 @@ from synseg_ros.node.camera_input import CameraInput
 from synseg_ros.node.camera_log import CameraLog
 from synseg_ros.node.camera_outputs import CameraOutputs
 from synseg_ros.node.camera_statistics import CameraStatistics
-from synseg_ros.node.depth_input import DepthInput, DepthTopics
+from synseg_ros.node.depth_input import DepthInput
 from synseg_ros.node.frames import Frame, SegmentedFrame
-from synseg_ros.node.object_finder import ObjectFinder
 from synseg_ros.node.transform_source import TransformSource
 from synseg_ros.parameters.tables import NodeSettings
+from synseg_ros.space.depth_view import DepthTopics
+from synseg_ros.space.object_finder import ObjectFinder
 
 
 class Camera:
@@ -56,7 +57,7 @@ class Camera:
         self.name, self.topic = name, node.resolve_topic_name(topic)
         self.log = CameraLog(node, self.topic)
         self.depth = DepthInput(node, depth, settings, transforms) if depth else None
-        self.objects = ObjectFinder(settings, self.depth, transforms)
+        self.objects = ObjectFinder(settings, self.depth)
         self.outputs = CameraOutputs(node, name, settings, self.objects)
         self._ready = ready
         self.input = CameraInput(node, name, self.topic, settings, self.log, self.wanted, asked_for, offer)
@@ -107,6 +108,8 @@ class Camera:
             self.log.failed(error)
         finally:
             self.objects.forget()
+            if self.depth:
+                self.depth.forget_failure()
 
     def positions_of(
         self, frame: Frame, instances: Sequence[Instance], shape: tuple[int, int]
@@ -121,7 +124,7 @@ class Camera:
         Returns:
             Per instance its position, or why it is not known.
         """
-        return self.objects.positions_of(frame, instances, shape)
+        return self.objects.locate_instances(frame.header, instances, shape).each
 
     def destroy(self) -> None:
         """End the subscriptions and all outputs."""

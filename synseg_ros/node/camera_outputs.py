@@ -17,12 +17,12 @@ from synseg_ros.interfaces.frame_outputs import FRAME_OUTPUTS, FrameOutput
 from synseg_ros.interfaces.optional_types import optional_type, required_type
 from synseg_ros.node.class_topics import MOST_CLASS_TOPICS, ClassTopics
 from synseg_ros.node.frames import SegmentedFrame
-from synseg_ros.node.object_finder import ObjectFinder
-from synseg_ros.node.object_topics import object_outputs
 from synseg_ros.node.publishers import create_output, has_subscriber
 from synseg_ros.parameters.tables import NodeSettings
 from synseg_ros.qos import LATCHED, OUTPUT
-from synseg_ros.ros_messages import MAKER
+from synseg_ros.ros_messages import MAKER, OBJECT_MAKER
+from synseg_ros.space.object_finder import ObjectFinder
+from synseg_ros.space.object_outputs import object_outputs
 
 
 class OutputTopic:
@@ -84,7 +84,7 @@ class CameraOutputs:
         self._node, self._settings = node, settings
         self._classes = ClassTopics(node, base)
         kinds = [(MAKER.type(output.type), output) for output in FRAME_OUTPUTS]
-        kinds += [(optional_type(output.type), output) for output in object_outputs(objects)]
+        kinds += [(optional_type(output.type), output) for output in object_outputs(objects, OBJECT_MAKER)]
         self._topics = (
             *(OutputTopic(node, base, kind, output, settings) for kind, output in kinds if kind is not None),
             self._classes,

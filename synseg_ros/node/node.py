@@ -19,7 +19,6 @@ from synseg_model.install_hints import missing_module
 from synseg_model.weights.domain import domain_warning
 from synseg_ros.node import bond
 from synseg_ros.node.camera import Camera
-from synseg_ros.node.depth_input import DepthTopics
 from synseg_ros.node.diagnostics import Diagnostics
 from synseg_ros.node.pipeline import Pipeline
 from synseg_ros.node.rate_limit import RateLimit
@@ -32,6 +31,7 @@ from synseg_ros.node.vocabulary_switch import ActiveVocabulary
 from synseg_ros.parameters.given import warn_of_unknown
 from synseg_ros.parameters.server import LiveSettings
 from synseg_ros.parameters.tables import NodeSettings
+from synseg_ros.space.depth_view import DepthTopics
 
 REQUESTS_SECONDS = 0.1  # from one look for requests whose time is over to the next
 CLEANUP_SECONDS = 10.0  # to wait for the frame and the vocabulary at hand

@@ -20,7 +20,7 @@ from rclpy.time import Time
 from synseg_model.instances import transform_matrix
 from synseg_ros.interfaces.optional_types import optional_type
 from synseg_ros.node.rate_limit import RateLimit
-from synseg_ros.node.transform_buffer import KEPT_SECONDS, TransformBuffer, TransformError
+from synseg_ros.space.transform_buffer import KEPT_SECONDS, TransformBuffer, TransformError
 
 # The QoS of tf2_ros.
 MOVING = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)

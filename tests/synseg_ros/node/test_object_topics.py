@@ -69,7 +69,7 @@ class Scene:
     def settle(self, *publishers):
         """Wait until the node has taken what was published: a frame that follows finds it."""
         camera = self.rig.node._cameras["camera"]
-        inputs = (camera.depth._images, camera.depth._infos)
+        inputs = (camera.depth.messages.images, camera.depth.messages.infos)
         self.bench.spin_until(lambda: all(map(len, inputs)), what="depth and camera_info")
 
     def look(self):
@@ -341,7 +341,7 @@ def look_again(scene, prepare):
 def test_a_node_without_depth_says_which_parameter_is_missing(make_scene):
     scene = make_scene(depth_topics=[""])
     scene.look()
-    assert scene.problem() == "the node takes no depth images of this camera: set depth_topics"
+    assert scene.problem() == "no depth images of this camera are taken: set depth_topics"
 
 
 def test_depth_that_comes_back_gives_positions_again(make_scene):

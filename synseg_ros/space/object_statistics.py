@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from synseg_ros.node.camera_statistics import WINDOW_SECONDS
+WINDOW_SECONDS = 5.0
 
 
 @dataclass

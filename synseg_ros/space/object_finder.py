@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
-from std_msgs.msg import Header
 
 from synseg_model.instances import (
     Instance,
@@ -17,15 +17,35 @@ from synseg_model.instances import (
     locate,
     make_cloud,
 )
-from synseg_ros.node.depth_input import DepthInput
-from synseg_ros.node.frames import Frame, SegmentedFrame
-from synseg_ros.node.object_statistics import ObjectStatistics
-from synseg_ros.node.stamped_messages import NS, nanoseconds
-from synseg_ros.node.transform_buffer import TransformError
-from synseg_ros.node.transform_source import TransformSource
-from synseg_ros.parameters.tables import NodeSettings
+from synseg_ros.interfaces.frame_outputs import Segmented
+from synseg_ros.space.depth_view import DepthView
+from synseg_ros.space.object_statistics import ObjectStatistics
+from synseg_ros.space.stamped_messages import NS, nanoseconds
+from synseg_ros.space.transform_buffer import TransformError
 
-NO_DEPTH = "the node takes no depth images of this camera: set depth_topics"
+NO_DEPTH = "no depth images of this camera are taken: set depth_topics"
+
+
+class Surroundings(Protocol):
+    """What says how far away things are, and where frames are to each other."""
+
+    def view(self, header: Any, size: tuple[int, int]) -> DepthView | str:
+        """Find the depth of a frame, or why there is none."""
+
+    def lookup(self, target: str, source: str, stamp: int) -> np.ndarray:
+        """Find the (4, 4) transform from one frame to another; raise TransformError where it is not known."""
+
+
+class ObjectSettings(Protocol):
+    """What can be chosen.
+
+    Attributes:
+        target_frame: The frame that positions are in; "" for the camera's optical frame.
+        points_background: Whether the background has points, too.
+    """
+
+    target_frame: str
+    points_background: bool
 
 
 @dataclass(frozen=True)
@@ -33,13 +53,13 @@ class FoundObjects:
     """The objects of one frame.
 
     Attributes:
-        header: Header of the frame.
+        header: Any of the frame.
         shape: (H, W) of the frame in pixels.
         instances: The objects, the largest first.
         ids: Per object its id, the same from frame to frame; from 1.
     """
 
-    header: Header
+    header: Any
     shape: tuple[int, int]
     instances: tuple[Instance, ...]
     ids: tuple[int, ...]
@@ -67,22 +87,19 @@ class ObjectFinder:
 
     Args:
         settings: Returns the settings in force.
-        depth: The camera's depth; None without.
-        transforms: Where the way to target_frame comes from.
+        surroundings: The depth of this camera's frames; None without.
 
     Attributes:
         statistics: How many objects there were, and how many of them had a position.
     """
 
-    def __init__(
-        self, settings: Callable[[], NodeSettings], depth: DepthInput | None, transforms: TransformSource
-    ) -> None:
-        self._settings, self._depth, self._transforms = settings, depth, transforms
+    def __init__(self, settings: Callable[[], ObjectSettings], surroundings: Surroundings | None) -> None:
+        self._settings, self._surroundings = settings, surroundings
         self._tracker = Tracker()
-        self._found: tuple[SegmentedFrame, FoundObjects] | None = None
+        self._found: tuple[Segmented, FoundObjects] | None = None
         self.statistics = ObjectStatistics()
 
-    def find(self, segmented: SegmentedFrame) -> FoundObjects:
+    def find(self, segmented: Segmented) -> FoundObjects:
         """Find the objects of a frame, and give them the ids that they had in the frames before.
 
         Args:
@@ -95,7 +112,7 @@ class ObjectFinder:
             self._found = (segmented, FoundObjects(segmented.header, result.shape, instances, ids))
         return self._found[1]
 
-    def locate(self, segmented: SegmentedFrame) -> Positions:
+    def locate(self, segmented: Segmented) -> Positions:
         """Find where the objects of a frame are, in `target_frame`.
 
         Args:
@@ -107,18 +124,18 @@ class ObjectFinder:
         return positions
 
     def locate_instances(
-        self, header: Header, instances: Sequence[Instance], shape: tuple[int, int], target_frame: str = ""
+        self, header: Any, instances: Sequence[Instance], shape: tuple[int, int], target_frame: str = ""
     ) -> Positions:
         """Find where any instances of a frame are.
 
         Args:
-            header: Header of the frame.
+            header: Any of the frame.
             instances: Instances of the frame.
             shape: (H, W) of the frame in pixels.
             target_frame: The frame that positions are wanted in; "" for the camera's optical frame.
         """
         frame_id = target_frame or header.frame_id
-        view = self._depth.view(header, shape) if self._depth else NO_DEPTH
+        view = self._view(header, shape)
         if isinstance(view, str):
             return Positions((view,) * len(instances), frame_id, view)
         try:
@@ -130,22 +147,7 @@ class ObjectFinder:
             each = tuple(one.moved(matrix) if isinstance(one, Position) else one for one in each)
         return Positions(each, frame_id)
 
-    def positions_of(
-        self, frame: Frame, instances: Sequence[Instance], shape: tuple[int, int]
-    ) -> tuple[Position | str, ...]:
-        """Find where any instances of a frame are, in the frame's own frame_id.
-
-        Args:
-            frame: The frame.
-            instances: Instances of the frame.
-            shape: (H, W) of the frame in pixels.
-
-        Returns:
-            Per instance its position, or why it is not known.
-        """
-        return self.locate_instances(frame.header, instances, shape).each
-
-    def points(self, segmented: SegmentedFrame) -> np.ndarray | str:
+    def points(self, segmented: Segmented) -> np.ndarray | str:
         """Make the labelled points of a frame, in the camera's optical frame.
 
         Args:
@@ -155,7 +157,7 @@ class ObjectFinder:
             (N,) `synseg_model.instances.POINT`, or why there are none.
         """
         found, result = self.find(segmented), segmented.result
-        view = self._depth.view(found.header, found.shape) if self._depth else NO_DEPTH
+        view = self._view(found.header, found.shape)
         if isinstance(view, str):
             self.statistics.failed(view)
             return view
@@ -174,14 +176,14 @@ class ObjectFinder:
             return str(error)
 
     def forget(self) -> None:
-        """Let go of the newest frame, whose outputs are published."""
+        """Let go of the newest frame, whose outputs are made."""
         self._found = None
-        if self._depth:
-            self._depth.forget_failure()
 
-    def _to(self, frame_id: str, header: Header) -> np.ndarray | None:
+    def _view(self, header: Any, size: tuple[int, int]) -> DepthView | str:
+        return self._surroundings.view(header, size) if self._surroundings else NO_DEPTH
+
+    def _to(self, frame_id: str, header: Any) -> np.ndarray | None:
         """Return the transform from a frame's optical frame to another; None for the same."""
         if frame_id == header.frame_id:
             return None
-        wait = self._settings().position_wait
-        return self._transforms.lookup(frame_id, header.frame_id, nanoseconds(header), wait)
+        return self._surroundings.lookup(frame_id, header.frame_id, nanoseconds(header))

@@ -6,10 +6,7 @@ import numpy as np
 import pytest
 
 from synseg_model.instances import transform_matrix
-
-pytest.importorskip("rclpy", reason="needs ROS 2: use scripts/with_env")
-
-from synseg_ros.node.transform_buffer import MOST_PER_FRAME, TransformBuffer, TransformError
+from synseg_ros.space.transform_buffer import MOST_PER_FRAME, TransformBuffer, TransformError
 
 S = 10**9
 NO_TURN, QUARTER = (0, 0, 0, 1), (0, 0, np.sqrt(0.5), np.sqrt(0.5))

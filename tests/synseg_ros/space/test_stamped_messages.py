@@ -5,9 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-pytest.importorskip("rclpy", reason="needs ROS 2: use scripts/with_env")
-
-from synseg_ros.node.stamped_messages import NS, StampedMessages
+from synseg_ros.space.stamped_messages import NS, StampedMessages
 
 
 def message(seconds):
