@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from synseg_ros.parameters.options import check_topic
 
+PARAMETERS = ("depth_topics", "camera_info_topics", "depth_info_topics")
 DepthTopicNames = tuple[str, str, str]  # of depth, of camera_info, and of the depth camera's camera_info
 
 
@@ -15,6 +16,7 @@ def depth_topics(
     info: Iterable[str],
     depth_info: Iterable[str],
     check_names: bool = True,
+    names: tuple[str, str, str] = PARAMETERS,
 ) -> dict[str, DepthTopicNames | None]:
     """Say where each camera's positions come from.
 
@@ -24,6 +26,7 @@ def depth_topics(
         info: The parameter camera_info_topics.
         depth_info: The parameter depth_info_topics.
         check_names: Whether the parameters may only name these cameras.
+        names: What errors call the three parameters.
 
     Returns:
         The topics by the camera's name; None where it has no depth.
@@ -31,21 +34,17 @@ def depth_topics(
     Raises:
         ValueError: A parameter has no valid topic, or no camera that it belongs to.
     """
-    given = {
-        name: _by_camera(name, values, cameras, check_names)
-        for name, values in (
-            ("depth_topics", depth),
-            ("camera_info_topics", info),
-            ("depth_info_topics", depth_info),
-        )
-    }
+    depths, infos, depth_infos = (
+        _by_camera(name, values, cameras, check_names)
+        for name, values in zip(names, (depth, info, depth_info), strict=True)
+    )
     found: dict[str, DepthTopicNames | None] = {}
     for camera, topic in cameras.items():
-        measured = given["depth_topics"].get(camera)
+        measured = depths.get(camera)
         found[camera] = measured and (
             measured,
-            given["camera_info_topics"].get(camera) or info_topic(topic),
-            given["depth_info_topics"].get(camera) or info_topic(measured),
+            infos.get(camera) or info_topic(topic),
+            depth_infos.get(camera) or info_topic(measured),
         )
     return found
 

@@ -17,9 +17,15 @@ class ObjectStatistics:
 
     Attributes:
         clock: Returns the time in seconds.
+        objects: Number of objects so far, in frames whose objects were looked for in space.
+        known: Number of those with a position.
+        newest_problem: Why the last frame without positions had none; "" where all had.
     """
 
     clock: Callable[[], float] = time.monotonic
+    objects: int = 0
+    known: int = 0
+    newest_problem: str = ""
     _recent: deque[tuple[float, int, int]] = field(default_factory=deque)  # time, objects, those with a position
     _problem: tuple[float, str] = (-float("inf"), "")
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -34,7 +40,9 @@ class ObjectStatistics:
         with self._lock:
             now, known = self.clock(), sum(not isinstance(one, str) for one in positions)
             self._recent.append((now, len(positions), known))
-            self._problem = (now, problem) if problem else self._problem
+            self.objects, self.known = self.objects + len(positions), self.known + known
+            if problem:
+                self._problem, self.newest_problem = (now, problem), problem
             while self._recent[0][0] < now - WINDOW_SECONDS:
                 self._recent.popleft()
 
@@ -45,7 +53,7 @@ class ObjectStatistics:
             problem: Why.
         """
         with self._lock:
-            self._problem = (self.clock(), problem)
+            self._problem, self.newest_problem = (self.clock(), problem), problem
 
     @property
     def problem(self) -> str:
