@@ -45,7 +45,8 @@ def add_int8(folder: str | Path, images: Sequence[np.ndarray]) -> float:
     engine = OpenVinoEngine(folder)
     if not engine.config.encoder.backbone:
         raise ModelError(f"the model {engine.config.name!r} has a ViT: int8 is for models with a backbone")
-    if Export.read(engine.folder).precision != "fp32":
+    export = Export.read(engine.folder)
+    if export.precision != "fp32":
         raise ModelError(f"{folder} is not exported in fp32: export it again with --precision fp32")
     import nncf  # here: it takes seconds, and what is wrong is said before
 
@@ -59,19 +60,19 @@ def add_int8(folder: str | Path, images: Sequence[np.ndarray]) -> float:
     )
     path = engine.folder / INT8_ENCODER
     openvino.save_model(made, path, compress_to_fp16=False)
-    _seal(engine.folder)
+    _seal(engine.folder, export)
     iou = _mask_iou(engine, OpenVinoEngine(folder, precision="int8"), images)
     if not iou >= SMALLEST_IOU:
         path.unlink()
         (engine.folder / INT8_WEIGHTS).unlink()
-        _seal(engine.folder)
+        _seal(engine.folder, export)
         raise ModelError(f"masks in int8 have an IoU of {iou:.2f} with those of fp32: {SMALLEST_IOU} is accepted")
     return iou
 
 
-def _seal(folder: Path) -> None:
+def _seal(folder: Path, export: Export) -> None:
     """Write down which files a folder has now."""
-    export = dataclasses.replace(Export.read(folder), files=seal(folder))
+    export = dataclasses.replace(export, files=seal(folder))
     (folder / EXPORT_FILE).write_text(export.to_json(), encoding="utf-8")
 
 

@@ -223,7 +223,8 @@ class VocabularySwitch:
         except Exception as error:  # whatever an engine throws, the running vocabulary stays
             undo()
             self._refuse(change, error)
-            self.refresh()  # what another client asked for meanwhile was prepared together with it
+            if change.request is not None:
+                self.refresh()  # what another client asked for meanwhile was prepared together with it
             return
         self._use(vocabulary, union.wanted_by)
         if change.request is not None:

@@ -139,6 +139,23 @@ def test_a_label_that_cannot_be_encoded_is_refused_for_its_client_alone(make_rig
     assert answer.accepted and list(rig.statuses[-1].labels) == ["mug", "bowl"]
 
 
+def test_an_engine_that_encodes_nothing_any_more_is_not_asked_again_and_again(make_rig, stripe_engine, monkeypatch):
+    rig = make_rig(engine=stripe_engine)
+    asker = Asker(rig)
+    asker.want("good", "mug")
+    calls = []
+
+    def fail(prompts):
+        calls.append(prompts)
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(stripe_engine, "encode_text", fail)
+    assert not asker.want("good", "mug", "bowl").accepted
+    assert not asker.want("bad", "poison").accepted
+    assert list(rig.statuses[-1].labels) == ["mug"]
+    assert len(calls) == 2  # what is wanted after each of them is encoded already
+
+
 def test_more_requests_than_allowed_are_refused_and_told_so(asker):
     futures = [asker.send(SetVocabulary, client="eager", labels=[str(number)]) for number in range(200)]
     asker.bench.spin_until(lambda: all(future.done() for future in futures), what="all answers")
