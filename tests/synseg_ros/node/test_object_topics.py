@@ -14,10 +14,12 @@ from rclpy.parameter import Parameter
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from std_msgs.msg import Header
+from synseg_ros.srv import Locate
 
 from synseg_model.instances import POINT
 from synseg_ros.qos import EVERY_MESSAGE, LATCHED
 from synseg_ros.ros_messages import image_from_array, sequence
+from tests.synseg_ros.node.asking import Asker
 from tests.synseg_ros.rig import HEIGHT, WIDTH
 
 pytestmark = [pytest.mark.ros, pytest.mark.usefixtures("more_messages")]
@@ -243,6 +245,54 @@ def test_depth_of_another_camera_is_registered(make_scene):
     assert leftmost - 0.05 < points["x"].min() < leftmost + 0.1
     found = by_label(scene.objects[-1])
     assert xyz(found["cup"].results[0].pose.pose.position) == pytest.approx(expected(1), abs=0.05)
+
+
+def test_objects_are_where_a_moving_robot_was_at_the_frames_stamp(make_scene):
+    from tf2_msgs.msg import TFMessage
+
+    scene = make_scene(target_frame="map")
+    scene.inform()
+
+    def next_frame():  # the frame comes half-way between two transforms
+        moves = [transform("map", "lens", (x, 0.0, 0.0), stamp=scene.rig.stamp + t) for x, t in ((1.0, 0), (3.0, 2))]
+        scene.tf.publish(TFMessage(transforms=moves))
+        scene.measure(flat())
+        scene.look()
+
+    scene.bench.spin_until(lambda: scene.objects, meanwhile=next_frame, what="objects")
+    x, y, z = expected(1)
+    position = by_label(scene.objects[-1])["cup"].results[0].pose.pose.position
+    assert xyz(position) == pytest.approx((2.0 + x, y, z), abs=HALF_PIXEL)
+    scene.rig.stamp += 500_000_000
+    before = len(scene.objects)
+    scene.measure(flat())
+    scene.look()
+    assert len(scene.objects) == before
+    assert scene.problem() == "transform not available: the newest transform of 'lens' is 0.500 s older than the image"
+
+
+def test_a_location_that_is_asked_for_has_a_position(make_scene):
+    scene = make_scene()
+    scene.inform()
+    asker = Asker(scene.rig)
+
+    def next_frame():
+        scene.measure(flat())
+        scene.rig.show()
+
+    def found():
+        answer = asker.ask(Locate, next_frame, labels=["mug", "plate"], seconds=1.0)
+        return [thing for located in answer.results for thing in located.instances]
+
+    for _ in range(20):  # the first frames may come before their depth
+        things = found()
+        if things and all(thing.has_position for thing in things):
+            break
+    assert len(things) == 2
+    for thing in things:
+        assert thing.has_position, thing.position_reason
+        assert (thing.position.z, thing.position_frame_id) == (pytest.approx(2.0), "lens")
+        assert thing.box_size.y == pytest.approx(HEIGHT / FOCAL * 2.0, abs=0.1)
 
 
 def test_objects_without_depth_of_their_own_are_left_out(make_scene):
