@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -118,6 +118,7 @@ class CameraStatistics:
         ready: bool,
         stale_seconds: float = float("inf"),
         slow_ms: float = 0.0,
+        warnings: Iterable[str] = (),
     ) -> DiagnosticStatus:
         """Summarise the last seconds.
 
@@ -130,6 +131,7 @@ class CameraStatistics:
             ready: Whether there is a vocabulary.
             stale_seconds: Seconds without a frame that are worth a warning.
             slow_ms: Latency that is worth a warning, in milliseconds; 0: none.
+            warnings: What else is to be warned of.
         """
         with self._lock:
             now = self.clock()
@@ -151,7 +153,7 @@ class CameraStatistics:
                 slowest = high if stage == "latency" else slowest
         rows["last error"] = error
         silent = self.silence()
-        warnings = [] if ready else ["waiting for a vocabulary"]
+        warnings = [*([] if ready else ["waiting for a vocabulary"]), *warnings]
         if silent > stale_seconds:
             warnings.append(f"no frame for {silent:.0f} s")
         if lost > MANY_LOST:

@@ -23,6 +23,7 @@ from synseg_ros.node.diagnostics import Diagnostics
 from synseg_ros.node.pipeline import Pipeline
 from synseg_ros.node.rate_limit import RateLimit
 from synseg_ros.node.services import Services
+from synseg_ros.node.transform_source import TransformSource
 from synseg_ros.node.vocabulary_clients import ClientLimits, VocabularyClients
 from synseg_ros.node.vocabulary_input import VocabularyRequest, VocabularySubscription
 from synseg_ros.node.vocabulary_output import VocabularyOutput
@@ -30,6 +31,7 @@ from synseg_ros.node.vocabulary_switch import ActiveVocabulary
 from synseg_ros.parameters.given import warn_of_unknown
 from synseg_ros.parameters.server import LiveSettings
 from synseg_ros.parameters.tables import NodeSettings
+from synseg_ros.space.depth_view import DepthTopics
 
 REQUESTS_SECONDS = 0.1  # from one look for requests whose time is over to the next
 CLEANUP_SECONDS = 10.0  # to wait for the frame and the vocabulary at hand
@@ -121,7 +123,7 @@ class SynSegNode(LifecycleNode):
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribe to the cameras, and publish."""
         for camera in self._cameras.values():
-            camera.input.listen()
+            camera.listen()
         self._pipeline.worker.resume()
         if not self._activated:  # now every topic is there that parameters could be meant for
             warn_of_unknown(self, qos=True)
@@ -138,7 +140,7 @@ class SynSegNode(LifecycleNode):
         for frame in self._pipeline.worker.pause():
             self._cameras[frame.camera].statistics.count("dropped")
         for camera in self._cameras.values():
-            camera.input.ignore()
+            camera.ignore()
         return DONE
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -182,7 +184,12 @@ class SynSegNode(LifecycleNode):
             self._vocabulary_clients,
             self._last.version,
         )
-        for name, topic in settings.cameras(self._resolved).items():
+        transforms = TransformSource(self)
+        self._release.append(transforms.destroy)
+        cameras = settings.cameras(self._resolved)
+        depths = settings.depths(cameras)
+        for name, topic in cameras.items():
+            depth = depths[name] and DepthTopics(*map(self.resolve_topic_name, depths[name]))
             self._cameras[name] = camera = Camera(
                 self,
                 name,
@@ -191,8 +198,14 @@ class SynSegNode(LifecycleNode):
                 lambda: pipeline.active.vocabulary is not None,
                 pipeline.lookout.wants,
                 pipeline.offer,
+                depth,
+                transforms,
             )
             self._release.append(camera.destroy)
+        if camera.outputs.missing:
+            self.get_logger().info(
+                f"vision_msgs is not installed: there are no topics {', '.join(camera.outputs.missing)}"
+            )
         pipeline.start()
         self._vocabulary_clients.expire()
         if len(self._vocabulary_clients):
@@ -247,12 +260,12 @@ class SynSegNode(LifecycleNode):
     def _every_second(self) -> None:
         active = list(self._cameras.values()) if self._state == "active" else []
         for camera in active:
-            camera.input.follow()
+            camera.follow()
         self._diagnostics.publish(
             self._state, self._error, self._domain_warning, self._pipeline, self._request_services.rows()
         )
         for camera in active:
-            camera.input.watch()
+            camera.watch()
 
     # On the worker's thread
 
