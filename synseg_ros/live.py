@@ -10,9 +10,9 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from functools import partial
 
+import numpy as np
 import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
-from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CompressedImage, Image
 
@@ -190,8 +190,7 @@ class NodeFeed:
             self._subscriptions.append(self._node.create_subscription(message_type, name, take, qos))
         namespace, node = cameras[camera]
         self.name, self.model = f"camera {camera} ({topic})", f"node {namespace.rstrip('/')}/{node}"
-        if self._labels.labels:
-            self._listener.on_labels(self._labels)  # and with them the new name
+        self._listener.on_labels(self._labels)  # and with them the new name
 
     def _cameras(self) -> dict[str, tuple[str, str]]:
         """Return namespace and name of the node that publishes each camera's masks, by the camera's name."""
@@ -260,6 +259,8 @@ class NodeFeed:
             self._parts.popitem(last=False)
 
     def _show(self, parts: _Parts) -> None:
+        if self._resting:  # and the timer has not come to it yet
+            return
         try:
             image = to_rgb(_READERS[type(parts.image)], parts.image)
             if parts.masks is None:
@@ -272,7 +273,7 @@ class NodeFeed:
         self._listener.on_trouble("frame", "")
         self._listener.on_frame(frame)
 
-    def _frame(self, image, label_map, parts: _Parts) -> LiveFrame:
+    def _frame(self, image: np.ndarray, label_map: np.ndarray, parts: _Parts) -> LiveFrame:
         masks = parts.masks
         pixels = masks.height * masks.width
         found = {mask.id: Found(mask.score, mask.presence, mask.area / pixels) for mask in masks.masks}

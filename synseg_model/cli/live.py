@@ -117,7 +117,7 @@ def _open_ros_feed(camera: str) -> Feed:
 
 
 def _open_browser(url: str) -> None:
-    """Open the page in the user's browser where there is a desktop: elsewhere, a text browser might take the terminal."""
+    """Open the page in the browser where there is a desktop: elsewhere, a text browser might take the terminal."""
     if sys.platform != "linux" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
         import webbrowser
 

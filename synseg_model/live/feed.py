@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 import cv2
 import numpy as np
 
-__all__ = ["LARGEST_SIDE", "Feed", "Found", "Listener", "LiveFrame", "LiveLabels", "shrink"]
+__all__ = ["LARGEST_SIDE", "NOTHING", "Feed", "Found", "Listener", "LiveFrame", "LiveLabels", "shrink"]
 
 LARGEST_SIDE = 1280  # pixels; the networks read fewer, and a page shows hardly more
 
@@ -41,6 +41,9 @@ class Found(NamedTuple):
     share: float
 
 
+NOTHING = Found(0.0, 0.0, 0.0)
+
+
 @dataclass(frozen=True, eq=False)
 class LiveFrame:
     """Hold one frame and what was found in it.
@@ -49,7 +52,7 @@ class LiveFrame:
         image: (H,W,3) uint8 RGB.
         labels: the labels that it was segmented for; none for a frame that was not segmented.
         label_map: (H,W) unsigned integers: ids of labels, 0 for background; None for a frame that was not segmented.
-        found: by id.
+        found: by id; a label that is not there may be left out.
         captured: when the frame came, by `time.monotonic()`; None where nobody knows.
         engine_ms: milliseconds that the engine took; None where nobody knows.
     """

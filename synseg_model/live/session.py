@@ -14,7 +14,7 @@ import numpy as np
 
 from synseg_model.folding import fold
 from synseg_model.io.drawing import overlay, palette
-from synseg_model.live.feed import Feed, LiveFrame, LiveLabels, shrink
+from synseg_model.live.feed import NOTHING, Feed, LiveFrame, LiveLabels, shrink
 
 __all__ = ["DrawnFrame", "RequestError", "Session"]
 
@@ -319,7 +319,10 @@ def _drawn(frame: LiveFrame, hidden: set[str], names: bool, rate: float, live: b
         "rate": round(rate, 1),
         "latency_ms": _rounded(latency),
         "engine_ms": _rounded(frame.engine_ms),
-        "found": {str(number): [round(value, 3) for value in found] for number, found in frame.found.items()},
+        "found": {  # by label, because an id may be another label's soon
+            label: [round(value, 3) for value in frame.found.get(number, NOTHING)]
+            for label, number in zip(frame.labels.labels, frame.labels.ids, strict=True)
+        },
     }
     return DrawnFrame(image, jpeg.tobytes(), about)
 

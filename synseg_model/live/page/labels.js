@@ -32,11 +32,11 @@ export class LabelList {
     }
   }
 
-  // Show what was found in a frame: score, presence and share by id. Returns the names of the labels with a mask.
+  // Show what was found in a frame: score, presence and share by label. Returns the names of the labels with a mask.
   show(found) {
     const present = [];
     for (const [name, entry] of this.entries) {
-      if (entry.show(found[entry.id])) present.push(name);
+      if (entry.show(found[name])) present.push(name);
     }
     return present;
   }
@@ -67,7 +67,6 @@ class Entry {
   }
 
   update(label) {
-    this.id = label.id;
     this.item.style.setProperty("--color", label.color); // through the object model, which the page's policy allows
     this.swatch.style.background = label.color;
     this.shown.checked = label.shown;
