@@ -319,8 +319,9 @@ def _drawn(frame: LiveFrame, hidden: set[str], names: bool, rate: float, live: b
         "rate": round(rate, 1),
         "latency_ms": _rounded(latency),
         "engine_ms": _rounded(frame.engine_ms),
-        "found": {  # by label, because an id may be another label's soon
-            label: [round(value, 3) for value in frame.found.get(number, NOTHING)]
+        # By label, because an id may be another label's soon. Seven digits tell one pixel of a million from none.
+        "found": {
+            label: [round(value, 7) for value in frame.found.get(number, NOTHING)]
             for label, number in zip(frame.labels.labels, frame.labels.ids, strict=True)
         },
     }

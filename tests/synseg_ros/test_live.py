@@ -1,6 +1,13 @@
 """`synseg live --ros` shows a node's camera with its masks, and its users' labels reach the node."""
 
+import asyncio
+import json
+import os
 import re
+import subprocess
+import sys
+import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +18,8 @@ from synseg_ros.live import open_feed
 from tests.synseg_ros.rig import HEIGHT, WIDTH
 
 pytestmark = pytest.mark.ros
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 class Notes:
@@ -121,3 +130,31 @@ def test_frames_that_cannot_be_read_are_told(make_rig, bench, start):
 def test_a_name_that_no_camera_has_is_refused(camera):
     with pytest.raises(ValueError, match="expected a name such as front"):
         open_feed(camera)
+
+
+def test_the_command_shows_a_node_on_its_page(make_rig, bench):
+    aiohttp = pytest.importorskip("aiohttp", reason="needs the extra live")
+    rig = make_rig()
+    command = [sys.executable, "-m", "synseg_model", "live", "--ros", "--no-browser", "--labels", "ball, cube"]
+    path = os.pathsep.join([str(ROOT), os.environ["PYTHONPATH"]])
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, "PYTHONPATH": path}
+    )
+    bench.closers += [process.communicate, process.kill]
+    url = re.search(r"http://\S+/", next(line for line in process.stdout if "http://" in line))[0]
+    found = {}
+
+    async def open_page():
+        async with aiohttp.ClientSession() as client, client.ws_connect(f"{url}live") as socket:
+            async for message in socket:
+                if message.type is aiohttp.WSMsgType.BINARY:
+                    await socket.send_str("next")
+                else:
+                    found.update(json.loads(message.data).get("found", {}))
+                if found:
+                    return
+
+    page = threading.Thread(target=asyncio.run, args=(open_page(),), daemon=True)
+    page.start()
+    bench.spin_until(lambda: not page.is_alive(), rig.show, "a page with masks")
+    assert found == {"ball": [1.0, 1.0, 0.5], "cube": [1.0, 1.0, 0.5]}
