@@ -205,12 +205,13 @@ class NodeFeed:
 
     def _image_topic(self, node: tuple[str, str], camera: str) -> tuple[str, type]:
         """Find the topic of a camera's images among those that its node subscribes to."""
-        namespace, name = node
+        # Not by the node's name: ROS may still know a dead node of the same name, and would list that one's topics.
         heard = {
-            topic: kind
-            for topic, types in self._node.get_subscriber_names_and_types_by_node(name, namespace)
-            for known, kind in _KINDS.items()
-            if known in types
+            topic: _KINDS[end.topic_type]
+            for topic, types in self._node.get_topic_names_and_types()
+            if _KINDS.keys() & set(types)
+            for end in self._node.get_subscriptions_info_by_topic(topic)
+            if (end.node_namespace, end.node_name) == node and end.topic_type in _KINDS
         }
         topics = sorted(heard)
         if self._topic:

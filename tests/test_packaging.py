@@ -51,11 +51,12 @@ def test_wheel_carries_the_model_that_is_used_by_default(wheel):
     assert {f"{shipped}/config.json", f"{shipped}/weights.safetensors"} <= set(wheel.namelist())
 
 
-def test_wheel_installs_the_command_synseg_and_names_its_command_bag(wheel):
+def test_wheel_installs_the_command_synseg_and_names_what_synseg_ros_adds(wheel):
     (entry_points,) = (name for name in wheel.namelist() if name.endswith("entry_points.txt"))
     lines = wheel.read(entry_points).decode().splitlines()
     assert "synseg = synseg_model.cli.main:main" in lines
     assert lines[lines.index("[synseg.commands]") + 1] == "bag = synseg_ros.bags.command"
+    assert lines[lines.index("[synseg.feeds]") + 1] == "ros = synseg_ros.live:open_feed"
 
 
 def imported_modules(package):

@@ -102,7 +102,7 @@ def _open_source_feed(arguments: argparse.Namespace) -> Feed:
     is_index = given.isdecimal() and len(given) < 4 and not Path(given).exists()
     source = open_source(int(given) if is_index else given)  # before the model: loading one takes seconds
     segmenter = load_segmenter(arguments)
-    return SourceFeed(source, segmenter, f"camera {given}" if is_index else given, arguments.fps)
+    return SourceFeed(source, segmenter, f"camera {given}" if is_index else Path(given).name, arguments.fps)
 
 
 def _open_ros_feed(camera: str) -> Feed:

@@ -10,8 +10,9 @@ from collections.abc import Callable
 
 from aiohttp import WSMsgType, web
 
+from synseg_model.live.drawn_frame import DrawnFrame
 from synseg_model.live.requests import carry_out
-from synseg_model.live.session import DrawnFrame, RequestError, Session
+from synseg_model.live.session import RequestError, Session
 
 __all__ = ["Pages"]
 

@@ -7,54 +7,22 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-
-import cv2
-import numpy as np
 
 from synseg_model.folding import fold
-from synseg_model.io.drawing import overlay, palette
-from synseg_model.live.feed import NOTHING, Feed, LiveFrame, LiveLabels, shrink
+from synseg_model.io.drawing import palette
+from synseg_model.live.drawn_frame import DrawnFrame, draw
+from synseg_model.live.feed import Feed, LiveFrame, LiveLabels
 
-__all__ = ["DrawnFrame", "RequestError", "Session"]
+__all__ = ["RequestError", "Session"]
 
 logger = logging.getLogger(__name__)
 
-JPEG_QUALITY = 82
 RATE_SECONDS = 2.0  # over which frames are counted
 JOIN_SECONDS = 5.0
 
 
 class RequestError(ValueError):
     """A request from a page that cannot be carried out; the text is for its user."""
-
-
-@dataclass(frozen=True, eq=False)
-class DrawnFrame:
-    """Hold a frame as pages show it.
-
-    Attributes:
-        image: (H,W,3) uint8 RGB, with the masks drawn.
-        jpeg: the same as a JPEG.
-        about: what pages write beside it, ready for JSON.
-    """
-
-    image: np.ndarray
-    jpeg: bytes
-    about: dict[str, object]
-
-
-@dataclass(frozen=True, eq=False)
-class _Labelled:
-    """Give `overlay` what it reads from a result."""
-
-    label_map: np.ndarray
-    ids: tuple[int, ...]
-    labels: tuple[str, ...]
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        return self.label_map.shape
 
 
 class Session:
@@ -66,12 +34,6 @@ class Session:
         feed: gives the frames. The session starts and closes it.
         on_state: called, from any thread, when `state` has changed.
         on_frame: called, from the drawing thread, with each new DrawnFrame.
-
-    Example:
-        >>> session = Session(feed, on_state=lambda: None, on_frame=lambda drawn: None)
-        >>> session.start()
-        >>> session.ask(["person", "red cup"])
-        >>> session.close()
     """
 
     def __init__(self, feed: Feed, on_state: Callable[[], None], on_frame: Callable[[DrawnFrame], None]) -> None:
@@ -289,7 +251,7 @@ class Session:
                 frame, hidden, names = self._frame, set(self._hidden), self._names
                 rate, live = self._rate(), not self._paused
             try:
-                drawn = _drawn(frame, hidden, names, rate, live)
+                drawn = draw(frame, hidden, names, rate, live)
             except Exception as error:  # this frame is lost, the next one may be better
                 self.on_trouble("drawing", f"a frame cannot be drawn: {type(error).__name__}: {error}")
                 continue
@@ -303,45 +265,8 @@ class Session:
         return (len(self._times) - 1) / max(self._times[-1] - self._times[0], 1e-3)
 
 
-def _drawn(frame: LiveFrame, hidden: set[str], names: bool, rate: float, live: bool) -> DrawnFrame:
-    image = shrink(frame.image)
-    if frame.label_map is not None:
-        label_map = shrink(_without(frame.label_map, frame.labels, hidden))
-        image = overlay(image, _Labelled(label_map, frame.labels.ids, frame.labels.labels), names=names)
-    done, jpeg = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-    if not done:
-        raise ValueError(f"no JPEG of {image.shape[1]}x{image.shape[0]} pixels can be made")
-    latency = None if frame.captured is None or not live else 1000 * (time.monotonic() - frame.captured)
-    about = {
-        "type": "frame",
-        "width": image.shape[1],
-        "height": image.shape[0],
-        "rate": round(rate, 1),
-        "latency_ms": _rounded(latency),
-        "engine_ms": _rounded(frame.engine_ms),
-        "found": {  # by label, because an id may be another label's soon
-            label: [round(value, 3) for value in frame.found.get(number, NOTHING)]
-            for label, number in zip(frame.labels.labels, frame.labels.ids, strict=True)
-        },
-    }
-    return DrawnFrame(image, jpeg.tobytes(), about)
-
-
 def _checked(label: str, threshold: float) -> float:
     number = isinstance(threshold, (int, float)) and not isinstance(threshold, bool)
     if not number or not 0 <= threshold <= 1:  # nan is in no order
         raise RequestError(f"threshold {threshold!r} of label {label!r}: expected a number from 0 to 1")
     return float(threshold)
-
-
-def _without(label_map: np.ndarray, labels: LiveLabels, hidden: set[str]) -> np.ndarray:
-    """Return a label map in which hidden labels are background."""
-    table = np.arange(max(int(label_map.max()), *labels.ids) + 1, dtype=label_map.dtype)
-    for label, number in zip(labels.labels, labels.ids, strict=True):
-        if fold(label) in hidden:
-            table[number] = 0
-    return np.take(table, label_map)
-
-
-def _rounded(milliseconds: float | None) -> float | None:
-    return None if milliseconds is None else round(milliseconds, 1)

@@ -31,6 +31,7 @@ def absent(module):
         ("onnxscript", "export", "exporting"),
         ("rosbags.rosbag2", "bag", "recordings"),
         ("skimage", "refine", "--refine"),
+        ("aiohttp", "live", "`synseg live`"),
         ("ray", "ray", "--runner ray"),
         ("spacy", "train", "the training package"),
     ],

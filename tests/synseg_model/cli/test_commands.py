@@ -59,7 +59,7 @@ def test_the_package_alone_has_its_own_commands_only(tmp_path):
     done = synseg("--help", path=[tmp_path], options=["-S"])
     assert (done.returncode, done.stderr) == (0, "")
     listed = re.findall(r"(?m)^    ([a-z-]+)", done.stdout)
-    assert listed == ["segment", "export", "build-engine", "info"]
+    assert listed == ["segment", "live", "export", "build-engine", "info"]
 
 
 def test_a_command_of_another_package_is_found_by_its_entry_point(tmp_path):

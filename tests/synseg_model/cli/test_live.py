@@ -42,7 +42,7 @@ def live():
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_page_is_served_until_a_signal_comes(live, photos, number):
     process, said, url = live(photos, "--engine", "null", "--labels", "car, tree")
-    assert re.fullmatch(r"http://127\.0\.0\.1:\d+/", url) and str(photos) in said
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+/", url) and "photos: " in said
     with urllib.request.urlopen(url) as answer:
         assert "<title>SynSeg live</title>" in answer.read().decode()
     process.send_signal(number)
@@ -77,3 +77,23 @@ def test_an_address_that_others_reach_is_warned_of(live, photos):
 def test_what_cannot_work_is_told_before_a_model_is_loaded(options, reason, capsys, engine):
     assert main(["live", *options]) == 2
     assert reason in one_line(capsys.readouterr().err)
+
+
+def forget(monkeypatch, library, *modules):
+    """Let a library be missing for our modules, which are imported anew."""
+    monkeypatch.setitem(sys.modules, library, None)
+    for module in modules:
+        monkeypatch.delitem(sys.modules, module, raising=False)
+
+
+def test_without_ros_the_option_ros_says_what_it_needs(monkeypatch, capsys):
+    forget(monkeypatch, "rclpy", "synseg_ros.live")
+    assert main(["live", "--ros"]) == 2
+    said = one_line(capsys.readouterr().err)
+    assert "--ros needs ROS 2" in said and "rclpy is missing" in said
+
+
+def test_without_its_library_the_command_says_how_to_install_it(monkeypatch, capsys):
+    forget(monkeypatch, "aiohttp", "synseg_model.live.server", "synseg_model.live.pages")
+    assert main(["live"]) == 2
+    assert "`synseg live` needs: pip install " in one_line(capsys.readouterr().err)

@@ -48,6 +48,10 @@ class Notes:
     def on_drawn(self, drawn):
         self._note(self.drawn, drawn)
 
+    def shows(self, *labels: str) -> bool:
+        """Tell whether the newest frame was segmented for these labels."""
+        return bool(self.frames) and self.frames[-1].labels.labels == labels
+
     def wait(self, condition: Callable[[], object], what: str):
         """Wait until a condition holds, which what is noted makes true."""
         with self._changed:

@@ -20,7 +20,9 @@ import numpy as np
 import pytest
 
 pytest.importorskip("aiohttp", reason="needs the extra live")
-playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+pytest.importorskip("playwright.sync_api", reason="needs playwright")
+
+from playwright.sync_api import sync_playwright
 
 from synseg_model.io.image_file import read_image
 
@@ -41,7 +43,7 @@ THUMBNAIL = """() => {
 
 @pytest.fixture(scope="module")
 def browser():
-    with playwright.sync_playwright() as driver:
+    with sync_playwright() as driver:
         # Its sandbox needs privileges that containers do not have; the page is our own.
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield browser
@@ -108,7 +110,7 @@ def thumbnail(page) -> np.ndarray:
     return np.array(page.evaluate(THUMBNAIL)).reshape(24, 32, 4)[..., :3]
 
 
-def until(page, condition):
+def until(page, condition) -> None:
     """Poll, as the page's policy forbids playwright's own waiting, which evaluates text."""
     deadline = time.monotonic() + PATIENCE / 1000
     while not condition():
@@ -144,11 +146,12 @@ def test_a_threshold_is_moved_by_keys_and_empties_the_mask(page):
     page.keyboard.press("Home")
     page.locator("li.present", has_text="100 %").wait_for()
     slider.fill("0.5")
+    page.locator("li.present:not(:has-text('100 %'))").wait_for()
 
 
 def test_labels_are_text_and_refusals_are_shown(page):
-    ask(page, "<img src=x onerror=alert(1)>, cat")
-    page.locator("li .text", has_text="<img src=x onerror=alert(1)>").wait_for()
+    ask(page, "<img>cat, cat")
+    page.locator("li .text", has_text="<img>cat").wait_for()
     assert page.locator("li img").count() == 0
     ask(page, "cat, " + "long " * 200)
     page.get_by_role("alert").get_by_text("too long").wait_for()

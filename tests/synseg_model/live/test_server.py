@@ -11,7 +11,9 @@ import cv2
 import numpy as np
 import pytest
 
-aiohttp = pytest.importorskip("aiohttp", reason="needs the extra live")
+pytest.importorskip("aiohttp", reason="needs the extra live")
+
+import aiohttp
 
 from synseg_model.io.sources import open_source
 from synseg_model.live.requests import LARGEST_REQUEST
