@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from synseg_model.config import ModelConfig
 from synseg_model.result import DeviceMaps
 from synseg_model.vocabulary import Vocabulary
 
-__all__ = ["DeviceEngine", "Engine"]
+__all__ = ["AttentionEngine", "DeviceEngine", "Engine"]
 
 
 class Engine(Protocol):
@@ -80,6 +80,7 @@ class Engine(Protocol):
         """
 
 
+@runtime_checkable
 class DeviceEngine(Engine, Protocol):
     """Run a network whose activations may stay on its device; a Segmenter uses that where the device is not the CPU."""
 
@@ -96,4 +97,23 @@ class DeviceEngine(Engine, Protocol):
         Returns:
             For each frame an object that has the activations on the device. Where the device has too little memory,
             these are arrays (K,h,w) on the host.
+        """
+
+
+@runtime_checkable
+class AttentionEngine(Engine, Protocol):
+    """Run a network whose image encoder shows its attention, as the refinement "sgc" needs it."""
+
+    def attention(self, frame: np.ndarray, layer: int) -> tuple[np.ndarray, tuple[int, int]]:
+        """Return the self-attention of a block of the image encoder.
+
+        Args:
+            frame: (H,W,3) uint8 RGB.
+            layer: block, counted from 0, or from the last one with negative numbers.
+
+        Returns:
+            (1+P,1+P), where the first token is the class token, and the rows and columns of the P others.
+
+        Raises:
+            ValueError: for an image encoder without attention.
         """

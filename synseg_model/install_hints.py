@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass
+from importlib.machinery import PathFinder
+from importlib.util import find_spec
 from pathlib import Path
 
 from synseg_model.config import DEFAULT_MODEL, PRESETS
@@ -23,6 +25,7 @@ class _Extra:
     modules: tuple[str, ...]
 
 
+_ENGINES = ("openvino", "onnxruntime", "torch")
 _TORCH = ("torch>=2.4,!=2.13.0", "torchvision>=0.19", "open_clip_torch>=3.0", "timm>=1.0.10", "huggingface_hub>=0.23")
 _ONNX = ("onnxruntime>=1.18", "tokenizers>=0.19", "ftfy>=6.1")
 
@@ -61,6 +64,7 @@ EXTRAS = {
         ("onnx", "onnxscript"),
     ),
     "bag": _Extra("recordings need", ("rosbags>=0.11.9,<0.12",), ("rosbags",)),
+    "live": _Extra("`synseg live` needs", ("aiohttp>=3.9",), ("aiohttp",)),
     "refine": _Extra("--refine needs", ("scikit-image>=0.22",), ("skimage",)),
     "ray": _Extra("--runner ray needs", ("ray>=2.9",), ("ray",)),
     "train": _Extra(
@@ -104,12 +108,32 @@ def missing_module(error: ModuleNotFoundError) -> str:
         error: the failed import.
     """
     module = (error.name or "").partition(".")[0]
+    foreign = foreign_training() if module == "training" else None
+    if foreign:
+        return (
+            f"{error.name} is not in {foreign}: this package training is another project's. Install SynSeg in a "
+            "virtual environment of its own, or run its programs in the folder of its sources"
+        )
     if module == "training":
         return "the training package is not installed; it comes with the project's sources, and robots do without it"
     extra = next((name for name, extra in EXTRAS.items() if module in extra.modules), None)
     if extra is None:
         return f"{error.name} is not installed" if error.name else str(error)
+    if extra == "torch" and not any(map(find_spec, _ENGINES)):
+        return (
+            f"no engine is installed. For {DEFAULT_MODEL} on a CPU: {install_command('openvino')}; "
+            f"for a GPU or for other models: {install_command('torch')}"
+        )
     return f"{error.name} is not installed; {EXTRAS[extra].needed_by}: {install_command(extra)}"
+
+
+def foreign_training() -> str | None:
+    """Return the folder of a package `training` that is not SynSeg's; None where there is none."""
+    found = PathFinder.find_spec("training")
+    folders = list(found.submodule_search_locations or [found.origin]) if found else []
+    if not folders or any(Path(folder, "objective", "objective.py").is_file() for folder in folders):
+        return None
+    return str(folders[0])
 
 
 def install_command(extra: str = "", root: Path = _ROOT) -> str:

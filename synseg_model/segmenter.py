@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from synseg_model.config import DEFAULT_MODEL, MAX_LABELS
-from synseg_model.engine import Engine
+from synseg_model.engine import DeviceEngine, Engine
 from synseg_model.engines.load import load_engine
 from synseg_model.refinement import make_refiner
 from synseg_model.result import Result
@@ -318,7 +318,7 @@ class Segmenter:
         if self._refine:
             maps = self.engine.activations(frames, vocabulary.embeddings)
             maps = [self._refine(frame, m) for frame, m in zip(frames, maps, strict=True)]
-        elif self.engine.device != "cpu" and hasattr(self.engine, "device_maps"):
+        elif self.engine.device != "cpu" and isinstance(self.engine, DeviceEngine):
             maps = self.engine.device_maps(frames, vocabulary.embeddings, vocabulary)
         else:
             maps = self.engine.activations(frames, vocabulary.embeddings)

@@ -94,6 +94,24 @@ def test_every_ros_package_that_is_imported_is_declared_for_rosdep():
     assert imported_modules("synseg_ros") - libraries <= declared
 
 
+def test_every_dependency_of_the_ros_package_is_known_to_rosdep():
+    package = ElementTree.parse(ROOT / "package.xml").getroot()
+    declared = {element.text for element in package if element.tag.endswith("depend")}
+    known = set((ROOT / "tests" / "data" / "rosdep_keys.txt").read_text().split("\n"))
+    assert declared and declared - known == set()
+
+
+def test_container_files_name_targets_and_extras_that_exist():
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    targets = re.findall(r"(?m)^FROM \S+ AS (\w+)$", dockerfile)
+    container = json.loads((ROOT / ".devcontainer" / "devcontainer.json").read_text())
+    assert container["build"]["target"] in targets
+    assert set(re.findall(r"--target (\w+)", (ROOT / "docs" / "install.md").read_text())) <= set(targets)
+    asked = re.findall(r"EXTRAS=([\w,]+)", dockerfile + container["postCreateCommand"])
+    extras = set(re.findall(r"(?m)^(\w+) = \[", (ROOT / "pyproject.toml").read_text()))
+    assert asked and {extra for list_ in asked for extra in list_.split(",")} <= extras
+
+
 def test_versions_agree():
     declared = re.search(r'(?m)^version = "(.+)"$', (ROOT / "pyproject.toml").read_text()).group(1)
     ros = ElementTree.parse(ROOT / "package.xml").findtext("version")

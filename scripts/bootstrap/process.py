@@ -106,7 +106,7 @@ def _reason(log: Path) -> str:
     """Pick the line of a log that says what went wrong."""
     text = log.read_text(errors="replace")
     if "No space left on device" in text:
-        return "no space left on the disk; about 8 GB are needed"
+        return "no space left on the disk; about 2 GB are needed, with EXTRAS=dev about 8 GB"
     if NETWORK_ERRORS.search(_tail(log, lines=25)):
         return "the package registry was not reached; check the network and run it again"
     errors = re.findall(r"(?m)^.*(?:ERROR:|[Ee]rror:|CMake Error).*$", text)

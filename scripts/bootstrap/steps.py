@@ -21,10 +21,24 @@ from machine import IDENTITY, identity, stamped_identity
 from process import LOGS, PYTHON, ROOT, STAMPS, VENV, WORKSPACE, environment, run, run_pip
 
 CONSTRAINTS = ROOT / "scripts" / "constraints.txt"
-# Extras of pyproject.toml to install: those asked for, else those that the environment has, else all. "onnx" is what a
-# robot needs, without torch.
 CHOSEN = STAMPS / "extras"
-EXTRAS = os.environ.get("SYNSEG_EXTRAS") or (CHOSEN.read_text() if CHOSEN.is_file() else "dev")
+# What it takes to run the shipped model and to read recordings. No torch, so that the first demo starts soon.
+TO_RUN = "openvino,bag"
+
+
+def choose_extras(needed: str = "") -> str:
+    """Return the extras of pyproject.toml to install: those asked for, else those that are there, else TO_RUN.
+
+    `needed` names an extra that a target cannot do without. Unless it was asked for or is there, it is added.
+    """
+    extras = os.environ.get("SYNSEG_EXTRAS") or (CHOSEN.read_text() if CHOSEN.is_file() else TO_RUN)
+    names = extras.split(",")
+    if not needed or needed in names or "dev" in names:
+        return extras
+    return "dev" if needed == "test" else f"{extras},{needed}"
+
+
+EXTRAS = choose_extras(os.environ.get("SYNSEG_NEEDS", ""))
 BUILD_TOOLS = ("colcon-common-extensions", "cmake", "empy", "catkin-pkg")
 
 
@@ -68,7 +82,7 @@ def plan(ros: dict[str, str]) -> list[Step]:
     )
     everything = "Install torch, open_clip and the other libraries (2 to 5 minutes, 6 GB)"
     libraries = Step(
-        everything if EXTRAS == "dev" else f"Install the libraries of {EXTRAS}",
+        everything if "dev" in EXTRAS.split(",") else f"Install the libraries of {EXTRAS}",
         STAMPS / "libraries",
         install_libraries,
         tools.key,
@@ -155,7 +169,7 @@ def build_messages(venv_key: str) -> None:
     }
     run("messages", command, **prefixes)
     attempt = "import cv2, rclpy; from synseg_ros.msg import ClassMasks; ClassMasks()"
-    network = "; import open_clip, torch" if EXTRAS == "dev" else ""
+    network = "; import open_clip, torch" if "dev" in EXTRAS.split(",") else ""
     run("check", [ROOT / "scripts" / "with_env", "python", "-c", attempt + network])
 
 

@@ -10,6 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
+from synseg_model.install_hints import foreign_training
 from synseg_model.instances import Intrinsics
 from synseg_model.io.sources import open_source
 from synseg_ros.player.photographs.tour import BACKGROUND, UNLABELLED, Tour
@@ -107,9 +108,11 @@ class SceneSource:
         except ModuleNotFoundError as error:
             if str(error.name).partition(".")[0] != "training":
                 raise
+            foreign = foreign_training()
+            lack = f"but {foreign} is another project's" if foreign else "which is not installed"
             raise ValueError(
-                "source 'scenes' needs the training package, which is not installed: run the player in the project's "
-                "source tree, or choose 'photographs', an image, a folder, a video or a device"
+                f"source 'scenes' needs the training package, {lack}: run the player in the project's source tree, "
+                "or choose 'photographs', an image, a folder, a video or a device"
             ) from None
 
         self.fps = fps or DEFAULT_FPS

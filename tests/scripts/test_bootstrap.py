@@ -18,6 +18,7 @@ def module(monkeypatch, tmp_path):
     """Import a module of the bootstrap, which is a program and no package, for an environment in tmp_path."""
     monkeypatch.setenv("SYNSEG_VENV", str(tmp_path / "venv"))
     monkeypatch.delenv("SYNSEG_EXTRAS", raising=False)
+    monkeypatch.delenv("SYNSEG_NEEDS", raising=False)
     monkeypatch.syspath_prepend(str(BOOTSTRAP))
     yield importlib.import_module
     for name in ("machine", "process", "steps"):
@@ -29,7 +30,7 @@ def run_bootstrap(tmp_path):
     """Run the bootstrap for an environment in tmp_path with further variables; returns the finished process."""
 
     def run(**variables):
-        ours = ("ROS_DISTRO", "AMENT_PREFIX_PATH", "SYNSEG_ROS_DISTRO", "CXX")
+        ours = ("ROS_DISTRO", "AMENT_PREFIX_PATH", "SYNSEG_ROS_DISTRO", "SYNSEG_NEEDS", "CXX")
         clean = {name: value for name, value in os.environ.items() if name not in ours}
         return subprocess.run(
             [sys.executable, BOOTSTRAP],
@@ -146,7 +147,7 @@ def test_extras_choose_the_libraries_and_nothing_before_them(module, monkeypatch
 
 def test_an_environment_keeps_its_extras_until_others_are_asked_for(module, monkeypatch):
     steps = module("steps")
-    assert steps.EXTRAS == "dev"
+    assert steps.EXTRAS == steps.TO_RUN
     monkeypatch.setattr(steps, "run_pip", lambda *arguments: None)
     monkeypatch.setattr(steps, "EXTRAS", "onnx")
     steps.STAMPS.mkdir(parents=True)
@@ -155,6 +156,30 @@ def test_an_environment_keeps_its_extras_until_others_are_asked_for(module, monk
     assert importlib.reload(steps).EXTRAS == "onnx"
     monkeypatch.setenv("SYNSEG_EXTRAS", "dev")
     assert importlib.reload(steps).EXTRAS == "dev"
+
+
+@pytest.mark.parametrize(
+    ("there", "needed", "chosen"),
+    [
+        ("", "", "openvino,bag"),
+        ("", "test", "dev"),
+        ("onnx,bag,test", "test", "onnx,bag,test"),
+        ("dev", "docs", "dev"),
+        ("openvino,bag", "docs", "openvino,bag,docs"),
+        ("openvino,bag", "torch", "openvino,bag,torch"),
+    ],
+)
+def test_a_target_gets_the_extra_that_it_needs(module, monkeypatch, there, needed, chosen):
+    monkeypatch.setenv("SYNSEG_EXTRAS", there)
+    assert module("steps").choose_extras(needed) == chosen
+
+
+def test_what_runs_a_model_is_an_extra_without_torch(module):
+    tomllib = pytest.importorskip("tomllib", reason="the standard library reads TOML from Python 3.11 on")
+    extras = tomllib.loads((BOOTSTRAP.parents[1] / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    requirements = [each for name in module("steps").TO_RUN.split(",") for each in extras[name]]
+    assert requirements
+    assert [each for each in requirements if each.startswith(("torch", "synseg["))] == []
 
 
 def test_failed_command_is_reported_with_its_reason_and_last_lines(module, tmp_path, monkeypatch):

@@ -1,7 +1,9 @@
 """Hints on what to install work where they are given: in a clone, and in a copy without its sources."""
 
+import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -41,6 +43,39 @@ def test_a_missing_library_is_called_by_its_name_with_what_needs_it(module, extr
 
 def test_a_library_that_no_extra_brings_gets_no_wrong_hint():
     assert missing_module(absent("colour")) == "colour is not installed"
+
+
+def test_without_any_engine_the_hint_says_which_extra_brings_one(monkeypatch):
+    for module in ("torch", "openvino", "onnxruntime"):
+        monkeypatch.setitem(sys.modules, module, None)
+    said = missing_module(absent("torch"))
+    assert said.startswith("no engine is installed")
+    assert install_command("openvino") in said
+    assert install_command("torch") in said
+
+
+def test_a_package_of_the_same_name_as_ours_is_named_with_its_folder(tmp_path):
+    (tmp_path / "training").mkdir()
+    (tmp_path / "training" / "__init__.py").touch()
+    code = (
+        "from synseg_model.install_hints import missing_module\n"
+        "try:\n    import training.only_ours\nexcept ModuleNotFoundError as error:\n    print(missing_module(error))"
+    )
+    path = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (tmp_path, ROOT)))}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=path, capture_output=True, text=True)
+    assert f"training.only_ours is not in {tmp_path / 'training'}: this package training is another" in done.stdout
+
+
+@pytest.mark.parametrize(("owner", "warned"), [("other_project", True), ("synseg", False)])
+def test_files_of_another_package_training_in_the_same_folder_are_noticed(tmp_path, owner, warned):
+    (tmp_path / "training").mkdir()
+    shutil.copy(ROOT / "training" / "__init__.py", tmp_path / "training")
+    information = tmp_path / f"{owner}-1.0.dist-info"
+    information.mkdir()
+    (information / "RECORD").write_text("other.py,,\ntraining/__init__.py,sha256=abc,123\n")
+    command = [sys.executable, "-c", "import training"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert ("other_project has installed a package `training`, too" in done.stderr) == warned
 
 
 def test_in_a_clone_the_hint_installs_the_clone(tmp_path):

@@ -1,6 +1,7 @@
 """The example turns a robot until it faces the thing, and stops it."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -41,10 +42,14 @@ class Robot:
         self.rig.show(painted(*seen))
 
 
-def run(rig, meanwhile, *arguments):
+def start(*arguments):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(EXAMPLE.parents[1]), os.environ["PYTHONPATH"]])}
     command = [sys.executable, str(EXAMPLE), *arguments]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+
+
+def run(rig, meanwhile, *arguments):
+    process = start(*arguments)
     rig.bench.spin_until(lambda: process.poll() is not None, meanwhile, "the example's end")
     return process.returncode, "".join(process.communicate())
 
@@ -64,9 +69,13 @@ def test_the_robot_turns_until_it_faces_the_thing_and_stops(make_rig, bearing):
 def test_a_thing_that_is_not_in_view_does_not_move_the_robot(make_rig):
     rig = make_rig(engine=PaintEngine())
     robot = Robot(rig, 3.0)
-    status, _ = run(rig, robot.step, "red", "--seconds", "3")
-    assert status == 1
-    assert robot.heading == 0 and robot.heard
+    process = start("red", "--seconds", "600")
+    asked = lambda: rig.counts()["requested"] >= 3 and len(robot.heard) >= 3  # noqa: E731
+    rig.bench.spin_until(asked, robot.step, "commands after three looks")
+    process.send_signal(signal.SIGINT)
+    rig.bench.spin_until(lambda: process.poll() is not None, robot.step, "the example's end")
+    process.communicate()
+    assert (process.returncode, robot.heading) == (1, 0)
 
 
 def test_a_label_that_is_refused_ends_it(make_rig):

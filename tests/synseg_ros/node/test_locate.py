@@ -31,7 +31,7 @@ def engine():
 
 @pytest.fixture
 def rig(make_rig, engine):
-    rig = make_rig(engine=engine)
+    rig = make_rig(engine=engine, request_timeout=60.0)  # for busy machines
     rig.bench.spin_until(rig.camera.get_subscription_count, what="the node's subscription")
     return rig
 
@@ -74,7 +74,7 @@ def test_an_absent_label_is_not_in_view_with_the_score_that_speaks_for_it(asker)
 
 
 def test_the_answer_comes_within_two_frames(rig, asker):
-    rig.bench.node.create_timer(0.25, lambda: rig.show(painted(RED)))
+    rig.bench.node.create_timer(0.5, lambda: rig.show(painted(RED)))
     rig.bench.spin_until(lambda: rig.stamp, what="a first frame")
     for label in ("red", "a red thing nobody asked for before"):
         shown = rig.stamp
@@ -172,14 +172,14 @@ def test_a_bad_request_is_refused_with_the_reason(asker, fields, reason):
 
 
 def test_a_camera_without_frames_is_named_when_the_time_is_over(make_rig, engine):
-    asker = Asker(make_rig(engine=engine, request_timeout=0.5))
+    asker = Asker(make_rig(engine=engine, request_timeout=2.0))
     answer = asker.ask(Locate, labels=["red"])
     assert (answer.success, answer.message) == (False, "no frame came from camera in time")
 
 
 def test_of_two_cameras_the_one_that_gives_no_frame_is_named_and_the_other_answers(make_rig, engine):
     topics = ["/camera/image_raw", "/rear/image_raw"]
-    rig = make_rig(engine=engine, camera_topics=topics, request_timeout=1.0)
+    rig = make_rig(engine=engine, camera_topics=topics, request_timeout=3.0)
     answer = Asker(rig).locate("red", image=painted(RED))
     assert (answer.success, answer.message) == (True, "no frame came from rear in time")
     assert list(answer.cameras) == ["camera"] and answer.results[0].in_view

@@ -25,7 +25,7 @@ HEADER = Header(frame_id="album")
 
 @pytest.fixture
 def rig(make_rig):
-    return make_rig(engine=PaintEngine())
+    return make_rig(engine=PaintEngine(), request_timeout=60.0)
 
 
 @pytest.fixture
