@@ -67,7 +67,8 @@ def build(packages: list[str]) -> Path:
 
 
 def _fingerprint(packages: list[str]) -> str:
-    files = [path for folder in (SOURCES, DEFINITIONS) for path in sorted(folder.rglob("*")) if path.is_file()]
+    kinds = (".msg", ".txt", ".xml")
+    files = [path for folder in (SOURCES, DEFINITIONS) for path in sorted(folder.rglob("*")) if path.suffix in kinds]
     parts = [sys.version, *packages, RUN_PATH, *(f"{path.relative_to(ROOT)}\n{path.read_text()}" for path in files)]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 

@@ -15,7 +15,8 @@ from synseg_ros.interfaces.image_encodings import FrameError
 from synseg_ros.space.stamped_messages import StampedMessages, nanoseconds
 from synseg_ros.space.transform_buffer import TransformError
 
-MOST_DEPTH_IMAGES = 45  # 1.5 s at 30 Hz, so that a frame still finds its own after a slow engine; 28 MB at 640x480
+MOST_DEPTH_IMAGES = 45  # 1.5 s at 30 Hz, so that a frame still finds its own after a slow engine
+MOST_DEPTH_BYTES = 64_000_000  # of them; half a second of 1280x720 in 32FC1
 SAME_CAMERA = 0.01  # relative difference of focal lengths up to which two cameras of one frame show the same view
 SAME_CENTER = 0.01  # the same for principal points, as a share of the image's width
 
@@ -65,7 +66,7 @@ class DepthMessages:
 
     def __init__(self, topics: DepthTopics) -> None:
         self.topics = topics
-        self.images = StampedMessages("depth image", MOST_DEPTH_IMAGES)
+        self.images = StampedMessages("depth image", MOST_DEPTH_IMAGES, _bytes_of, MOST_DEPTH_BYTES)
         self.infos = StampedMessages("camera_info", 1)
         self.depth_infos = StampedMessages("camera_info of the depth camera", 1)
 
@@ -125,6 +126,11 @@ class DepthMessages:
         matrix = lookup(header.frame_id, depth_frame, nanoseconds(message.header))
         height, width = size
         return DepthView(register(depth, depth_camera, camera.scaled(width, height), matrix), camera)
+
+
+def _bytes_of(message: Any) -> int:
+    """Return the bytes of a depth image; a disparity image has its pixels in another image."""
+    return len(getattr(message, "image", message).data)
 
 
 def _same_view(one: Intrinsics, other: Intrinsics) -> bool:

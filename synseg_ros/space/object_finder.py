@@ -53,7 +53,7 @@ class FoundObjects:
     """The objects of one frame.
 
     Attributes:
-        header: Any of the frame.
+        header: Header of the frame.
         shape: (H, W) of the frame in pixels.
         instances: The objects, the largest first.
         ids: Per object its id, the same from frame to frame; from 1.
@@ -129,7 +129,7 @@ class ObjectFinder:
         """Find where any instances of a frame are.
 
         Args:
-            header: Any of the frame.
+            header: Header of the frame.
             instances: Instances of the frame.
             shape: (H, W) of the frame in pixels.
             target_frame: The frame that positions are wanted in; "" for the camera's optical frame.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 STILL_COMING = 1.0  # seconds without a message after which nobody waits for the next one
@@ -28,10 +29,12 @@ class StampedMessages:
     Args:
         name: What the messages are, as in "no depth image has arrived".
         most: Number of messages that are kept.
+        size_of: Returns the bytes of a message.
+        most_bytes: Bytes of all messages together; with larger messages fewer are kept, but always one.
     """
 
-    def __init__(self, name: str, most: int) -> None:
-        self._name = name
+    def __init__(self, name: str, most: int, size_of: Callable[[Any], int] = lambda _: 0, most_bytes: int = 1) -> None:
+        self._name, self._size_of, self._most_bytes = name, size_of, most_bytes
         self._messages: deque[tuple[int, Any]] = deque(maxlen=most)
         self._changed = threading.Condition()
         self._arrived = -float("inf")
@@ -51,8 +54,13 @@ class StampedMessages:
             if self._messages and stamp < self._messages[-1][0] - 10 * NS:  # a recording that begins again
                 self._messages.clear()
             self._messages.append((stamp, message))
+            while len(self._messages) > 1 and self._bytes() > self._most_bytes:
+                self._messages.popleft()
             self._arrived = time.monotonic()
             self._changed.notify_all()
+
+    def _bytes(self) -> int:
+        return sum(self._size_of(message) for _, message in self._messages)
 
     def clear(self) -> None:
         """Forget all messages."""

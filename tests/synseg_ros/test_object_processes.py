@@ -10,7 +10,7 @@ pytest.importorskip("synseg_ros.msg", reason="needs ROS 2 and the built messages
 from synseg_ros.msg import Vocabulary, VocabularyStatus
 
 from synseg_ros.demo.processes import Child
-from synseg_ros.parameters.tables import ros_arguments
+from synseg_ros.parameters.options import ros_arguments
 from synseg_ros.player.space import HEIGHT
 from synseg_ros.qos import EVERY_MESSAGE, LATCHED
 

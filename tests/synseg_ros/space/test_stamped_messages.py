@@ -61,3 +61,14 @@ def test_a_recording_that_begins_again_replaces_what_was():
         messages.add(message(seconds))
     assert len(messages) == 1
     assert messages.newest().seconds == 5.0
+
+
+def test_large_messages_are_kept_up_to_so_many_bytes_but_always_one():
+    messages = StampedMessages("depth image", most=9, size_of=lambda message: 100, most_bytes=250)
+    for seconds in (1.0, 1.1, 1.2, 1.3):
+        messages.add(message(seconds))
+    assert len(messages) == 2
+    assert messages.newest().seconds == 1.3
+    small = StampedMessages("depth image", most=9, size_of=lambda message: 100, most_bytes=50)
+    small.add(message(1.0))
+    assert len(small) == 1
