@@ -45,7 +45,7 @@ test: env  ## Run lint and all tests in parallel; TESTS="tests/synseg_ros -k fau
 	@$(WITH_ENV) python -m pytest --numprocesses $(PROCESSES) --dist worksteal $(TESTS)
 
 docs: env  ## Build the documentation site in site/, without the network
-	@$(WITH_ENV) python -m mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 $(WITH_ENV) python -m mkdocs build --strict --quiet
 	@echo 'Open site/index.html, or run: scripts/with_env python -m http.server --directory site'
 
 clean:  ## Remove build results, keep the environment
