@@ -119,6 +119,7 @@ class Ours:
     def prepare(self, labels: int) -> None:
         width = len(self._engine.encode_text(["a"])[0])
         embeddings = np.random.default_rng(0).normal(size=(labels, width)).astype(np.float32)
+        embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
         names = tuple(f"label {i}" for i in range(labels))
         thresholds = np.full(labels, 0.5, np.float32)
         self.vocabulary = Vocabulary(names, thresholds, embeddings, self._engine.fingerprint)

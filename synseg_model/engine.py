@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from synseg_model.config import ModelConfig
 from synseg_model.result import DeviceMaps
 from synseg_model.vocabulary import Vocabulary
 
-__all__ = ["DeviceEngine", "Engine"]
+__all__ = ["AttentionEngine", "DeviceEngine", "Engine"]
 
 
 class Engine(Protocol):
@@ -22,6 +22,7 @@ class Engine(Protocol):
         device: "cpu" or "cuda:N".
         config: the model's config.
         fingerprint: hex digest of the weights; caches of text embeddings are keyed by it.
+        independent_labels: whether a label's activations are the same whatever other labels are asked for.
 
     Example:
         A minimal engine finds each label in the right half of every image:
@@ -32,6 +33,7 @@ class Engine(Protocol):
         >>> class RightHalf:
         ...     name, device, fingerprint = "right-half", "cpu", "right-half-1"
         ...     config = ModelConfig(name="right-half", encoder=EncoderConfig(model="none"))
+        ...     independent_labels = True
         ...
         ...     def count_tokens(self, text):
         ...         return len(text.split()) + 2
@@ -51,6 +53,7 @@ class Engine(Protocol):
     device: str
     config: ModelConfig
     fingerprint: str
+    independent_labels: bool
 
     def count_tokens(self, text: str) -> int:
         """Count the tokens of a prompt with its start and end marks, without cutting it."""
@@ -77,6 +80,7 @@ class Engine(Protocol):
         """
 
 
+@runtime_checkable
 class DeviceEngine(Engine, Protocol):
     """Run a network whose activations may stay on its device; a Segmenter uses that where the device is not the CPU."""
 
@@ -93,4 +97,23 @@ class DeviceEngine(Engine, Protocol):
         Returns:
             For each frame an object that has the activations on the device. Where the device has too little memory,
             these are arrays (K,h,w) on the host.
+        """
+
+
+@runtime_checkable
+class AttentionEngine(Engine, Protocol):
+    """Run a network whose image encoder shows its attention, as the refinement "sgc" needs it."""
+
+    def attention(self, frame: np.ndarray, layer: int) -> tuple[np.ndarray, tuple[int, int]]:
+        """Return the self-attention of a block of the image encoder.
+
+        Args:
+            frame: (H,W,3) uint8 RGB.
+            layer: block, counted from 0, or from the last one with negative numbers.
+
+        Returns:
+            (1+P,1+P), where the first token is the class token, and the rows and columns of the P others.
+
+        Raises:
+            ValueError: for an image encoder without attention.
         """

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from synseg_model.engine import Engine
+from synseg_model.engine import AttentionEngine, Engine
 
 __all__ = [
     "KINDS",
@@ -292,7 +292,7 @@ def make_refiner(kind: str, engine: Engine, config: RefineConfig | None = None) 
         raise ValueError(
             f"refine 'sgc' needs CLIP's attention, and the image encoder {backbone!r} has none: choose superpixels"
         )
-    if not hasattr(engine, "attention"):
+    if not isinstance(engine, AttentionEngine):
         raise ValueError(f"refine 'sgc' needs CLIP's attention, which the engine {engine.name} cannot give: use torch")
 
     def refine(image: np.ndarray, maps: np.ndarray) -> np.ndarray:

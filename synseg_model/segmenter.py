@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from synseg_model.config import DEFAULT_MODEL, MAX_LABELS
-from synseg_model.engine import Engine
+from synseg_model.engine import DeviceEngine, Engine
 from synseg_model.engines.load import load_engine
 from synseg_model.refinement import make_refiner
 from synseg_model.result import Result
 from synseg_model.text.embedding_cache import TextCache
 from synseg_model.text.nearest_names import NearestNames
-from synseg_model.vocabulary import LARGEST_LIMIT, CheckedLabels, LabelRules, Vocabulary
+from synseg_model.vocabulary import LARGEST_LIMIT, CheckedLabels, LabelRules, Vocabulary, join
 from synseg_model.weights.find import read_pedigree
 from synseg_model.weights.pedigree import Pedigree
 
@@ -318,11 +318,41 @@ class Segmenter:
         if self._refine:
             maps = self.engine.activations(frames, vocabulary.embeddings)
             maps = [self._refine(frame, m) for frame, m in zip(frames, maps, strict=True)]
-        elif self.engine.device != "cpu" and hasattr(self.engine, "device_maps"):
+        elif self.engine.device != "cpu" and isinstance(self.engine, DeviceEngine):
             maps = self.engine.device_maps(frames, vocabulary.embeddings, vocabulary)
         else:
             maps = self.engine.activations(frames, vocabulary.embeddings)
         return [Result(vocabulary, m, frame.shape[:2]) for m, frame in zip(maps, frames, strict=True)]
+
+    def segment_for_each(self, images: Sequence[np.ndarray], vocabularies: Sequence[Vocabulary]) -> list[list[Result]]:
+        """Segment several images for several vocabularies.
+
+        On a CPU, where encoding takes longest, images are encoded once and all labels are decoded together. On other
+        devices, and where the engine or the refinement makes labels depend on each other, each vocabulary is a call of
+        its own.
+
+        Args:
+            images: each (H,W,3) uint8 RGB; their sizes may differ.
+            vocabularies: prepared by this Segmenter.
+
+        Returns:
+            For each vocabulary one Result per image.
+
+        Raises:
+            ValueError: for something that is not an image, and for a vocabulary of another model.
+        """
+        for vocabulary in vocabularies:
+            self._refuse_foreign(vocabulary)
+        many = sum(map(len, vocabularies)) > LARGEST_LIMIT
+        apart = many or self._refine or self.engine.device != "cpu" or not self.engine.independent_labels
+        if len(vocabularies) < 2 or apart:
+            return [self.segment_batch(images, vocabulary) for vocabulary in vocabularies]
+        joined, parts = join(vocabularies)
+        whole = self.segment_batch(images, joined)
+        return [
+            [Result(vocabulary, result.maps[part], result.shape) for result in whole]
+            for vocabulary, part in zip(vocabularies, parts, strict=True)
+        ]
 
 
 def check_image(image: np.ndarray, name: str = "image") -> np.ndarray:

@@ -14,7 +14,7 @@ import numpy as np
 from synseg_model.config import MAX_LABELS
 from synseg_model.folding import SPACES, case_key
 
-__all__ = ["LARGEST_LIMIT", "CheckedLabels", "LabelRules", "Vocabulary", "VocabularyError", "prompt"]
+__all__ = ["LARGEST_LIMIT", "CheckedLabels", "LabelRules", "Vocabulary", "VocabularyError", "join", "prompt"]
 
 LARGEST_LIMIT = 65535  # label maps are uint16 and 0 is background
 
@@ -107,6 +107,31 @@ class Vocabulary:
         taken = {number for number in kept if number}
         free = (number for number in count(1) if number not in taken)
         return replace(self, ids=tuple(number or next(free) for number in kept))
+
+
+def join(vocabularies: Sequence[Vocabulary]) -> tuple[Vocabulary, list[slice | np.ndarray]]:
+    """Join vocabularies of one engine; labels that several have are there once.
+
+    Args:
+        vocabularies: At least one.
+
+    Returns:
+        The joined vocabulary, and for each of the given ones where its labels are in it, in their order.
+    """
+    places: dict[str, int] = {}
+    rows, parts = [], []
+    for vocabulary in vocabularies:
+        for label, threshold, embedding in zip(
+            vocabulary.labels, vocabulary.thresholds, vocabulary.embeddings, strict=True
+        ):
+            if label not in places:
+                places[label] = len(places)
+                rows.append((threshold, embedding))
+        parts.append(np.array([places[label] for label in vocabulary.labels]))
+    parts[0] = slice(0, len(vocabularies[0]))
+    thresholds, embeddings = zip(*rows, strict=True)
+    joined = Vocabulary(tuple(places), np.array(thresholds), np.array(embeddings), vocabularies[0].fingerprint)
+    return joined, parts
 
 
 class CheckedLabels(NamedTuple):

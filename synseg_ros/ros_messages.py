@@ -10,6 +10,8 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from synseg_ros.interfaces.message_maker import MESSAGES, MessageMaker
+from synseg_ros.interfaces.object_messages import ObjectMessageMaker
+from synseg_ros.interfaces.optional_types import required_type
 
 
 def sequence(values: np.ndarray) -> array.array:
@@ -29,6 +31,7 @@ MAKER = MessageMaker(
     {name: getattr(import_module(f"{package}.msg"), name) for package, names in MESSAGES.items() for name in names},
     sequence,
 )
+OBJECT_MAKER = ObjectMessageMaker(required_type, sequence)
 
 
 def image_from_array(pixels: np.ndarray, encoding: str, header: Header) -> Image:

@@ -42,6 +42,7 @@ class ColorEngine:
 
     name = "color"
     device = "cpu"
+    independent_labels = True
     width = 16
 
     def __init__(self, fingerprint: str = "00ff", **config) -> None:

@@ -123,6 +123,18 @@ def test_every_message_is_generated():
     assert listed == sorted(path.name for path in (ROOT / "msg").glob("*.msg"))
 
 
+def test_every_service_is_generated():
+    listed = re.findall(r'"srv/(\w+\.srv)"', (ROOT / "CMakeLists.txt").read_text())
+    assert listed == sorted(path.name for path in (ROOT / "srv").glob("*.srv"))
+
+
+def test_every_package_whose_messages_ours_hold_is_found_by_cmake():
+    fields = "\n".join(path.read_text() for folder in ("msg", "srv") for path in (ROOT / folder).iterdir())
+    held = set(re.findall(r"(?m)^(\w+)/\w+", fields))
+    dependencies = re.search(r"DEPENDENCIES ([\w ]+)", (ROOT / "CMakeLists.txt").read_text()).group(1).split()
+    assert held and held <= set(dependencies)
+
+
 def test_what_cmake_finds_is_declared_for_rosdep():
     found = set(re.findall(r"find_package\((\w+)", (ROOT / "CMakeLists.txt").read_text()))
     package = ElementTree.parse(ROOT / "package.xml").getroot()

@@ -94,7 +94,7 @@ def plan(ros: dict[str, str]) -> list[Step]:
         WORKSPACE / "install" / "synseg-stamp",
         lambda: build_messages(venv.key),
         libraries.key,
-        _read(ROOT / "CMakeLists.txt", ROOT / "package.xml", *sorted((ROOT / "msg").glob("*.msg"))),
+        _read(ROOT / "CMakeLists.txt", ROOT / "package.xml", *_interface_files()),
         *_installed_files(),
     )
     return [venv, tools, libraries, messages]
@@ -151,7 +151,7 @@ def install_libraries() -> None:
 
 
 def build_messages(venv_key: str) -> None:
-    """Build msg/ with colcon into the workspace's install/, and try what was built."""
+    """Build msg/ and srv/ with colcon into the workspace's install/, and try what was built."""
     build, install = WORKSPACE / "build", WORKSPACE / "install"
     made_for = build / "synseg-made-for"
     if not made_for.is_file() or made_for.read_text() != venv_key:
@@ -171,6 +171,11 @@ def build_messages(venv_key: str) -> None:
     attempt = "import cv2, rclpy; from synseg_ros.msg import ClassMasks; ClassMasks()"
     network = "; import open_clip, torch" if "dev" in EXTRAS.split(",") else ""
     run("check", [ROOT / "scripts" / "with_env", "python", "-c", attempt + network])
+
+
+def _interface_files() -> list[Path]:
+    """List the definitions of the messages and services."""
+    return [*sorted((ROOT / "msg").glob("*.msg")), *sorted((ROOT / "srv").glob("*.srv"))]
 
 
 def _installed_files() -> list[str]:

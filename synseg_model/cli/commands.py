@@ -13,7 +13,7 @@ __all__ = ["Command", "find_commands"]
 
 GROUP = "synseg.commands"  # the entry points that other packages declare in their pyproject.toml
 
-_OWN = ("segment", "export", "build_engine", "info")
+_OWN = ("segment", "live", "export", "build_engine", "info")
 # Entry points are read from installed metadata. A source tree has none, and neither has what colcon installs: there the
 # project's command outside this package is found by its name.
 _WITHOUT_METADATA = {"bag": "synseg_ros.bags.command"}

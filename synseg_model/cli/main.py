@@ -22,6 +22,7 @@ _TELLING = ("engines", "export")  # packages that log which engine was chosen an
 _EXAMPLES = """\
 examples:
   synseg segment street.jpg --labels "road, car, tree" --output out
+  synseg live --labels "person, cup"
   synseg bag drive/ --labels "road, car, tree" --output drive_masks
   synseg export synseg-tiny --output exported
   synseg build-engine exported

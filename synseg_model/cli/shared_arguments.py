@@ -17,9 +17,9 @@ __all__ = ["add_labels", "add_model", "engine_options", "load_segmenter", "read_
 logger = logging.getLogger(__name__)
 
 
-def add_labels(parser: argparse.ArgumentParser) -> None:
-    """Add --labels and --labels-file, one of which must be given."""
-    labels = parser.add_mutually_exclusive_group(required=True)
+def add_labels(parser: argparse.ArgumentParser, required: bool = True) -> None:
+    """Add --labels and --labels-file, one of which must be given unless `required` is False."""
+    labels = parser.add_mutually_exclusive_group(required=required)
     labels.add_argument("--labels", metavar="TEXTS", help='labels with commas between: "red ball, grass"')
     labels.add_argument("--labels-file", metavar="FILE", help="labels, one per line, UTF-8")
 

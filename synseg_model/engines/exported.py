@@ -52,6 +52,11 @@ class ExportedEngine(ABC, Generic[Array]):
         self._positions_at: dict[tuple[int, int], Array] = {}
         self._canvases: dict[tuple[int, int], dict[str, Array]] = {}
 
+    @property
+    def independent_labels(self) -> bool:
+        """Whether all labels are decoded in full."""
+        return not self.keep_labels
+
     def count_tokens(self, text: str) -> int:
         return self._text.count_tokens(text)
 

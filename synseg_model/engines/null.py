@@ -23,6 +23,7 @@ class NullEngine:
     name, device = "null", "cpu"
     config = ModelConfig(name="null", encoder=EncoderConfig(model="none"))
     fingerprint = "0" * 64
+    independent_labels = False
 
     def __init__(self, seconds: float = 0.0) -> None:
         self.seconds = seconds

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -118,8 +120,9 @@ def _session(path: Path, device: str) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.log_severity_level = 3  # errors: a warning about every node placed on the CPU helps nobody
     try:
-        # Of bytes, not of a path, it would keep a copy.
-        return ort.InferenceSession(str(path), options, execution_providers(device))
+        with _no_warning_of_plug_ins(device):
+            # Of bytes, not of a path, it would keep a copy.
+            return ort.InferenceSession(str(path), options, execution_providers(device))
     except Exception as error:  # onnxruntime's own kinds, which share no base but Exception
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelError(f"onnxruntime {ort.__version__} cannot run {path}: {reason}") from None
@@ -140,7 +143,23 @@ def execution_providers(device: str) -> list[str | tuple[str, dict[str, str]]]:
         "do_copy_in_default_stream": "1",
     }
     index = _place(device)[1]
-    if index:
-        # Where this option is given, onnxruntime 1.26 and later look for a plug-in first and warn that there is none.
+    if index:  # without it is the first GPU; see _no_warning_of_plug_ins
         options["device_id"] = str(index)
     return [("CUDAExecutionProvider", options), "CPUExecutionProvider"]
+
+
+@contextlib.contextmanager
+def _no_warning_of_plug_ins(device: str) -> Iterator[None]:
+    """Keep onnxruntime from warning of what is as it should be.
+
+    Where device_id is given, versions from 1.26 look for a plug-in of that device first, warn that there is none, and
+    take what is built in. The warning is not the session's, whose log level would not change it.
+    """
+    if device == "cpu" or not _place(device)[1]:
+        yield
+        return
+    ort.set_default_logger_severity(3)
+    try:
+        yield
+    finally:
+        ort.set_default_logger_severity(2)  # as onnxruntime begins

@@ -15,16 +15,17 @@ from synseg_model.config import DECODER_MEMORY, ModelError
 from synseg_model.engines.exported import ExportedEngine
 from synseg_model.engines.text_encoder import TextEncoder
 from synseg_model.preprocess import resize_frame
-from synseg_model.weights.exported_folder import DECODER, IMAGE_ENCODER, TEXT_ENCODER
+from synseg_model.weights.exported_folder import DECODER, IMAGE_ENCODER, INT8_ENCODER, INT8_WEIGHTS, TEXT_ENCODER
 
 KEPT_SHAPES = 8  # that a graph is compiled for; a camera and a vocabulary have one
-PRECISIONS = {"auto": "f32", "fp32": "f32", "bf16": "bf16"}
+PRECISIONS = {"auto": "f32", "fp32": "f32", "bf16": "bf16", "int8": "f32"}
 
 
 class OpenVinoEngine(ExportedEngine[np.ndarray]):
     """Run an exported folder's graphs with OpenVINO.
 
-    precision: of matrix products, "fp32", "bf16", or "auto" for fp32: masks should not depend on the CPU. Text is
+    precision: of matrix products, "fp32", "bf16", or "auto" for fp32: masks should not depend on the CPU. "int8" is for
+    folders that `synseg_model.export.int8` has added such an image encoder to; the decoder stays in fp32. Text is
     embedded in fp32 always.
     Raise ValueError for another device than a CPU, and for a precision that it does not have or the CPU has not.
     """
@@ -49,7 +50,7 @@ class OpenVinoEngine(ExportedEngine[np.ndarray]):
         # A compiled copy has its own weights: ViTs are too large for many, and gain little.
         kept = KEPT_SHAPES if self.config.encoder.backbone else 0
         self._graphs = {
-            IMAGE_ENCODER: _Graph(core, _behind_resizing(self._read(core, IMAGE_ENCODER)), chosen, kept),
+            IMAGE_ENCODER: _Graph(core, self.encoder_model(precision), chosen, kept),
             DECODER: _Graph(core, self._read(core, DECODER), chosen, kept),
         }
         text = _Graph(core, self._read(core, TEXT_ENCODER), "f32")
@@ -73,6 +74,23 @@ class OpenVinoEngine(ExportedEngine[np.ndarray]):
         return array[row : row + 1, start:stop]
 
     def encode(self, frames: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+        return self.run(IMAGE_ENCODER, self.encoder_inputs(frames))
+
+    def encoder_model(self, precision: str = "fp32") -> openvino.Model:
+        """Read the image encoder behind the resizing of frames; raise ModelError where it has not the precision."""
+        if precision != "int8":
+            return _behind_resizing(self._read(_core(), IMAGE_ENCODER))
+        if INT8_ENCODER not in self._export.files:
+            raise ModelError(
+                f"{self.folder} has no image encoder in int8: add one with python -m synseg_model.export.int8 "
+                f"{self.folder} --images FOLDER, or choose fp32, bf16 or auto"
+            )
+        for name in (INT8_ENCODER, INT8_WEIGHTS):
+            self._export.check_file(self.folder, name)
+        return self._read(_core(), INT8_ENCODER)
+
+    def encoder_inputs(self, frames: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+        """Resize and normalise frames (H,W,3) uint8 of one size; returns what the image encoder takes."""
         patch = self._export.patch
         pixels = np.empty((len(frames), 3, *self._input_size(frames[0])), np.float32)
         for planes, frame in zip(pixels, frames, strict=True):
@@ -81,7 +99,7 @@ class OpenVinoEngine(ExportedEngine[np.ndarray]):
         pixels -= self._mean
         pixels /= self._std
         positions = self._positions_of(pixels.shape[2] // patch, pixels.shape[3] // patch)
-        return self.run(IMAGE_ENCODER, {"pixels": pixels, "positions": positions})
+        return {"pixels": pixels, "positions": positions}
 
     def _read(self, core: openvino.Core, name: str) -> openvino.Model:
         path = self._export.check_file(self.folder, name)
@@ -145,7 +163,7 @@ class _Graph:
 
 
 def choose_precision(precision: str, capabilities: Sequence[str]) -> str:
-    """Turn "auto", "fp32" or "bf16" into what OpenVINO calls it; raise ValueError for all else.
+    """Turn "auto", "fp32", "bf16" or "int8" into OpenVINO's name for what floats are; raise ValueError for all else.
 
     capabilities: those that OpenVINO sees in the CPU.
     """

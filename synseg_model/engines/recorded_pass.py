@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from synseg_model.engines.segment_pass import NO_LABEL, Segmented
 from synseg_model.engines.torch_batch import HostMeasures
@@ -68,7 +69,7 @@ class RecordedPass:
         shape = (sizes.frames, *sizes.size, 3)
         self._host_frames = torch.zeros(shape, dtype=torch.uint8, **pinned)
         self._frames = torch.zeros(shape, dtype=torch.uint8, device=device)
-        self._text = torch.ones(sizes.labels, width, device=device)
+        self._text = torch.full((sizes.labels, width), width**-0.5, device=device)
         self._thresholds = torch.full((sizes.labels,), NO_LABEL, device=device)
         self._ids = torch.ones(sizes.labels, dtype=torch.int32, device=device)
         kind = torch.int32 if sizes.wide else torch.uint8
@@ -114,7 +115,8 @@ class RecordedPass:
             self._vocabulary = None
             frames = torch.randint(256, self._frames.shape, generator=generator, dtype=torch.uint8)
             self._frames.copy_(frames)
-            self._text.copy_(torch.randn(self._text.shape, generator=generator))
+            # Of length 1: longer texts than a model knows may leave the range of half precision.
+            self._text.copy_(F.normalize(torch.randn(self._text.shape, generator=generator), dim=1))
             self._thresholds.fill_(0.5)
             expected = reference(self._frames, self._text, self._thresholds, self._ids).logits.float().sigmoid()
             if self._graph is None:

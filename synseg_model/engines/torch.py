@@ -122,6 +122,11 @@ class TorchEngine:
         if on_gpu and cuda_graphs is not False:
             self.recordings = Recordings(self._record)
 
+    @property
+    def independent_labels(self) -> bool:
+        """Whether all labels are decoded in full."""
+        return not self._keep_labels
+
     def count_tokens(self, text: str) -> int:
         return self.network.encoder.count_tokens(text)
 

@@ -52,6 +52,10 @@ class UpgradingEngine:
         return self._engine.device
 
     @property
+    def independent_labels(self) -> bool:
+        return self._engine.independent_labels
+
+    @property
     def upgrading(self) -> bool:
         """Whether the better engine is on its way."""
         return self._thread.is_alive()

@@ -32,7 +32,7 @@ def measure_parity(reference: Engine, engine: Engine) -> dict[str, float]:
         model's threshold, 1 where both engines find none; the largest difference of text embeddings, relative to the
         largest value.
     """
-    texts = [_embed(each) for each in (reference, engine)]
+    texts = [embed(each) for each in (reference, engine)]
     frames = [draw_image(seed, *size) for seed, size in enumerate([(480, 640), (480, 640), (251, 333), (61, 97)])]
     pairs = list(zip(reference.activations(frames, texts[0]), engine.activations(frames, texts[1]), strict=True))
     differences = np.concatenate([np.abs(a - b).ravel() for a, b in pairs])
@@ -112,6 +112,6 @@ def draw_image(seed: int, height: int, width: int) -> np.ndarray:
     return np.clip(image + rng.normal(0, 4, image.shape), 0, 255).astype(np.uint8)
 
 
-def _embed(engine: Engine) -> np.ndarray:
+def embed(engine: Engine) -> np.ndarray:
     text = engine.encode_text([prompt(engine.config.templates[0], label) for label in LABELS])
     return text / np.linalg.norm(text, axis=1, keepdims=True) if engine.config.normalize_text else text

@@ -35,7 +35,8 @@ GPU_GRAPHS = (IMAGE_ENCODER, DECODER, LABEL_MAP, MASKS)  # what runs for every f
 TOKENIZER, POSITIONS = "tokenizer.json", "positions.npy"
 NAMES_FILE = "names.json"  # how the model met each name in its training; optional
 FILES = (*GPU_GRAPHS, TEXT_ENCODER, TOKENIZER, POSITIONS)
-OPTIONAL = (NAMES_FILE,)
+INT8_ENCODER, INT8_WEIGHTS = "image_encoder.int8.xml", "image_encoder.int8.bin"  # in OpenVINO's own format
+OPTIONAL = (NAMES_FILE, INT8_ENCODER, INT8_WEIGHTS)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,9 @@ from synseg_model.cli.shared_arguments import (
 )
 
 NAME = "bag"
+IMAGE_KINDS = ("info", "masks", "label_map", "confidence", "overlay")
+OBJECT_KINDS = ("detections", "objects", "points")
+DEPTH_OPTIONS = ("--depth", "--camera-info", "--depth-info")
 HELP = "segment the cameras of a recording (rosbag2) into a new one"
 DESCRIPTION = """\
 Segment the cameras of a recording (rosbag2, MCAP or SQLite) for any labels, without ROS, and write what
@@ -27,6 +30,9 @@ the node would have published into a new recording, with the frames' headers and
                              background
   /synseg/CAMERA/confidence  sensor_msgs/Image, 0 to 255
   /synseg/CAMERA/overlay     sensor_msgs/Image: the image with coloured regions, contours and names
+  /synseg/CAMERA/detections  vision_msgs/Detection2DArray: a box and an id per object
+  /synseg/CAMERA/objects     vision_msgs/Detection3DArray: the same with a position, from recorded depth
+  /synseg/CAMERA/points      sensor_msgs/PointCloud2: labelled points, from recorded depth
   /synseg/active_vocab       synseg_ros/VocabularyStatus: labels, thresholds, colours, pedigree
 
 CAMERA is the first part of the camera's topic; the whole where two topics begin with the same part.
@@ -39,6 +45,7 @@ examples:
   synseg bag drive/ --labels "road, car, tree" --output drive_masks
   synseg bag drive_0.mcap --labels "person" --topics front=/cam0/image_raw --every 5 --write masks --output out
   synseg bag drive/ --labels "road, car" --copy --follow-vocab --output drive_and_masks
+  synseg bag desk/ --labels "mug" --depth /camera/depth/image_raw --target-frame base_link --output mugs
 
 exit status: 0 done; 1 some of the recording could not be read or copied; 2 nothing could be done, for the
 reason given; 130 interrupted
@@ -65,9 +72,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--write",
         nargs="+",
-        choices=("info", "masks", "label_map", "confidence", "overlay"),
+        choices=(*IMAGE_KINDS, *OBJECT_KINDS),
         metavar="KIND",
-        help="write only these: info, masks, label_map, confidence, overlay (default: all)",
+        help=f"write only these: {', '.join(IMAGE_KINDS)}, {', '.join(OBJECT_KINDS)} (default: the first five; with "
+        "--depth detections and objects, too)",
+    )
+    for option, what in (
+        ("--depth", "topics of depth images"),
+        ("--camera-info", "topics of the cameras' camera_info (default: camera_info beside the camera's topic)"),
+        ("--depth-info", "topics of the depth cameras' camera_info (default: camera_info beside the depth topic)"),
+    ):
+        parser.add_argument(
+            option,
+            nargs="+",
+            default=[],
+            metavar="TOPIC",
+            help=f"{what}, as TOPIC or CAMERA=TOPIC with several cameras",
+        )
+    parser.add_argument(
+        "--target-frame", default="", metavar="FRAME", help="frame of the objects' positions (default: the camera's)"
     )
     parser.add_argument("--every", type=int, default=1, metavar="N", help="segment every Nth frame of each camera")
     parser.add_argument("--copy", action="store_true", help="copy the recording's own topics into the new one")
@@ -94,10 +117,13 @@ def run(arguments: argparse.Namespace) -> int:
         ValueError: An argument or the recording cannot be used.
     """
     from synseg_ros.bags.cameras import choose_cameras
+    from synseg_ros.bags.depth import RecordedDepth, RecordedObjectSettings
     from synseg_ros.bags.message_types import MessageTypes
     from synseg_ros.bags.reading import Recording
     from synseg_ros.bags.segmenting import OUTPUTS, BagJob
     from synseg_ros.bags.writing import NewBag
+    from synseg_ros.parameters.depth_topics import depth_topics
+    from synseg_ros.space.depth_view import DepthTopics
 
     labels, thresholds = read_labels(arguments), read_thresholds(arguments.thresholds)
     threshold = thresholds[0] if thresholds and len(thresholds) == 1 else None
@@ -109,6 +135,15 @@ def run(arguments: argparse.Namespace) -> int:
     types = MessageTypes()
     with Recording(source) as recording:
         cameras = choose_cameras(recording, arguments.topics, types)
+        depths = depth_topics(
+            {camera.name: camera.topic for camera in cameras},
+            arguments.depth,
+            arguments.camera_info,
+            arguments.depth_info,
+            names=DEPTH_OPTIONS,
+        )
+        topics = {camera: DepthTopics(*names) for camera, names in depths.items() if names}
+        depth = RecordedDepth(topics, types, RecordedObjectSettings(arguments.target_frame))
         # Refuse a taken output here already: loading a model takes seconds.
         bag = NewBag(target, types, arguments.storage, arguments.overwrite)
         segmenter = load_segmenter(arguments)
@@ -127,8 +162,9 @@ def run(arguments: argparse.Namespace) -> int:
             )
         }
         with bag:
-            job = BagJob(recording, cameras, segmenter, types, bag)
-            job.add_outputs([kind for kind in OUTPUTS if kind in (arguments.write or OUTPUTS)])
+            job = BagJob(recording, cameras, segmenter, types, bag, depth)
+            kinds = arguments.write or (*IMAGE_KINDS, *(OBJECT_KINDS[:2] if arguments.depth else ()))
+            job.add_outputs([kind for kind in OUTPUTS if kind in kinds])
             if arguments.copy:
                 job.add_copies()
             job.segment(arguments.every, arguments.follow_vocab, threshold)

@@ -1,4 +1,4 @@
-"""Message types of recordings: those of ROS, ours from msg/*.msg, and those that a recording defines itself."""
+"""Message types of recordings: those of ROS, ours, those of vision_msgs, and those that a recording defines itself."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from rosbags.interfaces import Connection, MessageDefinitionFormat
 from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
 
 from synseg_ros.interfaces.message_maker import MESSAGES, MessageMaker
+from synseg_ros.interfaces.object_messages import ObjectMessageMaker
 
 IMAGE, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
 VOCABULARY = "synseg_ros/msg/Vocabulary"
@@ -23,6 +24,7 @@ class MessageTypes:
 
     Attributes:
         maker: Makes messages of these classes from results.
+        object_maker: Makes messages of these classes from objects.
     """
 
     def __init__(self) -> None:
@@ -30,9 +32,12 @@ class MessageTypes:
         ours: dict[str, Any] = {}
         for path in sorted(_message_folder().glob("*.msg")):
             ours.update(get_types_from_msg(path.read_text(encoding="utf-8"), f"synseg_ros/msg/{path.stem}"))
+        for path in sorted((_ROOT / "interfaces" / "vision_msgs" / "msg").glob("*.msg")):  # rosbags does not know them
+            ours.update(get_types_from_msg(path.read_text(encoding="utf-8"), f"vision_msgs/msg/{path.stem}"))
         self._store.register(ours)
         classes = {n: self.type(f"{package}/msg/{n}") for package, names in MESSAGES.items() for n in names}
         self.maker = MessageMaker(classes, sequence=np.asarray)
+        self.object_maker = ObjectMessageMaker(self.type, sequence=np.asarray)
 
     def type(self, name: str) -> type:
         """Return the class of a type, which takes all of its fields as keywords.

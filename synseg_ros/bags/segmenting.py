@@ -10,15 +10,18 @@ from rosbags.interfaces import Connection
 from synseg_model.cli.progress import progress_bar
 from synseg_model.segmenter import Segmenter
 from synseg_ros.bags.cameras import RecordedCamera
+from synseg_ros.bags.depth import RecordedDepth
 from synseg_ros.bags.message_types import VOCABULARY, MessageTypes
 from synseg_ros.bags.reading import Recording
 from synseg_ros.bags.writing import NewBag, qos
-from synseg_ros.interfaces.frame_outputs import FRAME_OUTPUTS, SegmentedImage
+from synseg_ros.interfaces.frame_outputs import FRAME_OUTPUTS, FrameOutput, SegmentedImage
+from synseg_ros.space.object_finder import ObjectFinder
+from synseg_ros.space.object_outputs import OBJECT_OUTPUTS, object_outputs
 
 logger = logging.getLogger(__name__)
 
 VOCABULARY_TOPIC, STATUS_TOPIC = "/synseg/vocab", "/synseg/active_vocab"
-OUTPUTS = {output.name: output for output in FRAME_OUTPUTS}
+OUTPUTS = (*(output.name for output in FRAME_OUTPUTS), *OBJECT_OUTPUTS)
 
 
 class BagJob:
@@ -30,6 +33,7 @@ class BagJob:
         segmenter: Segments the frames, with its vocabulary at the start.
         types: The message types.
         bag: Where the outputs go.
+        depth: What the recording says of depth.
     """
 
     def __init__(
@@ -39,10 +43,12 @@ class BagJob:
         segmenter: Segmenter,
         types: MessageTypes,
         bag: NewBag,
+        depth: RecordedDepth,
     ) -> None:
         self._recording, self._segmenter, self._types, self._bag = recording, segmenter, types, bag
-        self._cameras = {camera.topic: camera for camera in cameras}
-        self._outputs: dict[str, dict[str, Connection]] = {}
+        self._cameras, self._depth = {camera.topic: camera for camera in cameras}, depth
+        self._finders: dict[str, ObjectFinder] = {}  # by the camera's topic
+        self._outputs: dict[str, list[tuple[Connection, FrameOutput]]] = {}
         self._copies: dict[tuple[str, str], Connection] = {}
         self._left_out = 0
         self._version = 0
@@ -55,13 +61,16 @@ class BagJob:
         """
         self._status = self._bag.add_topic(STATUS_TOPIC, "synseg_ros/msg/VocabularyStatus", qos(1, latched=True))
         for camera in self._cameras.values():
-            self._outputs[camera.topic] = {
-                kind: self._bag.add_topic(f"/synseg/{camera.name}/{kind}", OUTPUTS[kind].type, qos(5)) for kind in kinds
-            }
+            self._finders[camera.topic] = finder = self._depth.finder(camera.name)
+            self._outputs[camera.topic] = [
+                (self._bag.add_topic(f"/synseg/{camera.name}/{output.name}", output.type, qos(5)), output)
+                for output in (*FRAME_OUTPUTS, *object_outputs(finder, self._types.object_maker))
+                if output.name in kinds
+            ]
 
     def add_copies(self) -> None:
         """Add the recording's own topics, except those that this run writes itself and those of unknown types."""
-        written = {STATUS_TOPIC} | {output.topic for outputs in self._outputs.values() for output in outputs.values()}
+        written = {STATUS_TOPIC} | {topic.topic for outputs in self._outputs.values() for topic, _ in outputs}
         seen = set()
         for connection in self._recording.connections:
             key = (connection.topic, connection.msgtype)
@@ -88,9 +97,10 @@ class BagJob:
             ValueError: No frame could be segmented.
         """
         topics = {*self._cameras, *(topic for topic, _ in self._copies)} | ({VOCABULARY_TOPIC} if follow else set())
+        topics |= self._depth.topics
         total = sum(-(-camera.frames // every) for camera in self._cameras.values())
         with progress_bar(None, total, unit="frame") as bar:
-            for connection, timestamp, data in self._recording.messages(topics):
+            for connection, timestamp, data in self._depth.ahead_of(self._recording.messages(topics)):
                 if not self._version:
                     self._announce(timestamp)
                 copy = self._copies.get((connection.topic, connection.msgtype))
@@ -120,10 +130,8 @@ class BagJob:
         result = self._segmenter.segment(image)
         milliseconds = 1000 * (time.perf_counter() - start)
         segmented = SegmentedImage(image, result, header, self._version, milliseconds)
-        topics = self._outputs[camera.topic].items()
-        self._bag.write(
-            [(topic, OUTPUTS[kind].make(self._types.maker, segmented)) for kind, topic in topics], timestamp
-        )
+        made = [(topic, output.make(self._types.maker, segmented)) for topic, output in self._outputs[camera.topic]]
+        self._bag.write([(topic, message) for topic, message in made if message is not None], timestamp)
         camera.segmented += 1
 
     def _follow(self, timestamp: int, data: bytes, threshold: float | None) -> None:
@@ -167,6 +175,13 @@ class BagJob:
         width = max(len(camera.topic) for camera in cameras)
         for camera in cameras:
             print(f"{camera.topic:{width}} → /synseg/{camera.name}/: {_counted(camera.segmented, camera.failed)}")
+            found = self._finders[camera.topic].statistics
+            if found.objects:
+                print(f"{camera.topic:{width}}   {found.known} of {found.objects} objects have a position")
+            if found.newest_problem:
+                logger.warning(
+                    "frames of %s have no positions, the last one because: %s", camera.topic, found.newest_problem
+                )
         failed = sum(camera.failed for camera in cameras)
         parts = [_counted(sum(camera.segmented for camera in cameras), failed)]
         if self._version > 1:

@@ -14,6 +14,7 @@ from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header, String
 
+from synseg_ros.demo.positions import PositionErrors
 from synseg_ros.demo.truth import IntersectionOverUnion, TruthSegments
 from synseg_ros.interfaces.image_encodings import check_image_message, image_to_array, image_to_rgb
 from synseg_ros.msg import ClassMasks, FrameInfo, Vocabulary, VocabularyStatus
@@ -53,6 +54,7 @@ class Phase:
         arrivals: When masks arrived, in seconds of `time.monotonic`.
         images: Overlays, spread over the phase.
         accuracy: Intersections and unions with the truth.
+        position_errors: Of objects in scenes, in metres.
     """
 
     labels: tuple[str, ...]
@@ -62,6 +64,7 @@ class Phase:
     arrivals: list[float] = field(default_factory=list)
     images: list[KeptOverlay] = field(default_factory=list)
     accuracy: IntersectionOverUnion = field(default_factory=IntersectionOverUnion)
+    position_errors: list[float] = field(default_factory=list)
     _overlays: int = 0
     _stride: int = 1
 
@@ -129,6 +132,7 @@ class Listener(Node):
             (DiagnosticArray, "/diagnostics", self._take_diagnostics, EVERY_MESSAGE),
         ):
             self.create_subscription(kind, name, take, qos)
+        self._positions = PositionErrors(self, f"{out}/objects", f"{base}/truth/objects", self._take_position_errors)
 
     def ask_for(self, labels: Sequence[str]) -> None:
         """Publish a vocabulary.
@@ -213,6 +217,11 @@ class Listener(Node):
         height = round(message.height * IMAGE_WIDTH / message.width)
         small = cv2.resize(image_to_rgb(message), (IMAGE_WIDTH, height), interpolation=cv2.INTER_AREA)
         self._keep(self._overlays, message, small)
+
+    def _take_position_errors(self, stamp: int, errors: list[float]) -> None:
+        phase = self.phases.get(self._versions.get(stamp, 0))
+        if phase is not None and not self.closed:
+            phase.position_errors += errors
 
     def _phase(self, message: ClassMasks | FrameInfo) -> Phase:
         version, meaning = message.vocabulary_version, (tuple(message.labels), tuple(message.ids))

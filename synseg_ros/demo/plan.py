@@ -129,6 +129,7 @@ def node_arguments(plan: Plan, model: str, engine: str, topic: str, camera: str)
     values = {"model": model, "engine": engine, "camera": topic, "camera_names": [camera]}
     if plan.scenes:  # a model that is for them is right here
         values["expect_domain"] = GENERATED_SCENES
+        values["depth_topics"] = [f"{topic.rpartition('/')[0]}/depth/image_raw"]
     return ros_arguments(values)
 
 

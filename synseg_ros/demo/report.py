@@ -51,6 +51,7 @@ def _column(listener: Listener, phase: Phase) -> Mapping[str, str]:
         "latency p50 (ms)": f"{fast:.0f}",
         "latency p99 (ms)": f"{slow:.0f}",
         "mIoU (%)": "-" if accuracy is None else f"{accuracy:.1f}",
+        "position error p50 (cm)": f"{100 * np.median(phase.position_errors):.1f}" if phase.position_errors else "-",
     }
 
 

@@ -150,6 +150,7 @@ class MessageMaker:
         stamp: Any,
         refusal: str = "",
         pedigree: Sequence[str] = (),
+        wanted_by: Sequence[Sequence[str]] = (),
     ) -> Any:
         """Make the status of the vocabulary in use and of the last request.
 
@@ -159,6 +160,7 @@ class MessageMaker:
             stamp: The time now, of the library's own class.
             refusal: Why the last request was refused, "" where it was not.
             pedigree: One text per label, or none, see `Segmenter.pedigree_of`.
+            wanted_by: Per label the names of the clients that want it, or none.
         """
         return self._types["VocabularyStatus"](
             stamp=stamp,
@@ -168,6 +170,7 @@ class MessageMaker:
             thresholds=self._sequence(vocabulary.thresholds if vocabulary else np.zeros(0, np.float32)),
             colors=self._colors(colors_of(vocabulary)) if vocabulary else [],
             pedigree=list(pedigree),
+            wanted_by=[", ".join(clients) for clients in wanted_by],
             accepted=not refusal,
             message=refusal,
         )

@@ -12,11 +12,9 @@ from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 
-try:
-    from bond.msg import Status
-except ImportError:  # a package of its own, which is not installed everywhere
-    Status = None
+from synseg_ros.interfaces.optional_types import optional_type, required_type
 
+STATUS = "bond/msg/Status"
 TOPIC = "bond"
 PERIOD = 0.1  # seconds from heartbeat to heartbeat
 TIMEOUT = 4.0  # seconds without one after which the other side may take the node for dead
@@ -25,7 +23,7 @@ BEATS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
 
 def available() -> bool:
     """Tell whether the package `bond` is installed."""
-    return Status is not None
+    return optional_type(STATUS) is not None
 
 
 class Bond:
@@ -40,7 +38,8 @@ class Bond:
 
     def __init__(self, node: Node) -> None:
         self._node, self._instance = node, str(uuid.uuid4())
-        self._publisher = node.create_publisher(Status, TOPIC, BEATS)
+        self._status = required_type(STATUS)
+        self._publisher = node.create_publisher(self._status, TOPIC, BEATS)
         self._timer = node.create_timer(PERIOD, self._beat, clock=Clock(clock_type=ClockType.STEADY_TIME))
         self._beat()
 
@@ -52,7 +51,7 @@ class Bond:
         self._node.destroy_publisher(self._publisher)
 
     def _beat(self, active: bool = True) -> None:
-        message = Status(id=self._node.get_name(), instance_id=self._instance, active=active)
+        message = self._status(id=self._node.get_name(), instance_id=self._instance, active=active)
         message.header.stamp = self._node.get_clock().now().to_msg()
         message.heartbeat_period, message.heartbeat_timeout = PERIOD, TIMEOUT
         self._publisher.publish(message)

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from rclpy.node import Node
 
+from synseg_model.instances import Instance, Position
 from synseg_ros.node.camera_input import CameraInput
 from synseg_ros.node.camera_log import CameraLog
 from synseg_ros.node.camera_outputs import CameraOutputs
 from synseg_ros.node.camera_statistics import CameraStatistics
+from synseg_ros.node.depth_input import DepthInput
 from synseg_ros.node.frames import Frame, SegmentedFrame
+from synseg_ros.node.transform_source import TransformSource
 from synseg_ros.parameters.tables import NodeSettings
+from synseg_ros.space.depth_view import DepthTopics
+from synseg_ros.space.object_finder import ObjectFinder
 
 
 class Camera:
@@ -24,10 +29,15 @@ class Camera:
         topic: Topic of its frames.
         settings: Returns the settings in force.
         ready: Tells whether there is a vocabulary to segment with.
+        asked_for: Tells whether a request waits for a frame.
         offer: Takes a frame for the engine; returns False when it replaced one that still waited.
+        depth: The topics that say how far away things are; None without.
+        transforms: Where the transforms between frames come from.
 
     Attributes:
         input: What arrives. Used on the executor's thread.
+        depth: The depth that arrives; None without.
+        objects: Finds the objects of frames. Used on the worker's thread.
         outputs: What is published. Used on the worker's thread.
         log: Counts frames and logs what goes wrong. Used on both.
     """
@@ -39,19 +49,50 @@ class Camera:
         topic: str,
         settings: Callable[[], NodeSettings],
         ready: Callable[[], bool],
+        asked_for: Callable[[Frame], bool],
         offer: Callable[[Frame], bool],
+        depth: DepthTopics | None,
+        transforms: TransformSource,
     ) -> None:
         self.name, self.topic = name, node.resolve_topic_name(topic)
         self.log = CameraLog(node, self.topic)
-        self.outputs = CameraOutputs(node, name, settings)
-        self.input = CameraInput(
-            node, name, self.topic, settings, self.log, lambda: ready() and self.outputs.wanted(), offer
-        )
+        self.depth = DepthInput(node, depth, settings, transforms) if depth else None
+        self.objects = ObjectFinder(settings, self.depth)
+        self.outputs = CameraOutputs(node, name, settings, self.objects)
+        self._ready = ready
+        self.input = CameraInput(node, name, self.topic, settings, self.log, self.wanted, asked_for, offer)
 
     @property
     def statistics(self) -> CameraStatistics:
         """The counts and times of the camera's frames."""
         return self.log.statistics
+
+    def wanted(self) -> bool:
+        """Tell whether a frame would be segmented and published now."""
+        return self._ready() and self.outputs.wanted()
+
+    def listen(self) -> None:
+        """Subscribe to the camera and to its depth."""
+        self.input.listen()
+        if self.depth:
+            self.depth.listen()
+
+    def ignore(self) -> None:
+        """End the subscriptions."""
+        self.input.ignore()
+        if self.depth:
+            self.depth.ignore()
+
+    def follow(self) -> None:
+        """Subscribe anew where other types of messages turn out to be published."""
+        self.input.follow()
+        if self.depth:
+            self.depth.follow()
+
+    def watch(self) -> None:
+        """Log when something fails, or works again."""
+        self.input.watch()
+        self.log.positions(self.objects.statistics.problem)
 
     def publish(self, segmented: SegmentedFrame) -> None:
         """Publish a frame and count it; an error costs this frame and no other.
@@ -65,8 +106,27 @@ class Camera:
             self.log.segmented(segmented, 1e3 * (time.perf_counter() - began))
         except Exception as error:
             self.log.failed(error)
+        finally:
+            self.objects.forget()
+            if self.depth:
+                self.depth.forget_failure()
+
+    def positions_of(
+        self, frame: Frame, instances: Sequence[Instance], shape: tuple[int, int]
+    ) -> tuple[Position | str, ...]:
+        """Find where any instances of a frame are, in the frame's own frame_id.
+
+        Args:
+            frame: The frame.
+            instances: Instances of the frame.
+            shape: (H, W) of the frame in pixels.
+
+        Returns:
+            Per instance its position, or why it is not known.
+        """
+        return self.objects.locate_instances(frame.header, instances, shape).each
 
     def destroy(self) -> None:
-        """End the subscription and all outputs."""
-        self.input.ignore()
+        """End the subscriptions and all outputs."""
+        self.ignore()
         self.outputs.destroy()

@@ -36,6 +36,7 @@ class CameraInput:
         settings: Returns the settings in force.
         log: Counts the frames.
         wanted: Tells whether a frame would be segmented and published now.
+        asked_for: Tells whether a request waits for a frame, which then comes before the rate limit.
         offer: Takes a frame for the engine; returns False when it replaced one that still waited.
     """
 
@@ -47,11 +48,12 @@ class CameraInput:
         settings: Callable[[], NodeSettings],
         log: CameraLog,
         wanted: Callable[[], bool],
+        asked_for: Callable[[Frame], bool],
         offer: Callable[[Frame], bool],
     ) -> None:
         self.name, self.topic = name, topic
         self._node, self._settings, self._log = node, settings, log
-        self._wanted, self._offer = wanted, offer
+        self._wanted, self._asked_for, self._offer = wanted, asked_for, offer
         self._loss_warnings = RateLimit(LOSS_WARNING_SECONDS)
         self._silent = False
         self._subscription: Subscription | None = None
@@ -106,9 +108,10 @@ class CameraInput:
         try:
             frame = Frame(self.name, message, time.monotonic())
             frame.check()
-            if not self._wanted():
+            asked_for = self._asked_for(frame)
+            if not (asked_for or self._wanted()):
                 self._log.statistics.count("idle")
-            elif not self._is_due(frame):
+            elif not (self._is_due(frame) or asked_for):
                 self._log.statistics.count("skipped")
             elif not self._offer(frame):
                 self._log.statistics.count("dropped")

@@ -29,6 +29,7 @@ class CameraLog:
         self._node, self._topic = node, topic
         self._warnings = RateLimit()
         self._clock_told = False
+        self._problem = ""
 
     def bad(self, reason: str) -> None:
         """Count a frame that cannot be read, by the camera's fault.
@@ -61,6 +62,18 @@ class CameraLog:
             decode_ms=timing.decode,
             publish_ms=publish_ms,
         )
+
+    def positions(self, problem: str) -> None:
+        """Log when objects stop having positions, and when they have them again.
+
+        Args:
+            problem: Why a frame of the last seconds had no positions; "" where all had.
+        """
+        had, self._problem = bool(self._problem), problem
+        if problem and not had:
+            self._node.get_logger().warning(f"no positions in frames of {self._topic}: {problem}")
+        if had and not problem:
+            self._node.get_logger().info(f"positions in frames of {self._topic} again")
 
     def _failed(self, kind: str, done: str, reason: str) -> None:
         if not self._node.context.ok():  # the process is being ended

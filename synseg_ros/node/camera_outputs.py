@@ -14,17 +14,15 @@ from std_msgs.msg import Header
 
 from synseg_model.vocabulary import Vocabulary
 from synseg_ros.interfaces.frame_outputs import FRAME_OUTPUTS, FrameOutput
+from synseg_ros.interfaces.optional_types import optional_type, required_type
 from synseg_ros.node.class_topics import MOST_CLASS_TOPICS, ClassTopics
 from synseg_ros.node.frames import SegmentedFrame
 from synseg_ros.node.publishers import create_output, has_subscriber
 from synseg_ros.parameters.tables import NodeSettings
 from synseg_ros.qos import LATCHED, OUTPUT
-from synseg_ros.ros_messages import MAKER
-
-try:
-    from vision_msgs.msg import LabelInfo, VisionClass
-except ImportError:  # a package of its own, which is not installed everywhere
-    LabelInfo = None
+from synseg_ros.ros_messages import MAKER, OBJECT_MAKER
+from synseg_ros.space.object_finder import ObjectFinder
+from synseg_ros.space.object_outputs import object_outputs
 
 
 class OutputTopic:
@@ -35,13 +33,16 @@ class OutputTopic:
     Args:
         node: The node that publishes.
         base: What all topics of the camera begin with.
-        output: What is published.
+        kind: Class of its messages.
+        output: What is published. Where it makes None of a frame, nothing is published.
         settings: Returns the settings in force.
     """
 
-    def __init__(self, node: Node, base: str, output: FrameOutput, settings: Callable[[], NodeSettings]) -> None:
+    def __init__(
+        self, node: Node, base: str, kind: type, output: FrameOutput, settings: Callable[[], NodeSettings]
+    ) -> None:
         self._node, self._output, self._settings = node, output, settings
-        self._publisher = create_output(node, MAKER.type(output.type), f"{base}/{output.name}", OUTPUT)
+        self._publisher = create_output(node, kind, f"{base}/{output.name}", OUTPUT)
 
     def wanted(self) -> bool:
         """Return True while the topic is switched on and has a subscriber."""
@@ -54,8 +55,9 @@ class OutputTopic:
         Args:
             segmented: The frame.
         """
-        if self.wanted():
-            self._publisher.publish(self._output.make(MAKER, segmented))
+        message = self._output.make(MAKER, segmented) if self.wanted() else None
+        if message is not None:
+            self._publisher.publish(message)
 
     def destroy(self) -> None:
         """End the topic."""
@@ -71,14 +73,25 @@ class CameraOutputs:
         node: The node that publishes.
         camera: Name of the camera, as in synseg/<camera>/...
         settings: Returns the settings in force.
+        objects: Finds the objects of its frames.
+
+    Attributes:
+        missing: Names of the topics that are not there, because their package is not installed.
     """
 
-    def __init__(self, node: Node, camera: str, settings: Callable[[], NodeSettings]) -> None:
+    def __init__(self, node: Node, camera: str, settings: Callable[[], NodeSettings], objects: ObjectFinder) -> None:
         base = f"synseg/{camera}"
         self._node, self._settings = node, settings
         self._classes = ClassTopics(node, base)
-        self._topics = (*(OutputTopic(node, base, output, settings) for output in FRAME_OUTPUTS), self._classes)
-        self._label_info = create_output(node, LabelInfo, f"{base}/label_info", LATCHED, False) if LabelInfo else None
+        kinds = [(MAKER.type(output.type), output) for output in FRAME_OUTPUTS]
+        kinds += [(optional_type(output.type), output) for output in object_outputs(objects, OBJECT_MAKER)]
+        self._topics = (
+            *(OutputTopic(node, base, kind, output, settings) for kind, output in kinds if kind is not None),
+            self._classes,
+        )
+        self.missing = [output.name for kind, output in kinds if kind is None]
+        label_info = optional_type("vision_msgs/msg/LabelInfo")
+        self._label_info = create_output(node, label_info, f"{base}/label_info", LATCHED, False) if label_info else None
 
     def wanted(self) -> bool:
         """Return True while one of the topics that are switched on has a subscriber."""
@@ -117,9 +130,10 @@ class CameraOutputs:
 
 def _label_info(vocabulary: Vocabulary, stamp: object) -> Any:
     """Make the LabelInfo that says which label an id means."""
+    label_info, vision_class = (required_type(f"vision_msgs/msg/{name}") for name in ("LabelInfo", "VisionClass"))
     classes = [
-        VisionClass(class_id=number, class_name=label)
+        vision_class(class_id=number, class_name=label)
         for number, label in zip(vocabulary.ids, vocabulary.labels, strict=True)
     ]
     threshold = float(vocabulary.thresholds.min())
-    return LabelInfo(header=Header(stamp=stamp), class_map=classes, threshold=threshold)
+    return label_info(header=Header(stamp=stamp), class_map=classes, threshold=threshold)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
 WINDOW_SECONDS = 5.0
-KINDS = ("received", "lost", "segmented", "dropped", "skipped", "idle", "bad", "failed")
+KINDS = ("received", "lost", "segmented", "dropped", "skipped", "idle", "requested", "bad", "failed")
 STAGES = ("latency", "wait", "decode", "inference", "publish")
 MANY_LOST = 0.2  # share of a camera's frames that is worth a warning
 
@@ -25,9 +25,9 @@ class CameraStatistics:
     Attributes:
         clock: Returns the time in seconds.
         counts: Number of frames so far, by kind. received: all messages. lost: sent by the camera and never received.
-            bad: cannot be read. idle: no output has a subscriber, or there is no vocabulary yet. skipped: above the
-            rate limit. dropped: replaced by a newer frame before its turn. failed: the engine or an output raised.
-            segmented: published.
+            bad: cannot be read. idle: no output has a subscriber, or there is no vocabulary yet.
+            requested: segmented for a request alone. skipped: above the rate limit. dropped: replaced by a newer frame
+            before its turn. failed: the engine or an output raised. segmented: published.
         last_error: Why the last frame was bad or failed.
         share_lost: Share of the camera's frames that were lost in the seconds before the last status, 0 to 1.
     """
@@ -118,6 +118,7 @@ class CameraStatistics:
         ready: bool,
         stale_seconds: float = float("inf"),
         slow_ms: float = 0.0,
+        warnings: Iterable[str] = (),
     ) -> DiagnosticStatus:
         """Summarise the last seconds.
 
@@ -130,6 +131,7 @@ class CameraStatistics:
             ready: Whether there is a vocabulary.
             stale_seconds: Seconds without a frame that are worth a warning.
             slow_ms: Latency that is worth a warning, in milliseconds; 0: none.
+            warnings: What else is to be warned of.
         """
         with self._lock:
             now = self.clock()
@@ -151,7 +153,7 @@ class CameraStatistics:
                 slowest = high if stage == "latency" else slowest
         rows["last error"] = error
         silent = self.silence()
-        warnings = [] if ready else ["waiting for a vocabulary"]
+        warnings = [*([] if ready else ["waiting for a vocabulary"]), *warnings]
         if silent > stale_seconds:
             warnings.append(f"no frame for {silent:.0f} s")
         if lost > MANY_LOST:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Mapping
+from math import isfinite
 from pathlib import Path
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
@@ -13,6 +14,7 @@ from rclpy.node import Node
 
 from synseg_ros.node.camera import Camera
 from synseg_ros.node.camera_statistics import pairs
+from synseg_ros.node.depth_input import DepthInput
 from synseg_ros.node.pipeline import Pipeline
 from synseg_ros.node.vocabulary_switch import ActiveVocabulary
 from synseg_ros.parameters.tables import NodeSettings
@@ -31,7 +33,9 @@ class Diagnostics:
         self._node, self._settings, self._cameras = node, settings, cameras
         self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
 
-    def publish(self, state: str, error: str, model_warning: str, pipeline: Pipeline | None) -> None:
+    def publish(
+        self, state: str, error: str, model_warning: str, pipeline: Pipeline | None, requests: Mapping[str, str]
+    ) -> None:
         """Publish how things are now.
 
         Args:
@@ -39,22 +43,28 @@ class Diagnostics:
             error: Why it could not be configured, "" where it could.
             model_warning: What is to be said against the model, "" for nothing.
             pipeline: The running pipeline, None while the node is not configured.
+            requests: What is to be said of the services, as rows.
         """
         cameras = [self._camera_status(state, camera, pipeline) for camera in self._cameras.values()]
         message = DiagnosticArray()
         message.header.stamp = self._node.get_clock().now().to_msg()
-        message.status = [*cameras, self._own_status(state, error, model_warning, pipeline, cameras)]
+        own = self._own_status(state, error, model_warning, pipeline, cameras)
+        own.values += pairs(requests)
+        message.status = [*cameras, own]
         self._publisher.publish(message)
 
     def _camera_status(self, state: str, camera: Camera, pipeline: Pipeline | None) -> DiagnosticStatus:
         settings, waiting = self._settings(), pipeline.worker.waiting(camera.name) if pipeline else None
-        queue_age = {"topic": camera.topic, "queue age (ms)": f"{1e3 * waiting.age():.1f}" if waiting else "0.0"}
+        rows = {"topic": camera.topic, "queue age (ms)": f"{1e3 * waiting.age():.1f}" if waiting else "0.0"}
+        rows |= _depth_rows(camera.depth) | camera.objects.statistics.rows()
+        problem = camera.objects.statistics.problem
         return camera.statistics.status(
             f"{self._name}: {camera.name}",
-            self._values(pipeline) | queue_age,
+            self._values(pipeline) | rows,
             ready=pipeline is not None and pipeline.active.version > 0,
             stale_seconds=settings.stale_seconds if state == "active" else float("inf"),
             slow_ms=settings.slow_ms,
+            warnings=[f"no positions: {problem}"] if problem else (),
         )
 
     def _own_status(
@@ -96,6 +106,14 @@ class Diagnostics:
             "vocabulary version": str(active.version),
             "labels": str(len(active.vocabulary) if active.vocabulary else 0),
         }
+
+
+def _depth_rows(depth: DepthInput | None) -> dict[str, str]:
+    """Say where depth comes from, and how long ago the newest depth image arrived."""
+    if depth is None:
+        return {"depth topic": ""}
+    age = depth.age()
+    return {"depth topic": depth.topics.depth, "depth age (ms)": f"{1e3 * age:.0f}" if isfinite(age) else ""}
 
 
 def memory() -> dict[str, str]:

@@ -22,13 +22,18 @@ from synseg_ros.node.camera import Camera
 from synseg_ros.node.diagnostics import Diagnostics
 from synseg_ros.node.pipeline import Pipeline
 from synseg_ros.node.rate_limit import RateLimit
+from synseg_ros.node.services import Services
+from synseg_ros.node.transform_source import TransformSource
+from synseg_ros.node.vocabulary_clients import ClientLimits, VocabularyClients
 from synseg_ros.node.vocabulary_input import VocabularyRequest, VocabularySubscription
 from synseg_ros.node.vocabulary_output import VocabularyOutput
 from synseg_ros.node.vocabulary_switch import ActiveVocabulary
 from synseg_ros.parameters.given import warn_of_unknown
 from synseg_ros.parameters.server import LiveSettings
 from synseg_ros.parameters.tables import NodeSettings
+from synseg_ros.space.depth_view import DepthTopics
 
+REQUESTS_SECONDS = 0.1  # from one look for requests whose time is over to the next
 CLEANUP_SECONDS = 10.0  # to wait for the frame and the vocabulary at hand
 DONE, REFUSED = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
@@ -51,14 +56,26 @@ class SynSegNode(LifecycleNode):
         self._cameras: dict[str, Camera] = {}
         self._domain_warning = ""  # of a model that was made for other images
         self._release: list[Callable[[], object]] = []  # what undoes configure, in the order of doing
-        self._last = ActiveVocabulary()  # which a later configure goes on with
+        self._last = ActiveVocabulary()  # whose version a later configure goes on with
+        limits = ClientLimits(labels=self.settings.client_labels, total=self.settings.max_labels)
+        self._vocabulary_clients = VocabularyClients(limits)  # whose labels a later configure goes on with
         self._state, self._error = "unconfigured", ""
+        self._request_services = Services(
+            self,
+            lambda: self.settings,
+            lambda: self._state,
+            lambda: self._pipeline,
+            self._cameras,
+            self._vocabulary_clients,
+        )
         self._errors = RateLimit()
         self._activated = False  # ever
         self._bond: bond.Bond | None = None  # while it is active under a manager
         self._diagnostics = Diagnostics(self, lambda: self.settings, self._cameras)
         # On a clock that nobody sets back.
-        self.create_timer(1.0, self._every_second, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(1.0, self._every_second, clock=steady)
+        self.create_timer(REQUESTS_SECONDS, self._request_services.check, clock=steady)
 
     @property
     def settings(self) -> NodeSettings:
@@ -106,7 +123,7 @@ class SynSegNode(LifecycleNode):
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribe to the cameras, and publish."""
         for camera in self._cameras.values():
-            camera.input.listen()
+            camera.listen()
         self._pipeline.worker.resume()
         if not self._activated:  # now every topic is there that parameters could be meant for
             warn_of_unknown(self, qos=True)
@@ -118,11 +135,12 @@ class SynSegNode(LifecycleNode):
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """End the subscriptions; what is in the engine just now is not published."""
         self._break_bond()
+        self._state = "inactive"
+        self._request_services.refuse_waiting("the node was deactivated")
         for frame in self._pipeline.worker.pause():
             self._cameras[frame.camera].statistics.count("dropped")
         for camera in self._cameras.values():
-            camera.input.ignore()
-        self._state = "inactive"
+            camera.ignore()
         return DONE
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -158,18 +176,42 @@ class SynSegNode(LifecycleNode):
         self._vocabulary_output = VocabularyOutput(self, self._last)
         self._release.append(self._vocabulary_output.destroy)
         self._pipeline = pipeline = Pipeline(
-            segmenter, self._cameras, lambda: self.settings, self._announce, self.report, self._last.version
+            segmenter,
+            self._cameras,
+            lambda: self.settings,
+            self._announce,
+            self.report,
+            self._vocabulary_clients,
+            self._last.version,
         )
-        for name, topic in settings.cameras(self._resolved).items():
+        transforms = TransformSource(self)
+        self._release.append(transforms.destroy)
+        cameras = settings.cameras(self._resolved)
+        depths = settings.depths(cameras)
+        for name, topic in cameras.items():
+            depth = depths[name] and DepthTopics(*map(self.resolve_topic_name, depths[name]))
             self._cameras[name] = camera = Camera(
-                self, name, topic, lambda: self.settings, lambda: bool(pipeline.active.version), pipeline.offer
+                self,
+                name,
+                topic,
+                lambda: self.settings,
+                lambda: pipeline.active.vocabulary is not None,
+                pipeline.lookout.wants,
+                pipeline.offer,
+                depth,
+                transforms,
             )
             self._release.append(camera.destroy)
+        if camera.outputs.missing:
+            self.get_logger().info(
+                f"vision_msgs is not installed: there are no topics {', '.join(camera.outputs.missing)}"
+            )
         pipeline.start()
-        given = VocabularyRequest(settings.labels) if settings.labels else None
-        first = self._last.request or given
-        if first:
-            pipeline.request(first)
+        self._vocabulary_clients.expire()
+        if len(self._vocabulary_clients):
+            pipeline.vocabularies.refresh()
+        elif settings.labels:
+            pipeline.request(VocabularyRequest(settings.labels))
         self._release.append(VocabularySubscription(self, "synseg/vocab", pipeline.request).close)
         topics = ", ".join(camera.topic for camera in self._cameras.values())
         self.get_logger().info(
@@ -193,6 +235,7 @@ class SynSegNode(LifecycleNode):
     def _clean_up(self, state: str = "unconfigured") -> None:
         self._break_bond()
         self._state = state
+        self._request_services.refuse_waiting("the node was cleaned up", vocabularies=True)
         pipeline, self._pipeline = self._pipeline, None
         if pipeline is not None:
             self._last = pipeline.active if pipeline.active.version else self._last
@@ -217,10 +260,12 @@ class SynSegNode(LifecycleNode):
     def _every_second(self) -> None:
         active = list(self._cameras.values()) if self._state == "active" else []
         for camera in active:
-            camera.input.follow()
-        self._diagnostics.publish(self._state, self._error, self._domain_warning, self._pipeline)
+            camera.follow()
+        self._diagnostics.publish(
+            self._state, self._error, self._domain_warning, self._pipeline, self._request_services.rows()
+        )
         for camera in active:
-            camera.input.watch()
+            camera.watch()
 
     # On the worker's thread
 

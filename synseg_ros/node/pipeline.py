@@ -10,15 +10,20 @@ import numpy as np
 
 from synseg_model import Segmenter
 from synseg_model.engines.upgrading import UpgradingEngine
+from synseg_model.result import Result
+from synseg_model.vocabulary import Vocabulary
 from synseg_ros.interfaces.image_encodings import FrameError
 from synseg_ros.node.camera import Camera
 from synseg_ros.node.frames import Frame, SegmentedFrame, Timing
+from synseg_ros.node.looks import Look, Lookout
+from synseg_ros.node.request_thread import RequestThread
+from synseg_ros.node.vocabulary_clients import VocabularyClients
 from synseg_ros.node.vocabulary_input import VocabularyRequest
-from synseg_ros.node.vocabulary_switch import ActiveVocabulary, VocabularySwitch
+from synseg_ros.node.vocabulary_switch import ActiveVocabulary, VocabularySwitch, own_thresholds
 from synseg_ros.node.worker import Worker
 from synseg_ros.parameters.tables import NodeSettings
 
-STOP_SECONDS = 0.5  # to wait for each of the three threads when the node ends
+STOP_SECONDS = 0.5  # to wait for each of the threads when the node ends
 
 
 class _ReadFrame(NamedTuple):
@@ -30,8 +35,24 @@ class _ReadFrame(NamedTuple):
     decode_ms: float
 
 
+class _Turn(NamedTuple):
+    """What is done with the frames of one turn: the vocabulary that is published, and looks with one of their own."""
+
+    active: ActiveVocabulary
+    publish: bool
+    looks: Sequence[Look] = ()
+
+
+class _Outcome(NamedTuple):
+    """What came of one frame: for publishing, and for the looks."""
+
+    read: _ReadFrame
+    segmented: SegmentedFrame | None
+    seen: Sequence[tuple[Look, Result]]
+
+
 class Pipeline:
-    """Segment the newest frame of every camera with the vocabulary that was asked for last.
+    """Segment the newest frame of every camera with the labels that clients want, and answer looks.
 
     Args:
         segmenter: Owned by the worker's thread from now on.
@@ -39,9 +60,12 @@ class Pipeline:
         settings: Returns the settings in force.
         announce: Publishes which vocabulary is in use now, see `VocabularySwitch`.
         on_error: Gets an exception that belongs to no camera.
+        clients: What each client wants segmented.
         version: Version of the last vocabulary before this pipeline's first.
 
     Attributes:
+        lookout: The requests that wait for frames.
+        requests: Works on requests that come between.
         upgrade: The segmenter's engine, where a better one is being built in the background.
     """
 
@@ -52,14 +76,16 @@ class Pipeline:
         settings: Callable[[], NodeSettings],
         announce: Callable[[ActiveVocabulary, str], None],
         on_error: Callable[[Exception], None],
+        clients: VocabularyClients,
         version: int = 0,
     ) -> None:
         self.segmenter: Segmenter | None = segmenter
         self.upgrade = segmenter.engine if isinstance(segmenter.engine, UpgradingEngine) else None
         self.worker = Worker(self._segment, on_error)
         self.worker.pause()
-        self.vocabularies = VocabularySwitch(segmenter, self.worker, settings, announce, on_error, version)
-        self._cameras = cameras
+        self.vocabularies = VocabularySwitch(segmenter, self.worker, settings, announce, on_error, clients, version)
+        self.lookout, self.requests = Lookout(), RequestThread(on_error)
+        self._cameras, self._settings = cameras, settings
 
     @property
     def active(self) -> ActiveVocabulary:
@@ -70,6 +96,7 @@ class Pipeline:
         """Start the threads, paused: vocabularies are taken, frames are not."""
         self.worker.start()
         self.vocabularies.start()
+        self.requests.start()
         if self.upgrade:
             self.upgrade.start()
 
@@ -93,9 +120,24 @@ class Pipeline:
         ended = self.upgrade is None or self.upgrade.stop(timeout)
         ended &= self.worker.stop(timeout)
         ended &= self.vocabularies.stop(timeout)  # may wait for the worker
+        ended &= self.requests.stop(timeout)  # the same
         # Whatever else holds this pipeline a little longer, such as an executor's lists.
         self.segmenter = self.upgrade = None
         return ended
+
+    def prepare(self, labels: Sequence[str], thresholds: Sequence[float]) -> Vocabulary:
+        """Check and encode labels between frames, without using them; called on a thread that may wait.
+
+        Raises:
+            VocabularyError: The labels or thresholds cannot be used.
+        """
+        segmenter, encoding = self.segmenter, self.vocabularies.encoding
+        checked = segmenter.check_vocabulary(labels, thresholds)
+        if not thresholds:
+            own = map(own_thresholds(self._settings()), checked.labels, checked.thresholds.tolist())
+            checked = checked._replace(thresholds=np.array(list(own), np.float32))
+        encoding.encode(segmenter.unknown_labels(checked))
+        return segmenter.encode_vocabulary(checked)
 
     # One frame's way
 
@@ -111,10 +153,20 @@ class Pipeline:
         return self.worker.offer(frame)
 
     def _segment(self, frames: Sequence[Frame]) -> None:
-        """Read, segment and publish the frames that waited; called on the worker's thread."""
-        active = self.active
-        for segmented in self._run_engine(self._read(frames), active):
-            self._publish(segmented)
+        """Read, segment and publish the frames that waited; called on the worker's thread.
+
+        Looks are answered after that: nobody's masks come later because somebody else looks for something.
+        """
+        active, read = self.active, self._read(frames)
+        publish = active.vocabulary is not None and any(self._cameras[one.frame.camera].wanted() for one in read)
+        turn = _Turn(active, publish, self.lookout.due([one.frame for one in read]))
+        outcomes = self._run_engine(read, turn)
+        for outcome in outcomes:
+            self._publish(outcome)
+        for outcome in outcomes:
+            for look, result in outcome.seen:
+                frame = outcome.read.frame
+                look.see(frame, result, self._cameras[frame.camera].positions_of)
 
     def _read(self, frames: Sequence[Frame]) -> list[_ReadFrame]:
         """Read the images; one that cannot be read costs its camera this frame only."""
@@ -129,32 +181,43 @@ class Pipeline:
             read.append(_ReadFrame(frame, image, 1e3 * (taken - frame.received), 1e3 * (time.perf_counter() - began)))
         return read
 
-    def _run_engine(self, read: Sequence[_ReadFrame], active: ActiveVocabulary) -> list[SegmentedFrame]:
-        """Segment images in one call of the engine, with any vocabulary.
-
-        A request with labels of its own would be answered here: from the same images, by another call with its
-        vocabulary, which leaves the one in use as it is.
-        """
-        if not read:
-            return []
+    def _run_engine(self, read: Sequence[_ReadFrame], turn: _Turn) -> list[_Outcome]:
+        """Segment images for the vocabulary in use and for looks: in one call of the engine, where it can do that."""
+        vocabularies = [turn.active.vocabulary] if turn.publish else []
+        vocabularies += [look.vocabulary for look in turn.looks]
+        if not read or not vocabularies:
+            return [_Outcome(one, None, ()) for one in read]
         began = time.perf_counter()
         try:
-            results = self.segmenter.segment_batch([one.image for one in read], vocabulary=active.vocabulary)
+            results = self.segmenter.segment_for_each([one.image for one in read], vocabularies)
         except Exception as error:  # whatever an engine throws, the next frame may succeed
+            if turn.looks:  # which must cost nobody else a frame
+                for look in turn.looks:
+                    look.fail(f"the engine failed: {type(error).__name__}: {error}")
+                return self._run_engine(read, turn._replace(looks=()))
             if len(read) > 1:  # one camera's frame must not cost the others theirs
-                return [segmented for one in read for segmented in self._run_engine([one], active)]
+                return [outcome for one in read for outcome in self._run_engine([one], turn)]
             self._cameras[read[0].frame.camera].log.failed(error)
             return []
         inference_ms = 1e3 * (time.perf_counter() - began)
-        return [
-            SegmentedFrame(frame, image, result, active.version, Timing(wait_ms, decode_ms, inference_ms))
-            for (frame, image, wait_ms, decode_ms), result in zip(read, results, strict=True)
-        ]
+        published = results.pop(0) if turn.publish else [None] * len(read)
+        outcomes = []
+        for index, (one, result) in enumerate(zip(read, published, strict=True)):
+            seen = [(look, own[index]) for look, own in zip(turn.looks, results, strict=True) if look.wants(one.frame)]
+            timing = Timing(one.wait_ms, one.decode_ms, inference_ms)
+            outcome = _Outcome(one, None, seen)
+            if result is not None:
+                segmented = SegmentedFrame(one.frame, one.image, result, turn.active.version, timing)
+                outcome = outcome._replace(segmented=segmented)
+            outcomes.append(outcome)
+        return outcomes
 
-    def _publish(self, segmented: SegmentedFrame) -> None:
-        """Publish all that is wanted of a frame, unless the node was deactivated meanwhile."""
-        camera = self._cameras[segmented.frame.camera]
+    def _publish(self, outcome: _Outcome) -> None:
+        """Publish all that is wanted of a frame, unless the node was deactivated meanwhile; count it in any case."""
+        camera = self._cameras[outcome.read.frame.camera]
         if self.worker.paused:
             camera.statistics.count("dropped")
+        elif outcome.segmented is not None:
+            camera.publish(outcome.segmented)
         else:
-            camera.publish(segmented)
+            camera.statistics.count("requested" if outcome.seen else "idle")

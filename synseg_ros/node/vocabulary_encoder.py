@@ -4,36 +4,36 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Generic, TypeVar
 
-from synseg_ros.node.vocabulary_input import VocabularyRequest
+Request = TypeVar("Request")
+Prepared = TypeVar("Prepared")
 
 
-class VocabularyEncoder:
-    """Prepare requested vocabularies on a thread of their own; if several wait, only the newest.
+class VocabularyEncoder(Generic[Request, Prepared]):
+    """Prepare requested vocabularies on a thread of their own, in turn; of one client's that wait, only the newest.
+
+    All functions that it gets are called on the thread.
 
     Args:
-        prepare: Prepares a vocabulary; may take as long as it needs.
-        on_ready: Gets what `prepare` returns.
-        on_refused: Gets the exception that `prepare` raises.
-        afterwards: Called when `on_ready` or `on_refused` is done, for work that is not urgent. It gets a function that
-            tells whether other work waits, so that it gives up.
-
-    All four are called on the thread.
+        prepare: Prepares a request; it may take as long as it needs.
+        on_ready: Gets what was prepared.
+        on_refused: Gets a request and the exception that its preparation raised.
+        afterwards: Called when a request is done with, for what is not urgent; it gets what tells whether to give that
+            up, as there is other work.
     """
 
     def __init__(
         self,
-        prepare: Callable[[VocabularyRequest], Any],
-        on_ready: Callable[[Any], None],
-        on_refused: Callable[[Exception], None],
+        prepare: Callable[[Request], Prepared],
+        on_ready: Callable[[Prepared], None],
+        on_refused: Callable[[Request, Exception], None],
         afterwards: Callable[[Callable[[], bool]], None] = lambda busy: None,
     ) -> None:
         self._prepare, self._on_ready, self._on_refused = prepare, on_ready, on_refused
         self._afterwards = afterwards
-        self._waiting: VocabularyRequest | None = None
-        self._ready: VocabularyRequest | None = None  # what was prepared last
-        self._again = self._stopping = False
+        self._waiting: dict[str, Request] = {}  # by client, in the order in which they came
+        self._stopping = False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="synseg-vocabulary", daemon=True)
 
@@ -41,31 +41,16 @@ class VocabularyEncoder:
         """Start the thread."""
         self._thread.start()
 
-    def request(self, request: VocabularyRequest) -> None:
-        """Ask for a vocabulary, in place of one that still waits.
-
-        Args:
-            request: Labels and thresholds, not checked yet.
-        """
+    def request(self, request: Request, client: str = "") -> Request | None:
+        """Ask for a vocabulary, in place of one of the same client that still waits, which is returned."""
         with self._changed:
-            self._waiting = request
+            replaced = self._waiting.get(client)
+            self._waiting[client] = request  # a client that asks again keeps its place
             self._changed.notify()
-
-    def again(self) -> None:
-        """Prepare once more what was ready last, unless a newer request waits."""
-        with self._changed:
-            self._again = True
-            self._changed.notify()
+        return replaced
 
     def stop(self, timeout: float = 10.0) -> bool:
-        """Forget what waits, and end the thread.
-
-        Args:
-            timeout: Seconds to wait for its end.
-
-        Returns:
-            False where it still works.
-        """
+        """Forget what waits; return True when the thread has ended, within timeout seconds."""
         with self._changed:
             self._stopping = True
             self._changed.notify()
@@ -79,20 +64,19 @@ class VocabularyEncoder:
                 self._changed.wait_for(self._has_work)
                 if self._stopping:
                     return
-                request, self._waiting, self._again = self._waiting or self._ready, None, False
+                request = self._waiting.pop(next(iter(self._waiting)))
             try:
-                vocabulary = self._prepare(request)
+                prepared = self._prepare(request)
             except Exception as error:  # a refused vocabulary must not end the node, whatever the reason
-                self._on_refused(error)
+                self._on_refused(request, error)
             else:
-                self._ready = request
-                self._on_ready(vocabulary)
+                self._on_ready(prepared)
             self._afterwards(self._is_busy)
-            del request  # which may be large, and the next one may be long in coming
+            request = prepared = None  # which may be large, and the next one may be long in coming
 
     def _is_busy(self) -> bool:
         with self._changed:
             return self._has_work()
 
     def _has_work(self) -> bool:
-        return self._stopping or self._waiting is not None or (self._again and self._ready is not None)
+        return self._stopping or bool(self._waiting)

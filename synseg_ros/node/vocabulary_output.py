@@ -22,7 +22,7 @@ class VocabularyOutput:
     """
 
     def __init__(self, node: Node, before: ActiveVocabulary) -> None:
-        self._node, self._told = node, before
+        self._node, self._told, self._refusal = node, before, ""
         self._publisher = node.create_publisher(VocabularyStatus, "synseg/active_vocab", LATCHED)
         self._publish(ActiveVocabulary(), "")
 
@@ -35,12 +35,12 @@ class VocabularyOutput:
         """
         if active.version == self._told.version and active.pedigree != self._told.pedigree:
             self._log_strange(active)  # all else is told already
-        elif refusal:
+        elif refusal and refusal != self._refusal:
             self._node.get_logger().warning(f"refused a vocabulary, version {active.version} stays: {refusal}")
         elif active.version != self._told.version:
-            labels = active.vocabulary.labels
+            labels = active.vocabulary.labels if active.vocabulary else ("nobody wants any label",)
             self._node.get_logger().info(f"vocabulary {active.version}: {_shortened(labels, ' and')}")
-        self._told = active
+        self._told, self._refusal = active, refusal
         self._publish(active, refusal)
 
     def destroy(self) -> None:
@@ -56,7 +56,7 @@ class VocabularyOutput:
     def _publish(self, active: ActiveVocabulary, refusal: str) -> None:
         now = self._node.get_clock().now().to_msg()
         self._publisher.publish(
-            MAKER.vocabulary_status(active.vocabulary, active.version, now, refusal, active.pedigree)
+            MAKER.vocabulary_status(active.vocabulary, active.version, now, refusal, active.pedigree, active.wanted_by)
         )
 
 

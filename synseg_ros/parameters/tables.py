@@ -5,11 +5,12 @@ No library is imported here, so that launch files and tests can read the tables 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from synseg_model.config import DEFAULT_MODEL
 from synseg_ros.interfaces.camera_names import camera_names
+from synseg_ros.parameters.depth_topics import DepthTopicNames, depth_topics
 from synseg_ros.parameters.options import NAME, check_topic, option
 
 
@@ -77,7 +78,27 @@ class NodeSettings:
         "Thresholds of single labels, as in ['person=0.4', 'red ball=0.7']. They come before 'threshold'.",
         live=True,
     )
-    max_labels: int = option(1203, "Largest number of labels in a vocabulary.", minimum=1, maximum=65535)
+    max_labels: int = option(
+        1203, "Largest number of labels in a vocabulary, of all clients together.", minimum=1, maximum=65535
+    )
+    client_labels: int = option(
+        64, "Largest number of labels of one client of a service, and of one request.", minimum=1, maximum=65535
+    )
+    client_requests: float = option(
+        10.0,
+        "Largest number of requests per second that one client of a service may make. Twice as many may come at once.",
+        minimum=0.1,
+        maximum=1000.0,
+        live=True,
+    )
+    request_timeout: float = option(
+        5.0,
+        "Longest time until a service answers, seconds, in addition to the time that the request asks for. A request "
+        "for a vocabulary may take 60 s.",
+        minimum=0.1,
+        maximum=600.0,
+        live=True,
+    )
     cache_dir: str = option("", "Folder where text embeddings are kept. Empty: the user's cache folder.")
     max_rate: float = option(
         0.0,
@@ -94,6 +115,43 @@ class NodeSettings:
         False,
         "Publish the mask of each label as a mono8 image on a topic of its own, classes/<label>, for the first 64 "
         "labels of the vocabulary.",
+        live=True,
+    )
+    publish_detections: bool = option(True, "Publish detections while they have a subscriber.", live=True)
+    publish_objects: bool = option(True, "Publish objects while they have a subscriber.", live=True)
+    publish_points: bool = option(True, "Publish points while they have a subscriber.", live=True)
+    points_background: bool = option(
+        False, "Put the points of the background into points, too, with label 0.", live=True
+    )
+    depth_topics: tuple[str, ...] = option(
+        (),
+        "Topics of depth images, for positions: TOPIC for the only camera, CAMERA=TOPIC with several. Empty: no depth.",
+    )
+    camera_info_topics: tuple[str, ...] = option(
+        (),
+        "Topics of the cameras' camera_info, as TOPIC or CAMERA=TOPIC. By default camera_info in the namespace of the "
+        "camera's topic.",
+    )
+    depth_info_topics: tuple[str, ...] = option(
+        (),
+        "Topics of the depth cameras' camera_info, as TOPIC or CAMERA=TOPIC. By default camera_info in the namespace "
+        "of the depth topic. It is used where depth has another frame_id, or shows another view, than the camera.",
+    )
+    target_frame: str = option(
+        "", "The frame that objects are published in, such as 'base_link'. Empty: the camera's own frame.", live=True
+    )
+    depth_tolerance: float = option(
+        0.03,
+        "Seconds that may lie between the stamps of a frame and of its depth image.",
+        minimum=0.0,
+        maximum=10.0,
+        live=True,
+    )
+    position_wait: float = option(
+        0.05,
+        "Seconds for which the node waits for a depth image or a transform that is late. Other cameras wait, too.",
+        minimum=0.0,
+        maximum=1.0,
         live=True,
     )
     stale_seconds: float = option(
@@ -114,8 +172,8 @@ class NodeSettings:
     def __post_init__(self) -> None:
         for topic in self.camera_topics or (self.camera,):
             check_topic("camera_topics" if self.camera_topics else "camera", topic)
-        self.cameras()
         self.thresholds_by_label()
+        self.depths(self.cameras(), check_names=False)  # the names may be others where ROS resolves the topics
 
     def cameras(self, resolve: Callable[[str], str] | None = None) -> dict[str, str]:
         """Name the cameras.
@@ -148,6 +206,24 @@ class NodeSettings:
                 f"camera_topics {list(topics)} and names {list(names)}: expected distinct topics and names"
             )
         return named
+
+    def depths(self, cameras: Mapping[str, str], check_names: bool = True) -> dict[str, DepthTopicNames | None]:
+        """Say where each camera's positions come from.
+
+        Args:
+            cameras: The cameras' topics by name.
+            check_names: Whether the parameters may only name these cameras.
+
+        Returns:
+            By the camera's name the topics of its depth, of its camera_info and of the depth camera's camera_info; None
+            where it has no depth.
+
+        Raises:
+            ValueError: A parameter has no valid topic, or no camera that it belongs to.
+        """
+        return depth_topics(
+            cameras, self.depth_topics, self.camera_info_topics, self.depth_info_topics, check_names=check_names
+        )
 
     def engine_options(self) -> dict[str, object]:
         """Return the options of the engine that differ from their defaults."""
@@ -189,6 +265,11 @@ class PlayerSettings:
         "/camera/image_raw", "Topic of the frames. camera_info and truth/... are in the same namespace."
     )
     frame_id: str = option("camera", "frame_id of the headers.")
+    parent_frame: str = option(
+        "base_link",
+        "For scenes: the frame in which /tf_static says where the camera is, 1 m above it and looking forward. Empty: "
+        "no transform.",
+    )
     fps: float = option(
         0.0,
         "Frames per second. 0: a video's own rate, else 15. A device sets its own rate.",

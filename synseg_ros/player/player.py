@@ -1,7 +1,8 @@
 """The player publishes photographs, scenes, files or a device as a camera does. Run it: python -m synseg_ros.player.
 
 With each frame it publishes camera_info. Where the truth is known, as for photographs and scenes, it publishes
-truth/index_map with the frame's stamp, and once (latched) truth/segments, which says what the indices mean.
+truth/index_map with the frame's stamp, and once (latched) truth/segments, which says what the indices mean. Scenes have
+depth, too: see `player.space`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from rclpy.exceptions import ParameterException
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.qos import qos_profile_sensor_data
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import Image
 from std_msgs.msg import Header, String
 
 from synseg_ros.msg import FrameInfo
@@ -26,8 +27,9 @@ from synseg_ros.parameters.given import warn_of_other_nodes_files, warn_of_unkno
 from synseg_ros.parameters.server import declare
 from synseg_ros.parameters.tables import PlayerSettings
 from synseg_ros.player.sources import Shot, make_source
+from synseg_ros.player.space import SpaceTopics
 from synseg_ros.program import POLL_SECONDS, WRONG_START, ending_with_ros, init_ros
-from synseg_ros.qos import EVERY_MESSAGE, EVERY_MESSAGE_SO_FAR, LATCHED, OVERRIDABLE
+from synseg_ros.qos import EVERY_MESSAGE, LATCHED, OVERRIDABLE
 from synseg_ros.ros_messages import image_from_array
 
 ANSWER_SECONDS = 5.0  # until a frame that was not answered is sent again
@@ -67,7 +69,6 @@ class Player(Node):
         sensor = copy(qos_profile_sensor_data)  # rclpy writes the overrides into the profile that it is given
         self._images = self.create_publisher(Image, settings.topic, sensor, qos_overriding_options=OVERRIDABLE)
         warn_of_unknown(self, qos=True)
-        self._info = self.create_publisher(CameraInfo, f"{base}/camera_info", EVERY_MESSAGE_SO_FAR)
         self._truth = self.create_publisher(Image, f"{base}/truth/index_map", EVERY_MESSAGE)
         self._segments = self.create_publisher(String, f"{base}/truth/segments", LATCHED)
         self._stopping = threading.Event()
@@ -76,6 +77,7 @@ class Player(Node):
         if settings.wait_for:
             self.create_subscription(FrameInfo, settings.wait_for, self._take_answer, EVERY_MESSAGE)
         self._source = make_source(settings.source, settings.seed, settings.width, settings.height, settings.fps)
+        self._space = SpaceTopics(self, base, settings, self._source)
         if self._source.segments is not None:
             self._segments.publish(String(data=self._source.segments))
         self._thread = threading.Thread(target=self._run, name="synseg-player", daemon=True)
@@ -135,12 +137,12 @@ class Player(Node):
         self.get_logger().warning(f"no answer to a frame on {self.settings.wait_for}: going on with the next frame")
 
     def _publish(self, shot: Shot, header: Header, again: bool = False) -> None:
-        height, width = shot.image.shape[:2]
         if shot.index_map is not None and self._truth.get_subscription_count():
             self._truth.publish(image_from_array(shot.index_map, "mono8", header))
         if not again:
             self.published += 1
-            self._info.publish(CameraInfo(header=header, height=height, width=width))
+            self._space.inform(shot, header)
+        self._space.publish(shot, header)
         self._images.publish(image_from_array(shot.image, "rgb8", header))
 
     def _header(self) -> Header:
@@ -151,7 +153,7 @@ class Player(Node):
             self._answered.set()
 
     def _finish(self) -> None:
-        for publisher in (self._info, self._truth):
+        for publisher in (self._space.info, self._truth):
             publisher.wait_for_all_acked(Duration(seconds=2.0))
         lost = f", {self.unanswered} of them without an answer" if self.unanswered else ""
         self.get_logger().info(f"the end of {self.settings.source}: {self.published} frames published{lost}")

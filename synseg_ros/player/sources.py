@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Protocol
 
 import numpy as np
 
 from synseg_model.install_hints import foreign_training
+from synseg_model.instances import Intrinsics
 from synseg_model.io.sources import open_source
 from synseg_ros.player.photographs.tour import BACKGROUND, UNLABELLED, Tour
 
@@ -26,10 +27,15 @@ class Shot:
     Attributes:
         image: (H, W, 3) uint8 RGB.
         index_map: (H, W) uint8, the index of every pixel's segment; None where the truth is not known.
+        measure: Returns the depth (H, W) float32 in metres, NaN where there is none; None where it is not known.
+        centers: (N, 3) where every segment is, in metres in the camera's optical frame, NaN for those without a place;
+            None where it is not known.
     """
 
     image: np.ndarray
     index_map: np.ndarray | None = None
+    measure: Callable[[], np.ndarray] | None = None
+    centers: np.ndarray | None = None
 
 
 class ShotSource(Protocol):
@@ -41,11 +47,15 @@ class ShotSource(Protocol):
         segments: What index maps point to, a JSON list of {"kind", "noun", "color"}; None where the truth is not known.
             Kinds of scenes are thing and stuff. Kinds of photographs are labelled (the noun is drawn wherever it is),
             background (none of the nouns) and unlabelled (nobody can say).
+        intrinsics: The camera of all images; None where it is not known.
+        names: What each segment is called, such as "red ball"; empty where it is not known.
     """
 
     live: bool
     fps: float
     segments: str | None
+    intrinsics: Intrinsics | None
+    names: tuple[str, ...]
 
     def __iter__(self) -> Iterator[Shot]: ...
 
@@ -60,6 +70,7 @@ class PhotographSource:
     """
 
     live = False
+    intrinsics, names = None, ()
 
     def __init__(self, width: int, height: int, fps: float) -> None:
         self.fps = fps or DEFAULT_FPS
@@ -110,7 +121,13 @@ class SceneSource:
         self.segments = json.dumps(
             [{"kind": part.kind, "noun": part.noun, "color": part.color} for part in scenes[0].segments]
         )
-        self._shots = [Shot(scene.image, scene.index_map) for scene in scenes]
+        self.names = tuple(f"{part.color or ''} {part.noun}".strip() for part in scenes[0].segments)
+        self.intrinsics = scenes[0].intrinsics
+        self._shots = [
+            # The depth of all images would take as much memory as the images: it is drawn when it is asked for.
+            Shot(scene.image, scene.index_map, lambda scene=scene: replace(scene).depth, scene.centers)
+            for scene in scenes
+        ]
 
     def __iter__(self) -> Iterator[Shot]:
         while True:
@@ -129,7 +146,8 @@ class ImageSource:
         MediaError: There is nothing to show.
     """
 
-    segments = None
+    segments = intrinsics = None
+    names = ()
 
     def __init__(self, path: str, fps: float) -> None:
         self._source = open_source(path)

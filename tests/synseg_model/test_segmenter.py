@@ -148,3 +148,28 @@ def test_known_labels_are_not_tokenised_again(color_engine, tmp_path):
     once = len(counted)
     segmenter.set_vocabulary(["grass", "ball"])
     assert once >= 2 and len(counted) == once
+
+
+def test_several_vocabularies_are_decoded_together_and_give_what_each_gives_alone(segmenter, gradient_image):
+    running = segmenter.prepare_vocabulary(["sky", "sand", "sea"])
+    asked = segmenter.prepare_vocabulary(["Sea", "sea", "rock"], thresholds=[0.25, 0.75, 0.5])
+    images, calls = [gradient_image, gradient_image[:60, :80]], []
+    activations = segmenter.engine.activations
+    segmenter.engine.activations = lambda frames, text: calls.append(len(text)) or activations(frames, text)
+    together = segmenter.segment_for_each(images, [running, asked])
+    assert calls == [5]  # "sea" is there once
+    for vocabulary, results in zip([running, asked], together, strict=True):
+        for image, result in zip(images, results, strict=True):
+            alone = segmenter.segment(image, vocabulary)
+            assert result.vocabulary is vocabulary
+            np.testing.assert_allclose(result.activations, alone.activations, atol=1e-6)
+            np.testing.assert_array_equal(result.label_map, alone.label_map)
+
+
+def test_vocabularies_are_segmented_one_by_one_where_labels_depend_on_each_other(segmenter, gradient_image):
+    segmenter.engine.independent_labels = False
+    vocabularies = [segmenter.prepare_vocabulary([label]) for label in ("sky", "sea")]
+    calls, activations = [], segmenter.engine.activations
+    segmenter.engine.activations = lambda frames, text: calls.append(len(text)) or activations(frames, text)
+    assert len(segmenter.segment_for_each([gradient_image], vocabularies)) == 2
+    assert calls == [1, 1]

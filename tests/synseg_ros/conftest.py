@@ -47,6 +47,15 @@ class Bench:
         self.context.try_shutdown()
 
 
+@pytest.fixture(scope="session")
+def more_messages():
+    """Have the messages of vision_msgs, tf2_msgs, stereo_msgs and bond; those that are not installed are built."""
+    pytest.importorskip("synseg_ros.msg", reason="needs ROS 2 and the built messages: use scripts/with_env")
+    from tests.extra_interfaces import provide
+
+    provide()
+
+
 @pytest.fixture
 def bench():
     bench = Bench()

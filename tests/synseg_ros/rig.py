@@ -47,11 +47,11 @@ class Rig:
             what="connections",
         )
 
-    def show(self, **fields):
-        """Publish a frame with a stamp of its own; return that stamp."""
+    def show(self, image=None, **fields):
+        """Publish a frame, black without an image (H, W, 3) RGB, with a stamp of its own; return that stamp."""
         self.stamp += 1
         header = Header(stamp=Time(sec=1000, nanosec=self.stamp), frame_id="lens")
-        message = image_from_array(np.zeros((HEIGHT, WIDTH, 3), np.uint8), "rgb8", header)
+        message = image_from_array(np.zeros((HEIGHT, WIDTH, 3), np.uint8) if image is None else image, "rgb8", header)
         for name, value in fields.items():
             setattr(message, name, value)
         self.camera.publish(message)

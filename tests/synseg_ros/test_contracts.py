@@ -55,11 +55,13 @@ def test_nav2_can_index_label_map_and_confidence_by_width_and_join_them_by_stamp
     assert max(maps[0].data) <= 254
 
 
+@pytest.mark.usefixtures("more_messages")
 def test_nav2_learns_the_names_of_all_classes_before_the_first_mask(make_rig, bench, nav2):
-    vision_msgs = pytest.importorskip("vision_msgs.msg", reason="vision_msgs is not installed")
+    from vision_msgs.msg import LabelInfo
+
     order = []
     rig = make_rig(camera_names=["front"])
-    bench.node.create_subscription(vision_msgs.LabelInfo, nav2["labels_topic"], order.append, LATCHED)
+    bench.node.create_subscription(LabelInfo, nav2["labels_topic"], order.append, LATCHED)
     bench.node.create_subscription(Image, nav2["segmentation_topic"], order.append, qos_profile_sensor_data)
     classes = [label for kind in nav2["class_types"] for label in nav2[kind]["classes"]]
     rig.ask(*classes)
@@ -88,6 +90,7 @@ def test_hydra_hears_label_maps_of_its_label_space(make_rig, bench):
     assert set(np.unique(maps[0].data)) <= set(names)
 
 
+@pytest.mark.usefixtures("more_messages")
 def test_layouts_show_topics_that_the_node_has(make_rig):
     rig = make_rig()
     topics = {publisher.topic_name for publisher in rig.node.publishers}
@@ -95,4 +98,6 @@ def test_layouts_show_topics_that_the_node_has(make_rig):
     assert {display["Topic"]["Value"] for display in displays} <= topics
     panels = json.loads((CONFIG / "synseg.foxglove.json").read_text())["configById"].values()
     shown = {panel["imageMode"]["imageTopic"] for panel in panels if "imageMode" in panel}
+    shown |= {topic for panel in panels for topic in panel.get("topics", ())}
+    shown |= {panel["topicPath"].partition(".")[0] for panel in panels if "topicPath" in panel}
     assert shown and shown <= topics

@@ -11,7 +11,9 @@ import synseg_ros
 
 ROOT = Path(synseg_ros.__file__).parent
 WITHOUT_ROS = sorted(
-    f"synseg_ros.{folder}.{path.stem}" for folder in ("interfaces", "bags") for path in (ROOT / folder).glob("*.py")
+    f"synseg_ros.{folder}.{path.stem}"
+    for folder in ("interfaces", "space", "bags")
+    for path in (ROOT / folder).glob("*.py")
 )
 ROS_PACKAGES = ("rclpy", "sensor_msgs", "std_msgs", "builtin_interfaces", "vision_msgs", "rosidl_runtime_py")
 BLOCK = """

@@ -79,9 +79,7 @@ def model_folder(folder: Path) -> tuple[Path, SynSeg]:
     text_folder(folder)
     settings = json.loads((folder / "text.json").read_text())["text_cfg"]
     plain = network().config
-    encoder = EncoderConfig(
-        {"text_cfg": settings}, included=True, merges=MERGES_FILE, backbone=BACKBONE, levels=LEVELS
-    )
+    encoder = EncoderConfig({"text_cfg": settings}, included=True, merges=MERGES_FILE, backbone=BACKBONE, levels=LEVELS)
     config = ModelConfig("small", encoder, plain.decoder, plain.image, ("{}",), normalize_text=True, context_length=8)
     found = SynSeg.from_config(config, folder)
     save_model(folder, found, config)

@@ -1,6 +1,9 @@
-"""A run whose activation maps say nothing any more ends with a word on why."""
+"""A run that learns nothing any more ends with the reason: maps that say nothing, or losses that are not finite."""
 
 from __future__ import annotations
+
+import json
+import math
 
 
 class CollapseError(RuntimeError):
@@ -43,3 +46,42 @@ class CollapseGuard:
                 f"training has collapsed: for {self.count} steps {reason}. Lower the learning rate, start from a "
                 "pre-trained decoder, or add the terms 'presence' or 'teacher' to the objective"
             )
+
+
+class FiniteGuard:
+    """Count steps in a row whose losses are not finite.
+
+    One bad batch must not spoil the weights: its step is skipped. Many in a row mean that they are spoilt.
+
+    Attributes:
+        skipped: steps in a row that were skipped.
+    """
+
+    MOST = 10
+
+    def __init__(self) -> None:
+        self.skipped = 0
+
+    def update(self, values: dict[str, float], step: int) -> bool:
+        """Take the losses of one step.
+
+        Args:
+            values: losses and statistics.
+            step: number of the step, for the message.
+
+        Returns:
+            Whether the weights may follow.
+
+        Raises:
+            FloatingPointError: `MOST` steps in a row were not finite.
+        """
+        if all(math.isfinite(value) for value in values.values()):
+            self.skipped = 0
+            return True
+        self.skipped += 1
+        if self.skipped == self.MOST:
+            raise FloatingPointError(
+                f"the loss was not finite for {self.skipped} steps up to step {step}: {json.dumps(values)}; "
+                "lower the learning rate or use --trainer.precision 32-true"
+            )
+        return False

@@ -19,8 +19,3 @@ def rate_factor(progress: float, step: int, warmup: int, least: float = 0.0) -> 
     """
     ramp = min(1.0, (step + 1) / max(1, warmup))
     return ramp * max(least, 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))
-
-
-def cosine_with_warmup(step: int, warmup: int, steps: int) -> float:
-    """Return the factor of `rate_factor` in a run of so many steps, down to 0."""
-    return rate_factor(step / steps, step, warmup)

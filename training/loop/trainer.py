@@ -6,7 +6,6 @@ run that was killed goes on exactly where it stopped.
 
 from __future__ import annotations
 
-import json
 import math
 import random
 import signal
@@ -26,8 +25,9 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from synseg_model.files import write_whole
 from training.loop.checkpoint import CHECKPOINT_FILE, Progress, load_checkpoint, save_checkpoint
-from training.loop.collapse import CollapseGuard
+from training.loop.collapse import CollapseGuard, FiniteGuard
 from training.loop.config import TrainerConfig
+from training.loop.device import check_accelerator, chosen_precision
 from training.loop.log import TrainingLog
 from training.loop.optimizers import build_optimizer
 from training.loop.schedule import rate_factor
@@ -79,6 +79,18 @@ class Share:
     def numbers(self) -> range:
         """Number this process's parts of a step among those of all processes."""
         return range(self.rank * self.parts, (self.rank + 1) * self.parts)
+
+
+@dataclass
+class _Run:
+    """What a run trains with: `module` and `optimizer` as Fabric wraps them, `objective` as it came."""
+
+    objective: nn.Module
+    module: nn.Module
+    optimizer: Any
+    averaged: AveragedModel
+    collapse: CollapseGuard
+    finite: FiniteGuard
 
 
 Made = TypeVar("Made")
@@ -147,66 +159,76 @@ class Trainer:
             FloatingPointError: the loss stays infinite or not a number.
             ValueError: a checkpoint is in the way or of another run.
         """
-        config, fabric = self.config, self.fabric
+        config = self.config
         self.output.mkdir(parents=True, exist_ok=True)
-        optimizer = build_optimizer(objective.parameter_groups(config), config)
-        averaged = AveragedModel(objective.averaged, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=True)
-        averaged.to(fabric.device)
-        progress = self.progress = self._load(objective, optimizer, averaged, resume)
-        start, before = progress.step, progress.seconds
-        started = time.monotonic()
-        module, optimizer = fabric.setup(objective, optimizer)
-        share = Share(fabric.global_rank, fabric.world_size, start, config.batch, config.accumulate, fabric.device)
-        stream = batches(share)
-        guard, bad = CollapseGuard(config.patience), 0
-        log = None
-        if fabric.is_global_zero:
-            log = TrainingLog(self.output, start, config.steps, config.batch, config.log_every)
+        run = self._start(objective, resume)
+        start, before, started = self.progress.step, self.progress.seconds, time.monotonic()
+        stream = batches(self._share(start))
+        log = self._open_log(start)
         with self._signals(), log or nullcontext():
             for step in range(start, config.steps):
                 if self._done(step) >= 1:
                     break
-                seed_step(config.seed, step, fabric.global_rank)
+                seed_step(config.seed, step, self.fabric.global_rank)
                 waited = time.perf_counter()
                 parts = next(stream)
                 waited = time.perf_counter() - waited
                 factor = rate_factor(self._done(step), step, config.warmup, config.least_rate)
-                for group in optimizer.param_groups:
-                    group["lr"] = factor * group["peak"]
-                values = self._backward(module, averaged.module, parts)
-                norm = fabric.clip_gradients(module, optimizer, max_norm=config.clip_norm, error_if_nonfinite=False)
-                values["gradient_norm"] = float(norm)
-                if all(math.isfinite(value) for value in values.values()):
-                    optimizer.step()
-                    averaged.update_parameters(objective.averaged)
-                    guard.update(values)
-                    bad = 0
-                else:  # one bad batch must not spoil the weights; many mean that they are spoilt
-                    bad += 1
-                    if bad == 10:
-                        raise FloatingPointError(
-                            f"the loss was not finite for {bad} steps up to step {step}: "
-                            + json.dumps(values) + "; lower the learning rate or use --trainer.precision 32-true"
-                        )  # fmt: skip
-                optimizer.zero_grad()
-                spent = time.monotonic() - started
-                progress.step, progress.seconds = step + 1, self._longest(before + spent)
+                values = self._step(run, parts, step, factor)
+                seconds = time.monotonic() - started
+                self.progress.step, self.progress.seconds = step + 1, self._longest(before + seconds)
                 last = self._done(step + 1) >= 1
                 if log:
-                    rates = {"learning_rate": factor * config.learning_rate, "skipped": bad}
+                    rates = {"learning_rate": factor * config.learning_rate, "skipped": run.finite.skipped}
                     log.step(step, values, waited, rates, last)
-                    if images and config.image_every and (step + 1) % config.image_every == 0:
-                        log.images(step, images(averaged.module))
-                if validate and config.validate_every and ((step + 1) % config.validate_every == 0 or last):
-                    self._validate(validate, averaged.module, step, log)
-                late = 0 < config.max_minutes * 60 <= time.monotonic() - started
-                stop = self._anyone(self._stop or late)
-                if (step + 1) % config.save_every == 0 or last or stop:
-                    self._save(objective, optimizer, averaged)
+                    if images and _due(step, config.image_every):
+                        log.images(step, images(run.averaged.module))
+                if validate and config.validate_every and (_due(step, config.validate_every) or last):
+                    self._validate(validate, run.averaged.module, step, log)
+                stop = self._anyone(self._stop or 0 < config.max_minutes * 60 <= time.monotonic() - started)
+                if _due(step, config.save_every) or last or stop:
+                    self._save(run)
                 if stop and not last:
-                    fabric.print(f"stopped after step {step + 1}; go on with --resume")
+                    self.fabric.print(f"stopped after step {step + 1}; go on with --resume")
                     return None
-        return averaged.module
+        return run.averaged.module
+
+    def _start(self, objective: nn.Module, resume: bool) -> _Run:
+        """Make what a run trains with, and set it and `progress` to where the checkpoint left off."""
+        config = self.config
+        optimizer = build_optimizer(objective.parameter_groups(config), config)
+        averaged = AveragedModel(objective.averaged, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=True)
+        averaged.to(self.fabric.device)
+        self.progress = self._load(objective, optimizer, averaged, resume)
+        module, optimizer = self.fabric.setup(objective, optimizer)
+        return _Run(objective, module, optimizer, averaged, CollapseGuard(config.patience), FiniteGuard())
+
+    def _share(self, start: int) -> Share:
+        """Return this process's share of the data."""
+        config, fabric = self.config, self.fabric
+        return Share(fabric.global_rank, fabric.world_size, start, config.batch, config.accumulate, fabric.device)
+
+    def _open_log(self, start: int) -> TrainingLog | None:
+        """Open the log; the first process keeps one."""
+        config = self.config
+        if not self.fabric.is_global_zero:
+            return None
+        return TrainingLog(self.output, start, config.steps, config.batch, config.log_every)
+
+    def _step(self, run: _Run, parts: list[Any], step: int, factor: float) -> dict[str, float]:
+        """Train on one batch with `factor` of the peak learning rates; return what is logged."""
+        for group in run.optimizer.param_groups:
+            group["lr"] = factor * group["peak"]
+        values = self._backward(run.module, run.averaged.module, parts)
+        limit = self.config.clip_norm
+        norm = self.fabric.clip_gradients(run.module, run.optimizer, max_norm=limit, error_if_nonfinite=False)
+        values["gradient_norm"] = float(norm)
+        if run.finite.update(values, step):
+            run.optimizer.step()
+            run.averaged.update_parameters(run.objective.averaged)
+            run.collapse.update(values)
+        run.optimizer.zero_grad()
+        return values
 
     def _done(self, step: int) -> float:
         """Return how far a run is before a step: 1 at its end, by steps or by the budget of time."""
@@ -261,10 +283,11 @@ class Trainer:
 
         return _handlers({signal.SIGINT: stop, signal.SIGTERM: stop})
 
-    def _save(self, objective: nn.Module, optimizer: Any, averaged: AveragedModel) -> None:
+    def _save(self, run: _Run) -> None:
         if self.fabric.is_global_zero:
             path, precision = self.output / CHECKPOINT_FILE, self.fabric.strategy.precision
-            save_checkpoint(path, self.config.seed, objective, averaged, optimizer, precision, self.progress)
+            state = (run.objective, run.averaged, run.optimizer)
+            save_checkpoint(path, self.config.seed, *state, precision, self.progress)
         self.fabric.barrier()
 
     def _load(
@@ -280,26 +303,9 @@ class Trainer:
         return load_checkpoint(path, self.config.seed, objective, averaged, optimizer, precision)
 
 
-def check_accelerator(name: str) -> None:
-    """Raise ValueError for an accelerator that is unknown or that this machine does not have."""
-    there = {
-        "auto": True, "cpu": True, "cuda": torch.cuda.is_available(), "gpu": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-    }  # fmt: skip
-    if name not in there:
-        raise ValueError(f"accelerator is {name!r}: expected auto, cpu, cuda or mps")
-    if not there[name]:
-        raise ValueError(f"accelerator is {name!r}, and torch finds none here: choose auto or cpu")
-
-
-def chosen_precision(config: TrainerConfig) -> str:
-    """Return Fabric's name of a precision, "auto" and "fast" resolved for this machine."""
-    if config.precision not in ("auto", "fast"):
-        return config.precision
-    if torch.cuda.is_available() and config.accelerator != "cpu":
-        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "32-true"
-    fast = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
-    return "bf16-mixed" if config.precision == "fast" and fast else "32-true"
+def _due(step: int, every: int) -> bool:
+    """Tell whether something is done after a step, every so many steps; 0: never."""
+    return every > 0 and (step + 1) % every == 0
 
 
 def seed_step(seed: int, step: int, rank: int) -> None:

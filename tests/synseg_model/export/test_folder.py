@@ -286,4 +286,4 @@ def test_graphs_tell_nothing_of_the_machine_that_exported_them(folder, exported_
     assert len(graphs) == 5
     for graph in graphs:
         content = graph.read_bytes()
-        assert b"site-packages" not in content and b"stack_trace" not in content and b"File \"" not in content
+        assert b"site-packages" not in content and b"stack_trace" not in content and b'File "' not in content

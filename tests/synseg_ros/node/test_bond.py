@@ -5,12 +5,10 @@ import uuid
 import pytest
 
 pytest.importorskip("synseg_ros.msg", reason="needs ROS 2 and the built messages: use scripts/with_env")
-pytest.importorskip("bond.msg", reason="needs the messages of the package bond, which Nav2 brings")
 
-from bond.msg import Status
 from rclpy.qos import QoSProfile
 
-pytestmark = pytest.mark.ros
+pytestmark = [pytest.mark.ros, pytest.mark.usefixtures("more_messages")]
 MANAGER_QOS = QoSProfile(depth=100)
 
 
@@ -18,8 +16,11 @@ class Manager:
     """One end of a bond, as Nav2's lifecycle manager holds it: it bonds with the first that has the node's name."""
 
     def __init__(self, bench, name="synseg"):
+        from bond.msg import Status
+
         self.name, self.own, self.sister = name, str(uuid.uuid4()), ""
         self.alive, self.beats, self.strangers = False, 0, []
+        self._status = Status
         self._publisher = bench.node.create_publisher(Status, "bond", MANAGER_QOS)
         bench.node.create_subscription(Status, "bond", self._take, MANAGER_QOS)
 
@@ -32,7 +33,7 @@ class Manager:
             return
         self.alive, self.beats = message.active, self.beats + 1
         assert 0 < message.heartbeat_period < message.heartbeat_timeout
-        self._publisher.publish(Status(id=self.name, instance_id=self.own, active=message.active))
+        self._publisher.publish(self._status(id=self.name, instance_id=self.own, active=message.active))
 
 
 def test_a_manager_that_activates_the_node_has_a_bond_until_it_is_deactivated(make_rig, bench):

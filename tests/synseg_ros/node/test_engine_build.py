@@ -61,9 +61,9 @@ with open(sys.argv[2]) as end:
         self.rig.show_until(lambda: len(self.masks) > heard, "masks")
 
     def wait_for_status(self, condition, what):
-        """Return the node's own status once it meets a condition."""
+        """Show frames until the node's own status meets a condition; return that status."""
         heard = len(self.diagnostics)
-        self.rig.bench.spin_until(
+        self.rig.show_until(
             lambda: len(self.diagnostics) > heard and condition(self.diagnostics[-1].status[-1]), what=what
         )
         return self.diagnostics[-1].status[-1]
@@ -90,8 +90,8 @@ def test_configure_does_not_wait_for_the_build_and_the_engine_changes_between_tw
     assert values_of(status)["engine"] == "onnxruntime"
     build.see_masks()
     build.end.write_text("")
-    status = build.wait_for_status(lambda status: values_of(status)["engine"] == "better", "the better engine")
-    assert (status.message, values_of(status)["engine build"]) == ("active", "")
+    status = build.wait_for_status(lambda status: not values_of(status)["engine build"], "the end of the build")
+    assert (status.message, values_of(status)["engine"]) == ("active", "better")
     build.see_masks()
     assert {mask.vocabulary_version for mask in build.masks} == {1}
     assert build.rig.counts()["failed"] == 0

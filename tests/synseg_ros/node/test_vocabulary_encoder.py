@@ -33,7 +33,7 @@ class Desk:
         if labels == ("last",):
             self.idle.set()
 
-    def note_refused(self, error):
+    def note_refused(self, request, error):
         self.refused.append(str(error))
 
 
@@ -67,26 +67,18 @@ def test_a_refused_vocabulary_is_reported_and_the_next_one_is_encoded(desk):
     assert desk.ready == [("last",)]
 
 
-def test_again_prepares_what_was_ready_last_unless_something_newer_waits(desk):
-    desk.gate.set()
-    desk.encoder.again()  # nothing was ready yet: nothing to do
-    desk.encoder.request((("last",), ()))
+def test_clients_take_turns_in_the_order_in_which_they_asked_first(desk):
     desk.encoder.start()
-    assert desk.idle.wait(PATIENCE)
-    desk.idle.clear()
-    desk.encoder.again()
-    assert desk.idle.wait(PATIENCE)
-    assert desk.ready == [("last",), ("last",)]
-    desk.idle.clear()
-    desk.gate.clear()
-    desk.busy.clear()
-    desk.encoder.request((("",), ()))
+    desk.encoder.request((("first",), ()), "greedy")
     assert desk.busy.wait(PATIENCE)
-    desk.encoder.again()
+    old = desk.encoder.request((("old",), ()), "greedy")
+    desk.encoder.request((("other",), ()), "modest")
+    replaced = desk.encoder.request((("new",), ()), "greedy")
+    desk.encoder.request((("last",), ()), "late")
     desk.gate.set()
     assert desk.idle.wait(PATIENCE)
-    assert desk.refused == ["empty label"]
-    assert desk.ready == [("last",)] * 3
+    assert (old, replaced) == (None, (("old",), ()))
+    assert desk.ready == [("first",), ("new",), ("other",), ("last",)]
 
 
 def test_what_is_not_urgent_follows_a_refusal_too(desk):

@@ -303,3 +303,47 @@ def test_a_file_of_another_nodes_parameters_is_named(bench, tmp_path, key, heard
     warn_of_other_nodes_files(node, arguments)
     said = capfd.readouterr().err
     assert (f"{file} has parameters for /{key.strip('/')} and none for this node, /synseg" in said) != heard
+
+
+TWO = {"camera_topics": ("/front/image_raw", "/rear/image_raw/compressed")}
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, {"camera": None}),
+        (
+            {"depth_topics": ("/camera/depth/image_raw",)},
+            {"camera": ("/camera/depth/image_raw", "/camera/camera_info", "/camera/depth/camera_info")},
+        ),
+        (
+            {
+                **TWO,
+                "depth_topics": ("rear=/rear/depth/image/compressedDepth",),
+                "depth_info_topics": ("rear=/d/info",),
+            },
+            {"front": None, "rear": ("/rear/depth/image/compressedDepth", "/rear/camera_info", "/d/info")},
+        ),
+        (
+            {"depth_topics": ("camera=/d",), "camera_info_topics": ("/info",)},
+            {"camera": ("/d", "/info", "/camera_info")},
+        ),
+    ],
+)
+def test_depth_belongs_to_a_camera_and_brings_its_camera_info(given, expected):
+    settings = NodeSettings(**given)
+    assert settings.depths(settings.cameras()) == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ({**TWO, "depth_topics": ("/depth",)}, "does not say which camera it is for: expected CAMERA=/depth"),
+        ({"depth_topics": ("/a", "camera=/b")}, "the camera 'camera' has two topics"),
+        ({"depth_topics": ("camera=a b",)}, "'a b' is not a valid topic"),
+        ({"depth_topics": ("side=/d",)}, "there is no camera 'side'; cameras: camera"),
+    ],
+)
+def test_depth_without_a_camera_is_refused(given, reason):
+    with pytest.raises(ValueError, match=f"depth_topics.*{reason}"):
+        NodeSettings(**given).depths(NodeSettings(**{k: v for k, v in given.items() if k in TWO}).cameras())

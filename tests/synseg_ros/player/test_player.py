@@ -127,7 +127,7 @@ def test_frames_camera_info_and_truth_share_their_stamp(bench, play):
 def test_nothing_is_shown_before_somebody_subscribes(bench, play, folder):
     infos = bench.collect(CameraInfo, "/camera/camera_info", EVERY_MESSAGE_SO_FAR)
     player = play(source=str(folder), fps=200.0, loop=False)
-    bench.spin_until(lambda: player._info.get_subscription_count() == 1)
+    bench.spin_until(lambda: player._space.info.get_subscription_count() == 1)
     assert player.published == 0
     bench.collect(Image, "/camera/image_raw", qos_profile_sensor_data)
     bench.spin_until(lambda: len(infos) == 3)

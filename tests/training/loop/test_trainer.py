@@ -15,7 +15,7 @@ from training.loop.collapse import CollapseError
 from training.loop.config import TrainerConfig
 from training.loop.log import LOG_FILE
 from training.loop.optimizers import parameter_groups
-from training.loop.schedule import cosine_with_warmup
+from training.loop.schedule import rate_factor
 from training.loop.trainer import BEST_FILE, Share, Trainer
 
 HEALTHY = {"activation/mean": 0.3, "activation/pixels": 0.2, "activation/labels": 0.2}
@@ -204,8 +204,11 @@ def test_a_full_disk_leaves_the_older_checkpoint(tmp_path):
 @pytest.mark.parametrize(
     ("values", "reason"),
     [
-        ({"batch": 6, "accumulate": 4}, "multiple of 4"), ({"steps": 0}, "steps is 0"), ({"ema": 1.0}, "ema is 1"),
-        ({"optimizer": "sgd"}, "optimizer is 'sgd'"), ({"budget_minutes": -1}, "budget_minutes is -1"),
+        ({"batch": 6, "accumulate": 4}, "multiple of 4"),
+        ({"steps": 0}, "steps is 0"),
+        ({"ema": 1.0}, "ema is 1"),
+        ({"optimizer": "sgd"}, "optimizer is 'sgd'"),
+        ({"budget_minutes": -1}, "budget_minutes is -1"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(values, reason):
@@ -275,7 +278,7 @@ def test_a_checkpoint_of_another_program_is_refused(tmp_path):
 
 
 def test_rate_rises_linearly_and_falls_along_a_cosine():
-    factors = [cosine_with_warmup(step, 10, 100) for step in range(100)]
+    factors = [rate_factor(step / 100, step, 10) for step in range(100)]
     assert factors[0] == pytest.approx(0.1)
     assert max(factors) == factors[9] > 0.97
     assert factors[50] == pytest.approx(0.5)

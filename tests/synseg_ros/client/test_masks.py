@@ -19,7 +19,7 @@ from tests.synseg_ros.rig import HEIGHT, WIDTH
 
 pytestmark = pytest.mark.ros
 
-EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "find_object.py"
+EXAMPLE = Path(__file__).resolve().parents[3] / "examples" / "find_object.py"
 
 
 def test_a_client_gets_full_size_masks_of_present_and_absent_labels(make_rig, bench):

@@ -9,11 +9,10 @@ import numpy as np
 from rclpy.node import Node
 from std_msgs.msg import Header
 
+from synseg_ros.client.calls import check_no_nul
 from synseg_ros.interfaces.image_encodings import image_to_array
 from synseg_ros.msg import ClassMask, ClassMasks, Vocabulary, VocabularyStatus
 from synseg_ros.qos import LATCHED, OUTPUT
-
-__all__ = ["FrameMasks", "LabelMasks", "MaskClient"]
 
 
 class LabelMasks(Mapping[str, np.ndarray]):
@@ -155,9 +154,7 @@ class MaskClient:
         Raises:
             ValueError: A label has a NUL, at which ROS would cut it without a word.
         """
-        for label in labels:
-            if "\0" in label:
-                raise ValueError(f"label {label!r} has a NUL, which no ROS message carries: leave it out")
+        check_no_nul(labels)
         self._vocabulary.publish(Vocabulary(labels=list(labels), thresholds=list(thresholds)))
 
     def close(self) -> None:

@@ -1,0 +1,469 @@
+"""Detections, objects and points of a camera: right where all is there, and never stale or invented where not."""
+
+import struct
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip("synseg_ros.msg", reason="needs ROS 2 and the built messages: use scripts/with_env")
+
+from builtin_interfaces.msg import Time
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.parameter import Parameter
+from rclpy.qos import qos_profile_sensor_data
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
+from std_msgs.msg import Header
+from synseg_ros.srv import Locate
+
+from synseg_model.instances import POINT
+from synseg_ros.qos import EVERY_MESSAGE, LATCHED
+from synseg_ros.ros_messages import image_from_array, sequence
+from tests.synseg_ros.node.asking import Asker
+from tests.synseg_ros.rig import HEIGHT, WIDTH
+
+pytestmark = [pytest.mark.ros, pytest.mark.usefixtures("more_messages")]
+
+DEPTH, INFO, DEPTH_INFO = "/camera/depth/image_raw", "/camera/camera_info", "/camera/depth/camera_info"
+FOCAL = 50.0
+CENTER = (WIDTH - 1) / 2, (HEIGHT - 1) / 2
+LABELS = ("ball", "cup", "box")
+HALF_PIXEL = 0.5 / FOCAL * 2.0 + 1e-3  # metres, at two metres: the engine's stripes are whole pixels wide
+
+
+class Scene:
+    """A rig with depth, camera_info and transforms; labels are in three stripes, side by side."""
+
+    def __init__(self, rig):
+        from tf2_msgs.msg import TFMessage
+        from vision_msgs.msg import Detection2DArray, Detection3DArray
+
+        self.rig, self.bench = rig, rig.bench
+        node = rig.bench.node
+        self.depth = node.create_publisher(Image, DEPTH, qos_profile_sensor_data)
+        self.info = node.create_publisher(CameraInfo, INFO, EVERY_MESSAGE)
+        self.depth_info = node.create_publisher(CameraInfo, DEPTH_INFO, EVERY_MESSAGE)
+        self.tf = node.create_publisher(TFMessage, "/tf", EVERY_MESSAGE)
+        self.tf_static = node.create_publisher(TFMessage, "/tf_static", LATCHED)
+        self.detections = rig.listen(Detection2DArray, "detections")
+        self.objects = rig.listen(Detection3DArray, "objects")
+        self.points = rig.listen(PointCloud2, "points")
+        self.statuses = rig.bench.collect(DiagnosticArray, "/diagnostics", EVERY_MESSAGE)
+        rig.ask(*LABELS)
+        rig.connect()
+        publishers = (self.depth, self.info) if tuple(rig.node.settings.depth_topics) == (DEPTH,) else ()
+        rig.bench.spin_until(lambda: all(p.get_subscription_count() for p in publishers), what="the node's depth")
+
+    def inform(self, publisher=None, frame_id="lens", width=WIDTH, height=HEIGHT, focal=FOCAL):
+        """Publish camera_info."""
+        publisher = publisher or self.info
+        k = [focal, 0.0, (width - 1) / 2, 0.0, focal, (height - 1) / 2, 0.0, 0.0, 1.0]
+        publisher.publish(CameraInfo(header=Header(frame_id=frame_id), width=width, height=height, k=k))
+
+    def measure(self, metres, nanosec=0, frame_id="lens"):
+        """Publish depth with the stamp of the next frame, or later by so many nanoseconds."""
+        stamp = Time(sec=1000, nanosec=self.rig.stamp + 1 + nanosec)
+        pixels = np.nan_to_num(metres * 1000).astype(np.uint16)
+        message = image_from_array(pixels, "mono16", Header(stamp=stamp, frame_id=frame_id))
+        message.encoding = "16UC1"
+        self.depth.publish(message)
+
+    def settle(self, *publishers):
+        """Wait until the node has taken what was published: a frame that follows finds it."""
+        camera = self.rig.node._cameras["camera"]
+        inputs = (camera.depth.messages.images, camera.depth.messages.infos)
+        self.bench.spin_until(lambda: all(map(len, inputs)), what="depth and camera_info")
+
+    def look(self):
+        """Show a frame and wait until all of its outputs are published."""
+        before = len(self.detections)
+        stamp = self.rig.show()
+        counts = self.rig.counts()
+        done = counts["segmented"]
+        self.bench.spin_until(lambda: self.rig.counts()["segmented"] > done, what="the frame")
+        self.bench.spin_until(lambda: len(self.detections) > before, what="detections")
+        return stamp
+
+    def problem(self):
+        return self.rig.node._cameras["camera"].objects.statistics.problem
+
+
+def flat(metres=2.0, height=HEIGHT, width=WIDTH):
+    return np.full((height, width), metres, np.float32)
+
+
+@pytest.fixture
+def make_scene(make_rig):
+    def make(**parameters):
+        return Scene(make_rig(**{"depth_topics": [DEPTH], **parameters}))
+
+    return make
+
+
+def by_label(message):
+    return {one.results[0].hypothesis.class_id: one for one in message.detections}
+
+
+def xyz(point):
+    return point.x, point.y, point.z
+
+
+def stripe_center(index):
+    """Where the middle of a stripe is, in pixels."""
+    width = WIDTH / len(LABELS)
+    return (index + 0.5) * width - 0.5, CENTER[1]
+
+
+def expected(index, metres=2.0):
+    x, y = stripe_center(index)
+    return (x - CENTER[0]) / FOCAL * metres, (y - CENTER[1]) / FOCAL * metres, metres
+
+
+def test_detections_need_no_depth_and_keep_their_ids(make_scene):
+    scene = make_scene(depth_topics=[""])
+    for _ in range(3):
+        scene.look()
+    for message in scene.detections:
+        assert message.header.frame_id == "lens"
+        found = by_label(message)
+        assert sorted(found) == sorted(LABELS)
+        for index, label in enumerate(LABELS):
+            box = found[label].bbox
+            assert (box.size_x, box.size_y) == pytest.approx((WIDTH / 3, HEIGHT), abs=1)
+            center = box.center.position
+            assert (center.x, center.y) == pytest.approx(((index + 0.5) * WIDTH / 3, HEIGHT / 2), abs=1)
+            assert found[label].results[0].hypothesis.score == pytest.approx(1.0, abs=0.2)
+    ids = [{label: one.id for label, one in by_label(message).items()} for message in scene.detections]
+    assert ids[0] == ids[1] == ids[2]
+    assert sorted(ids[0].values()) == ["1", "2", "3"]
+    assert scene.objects == scene.points == []
+
+
+def test_objects_are_where_depth_says_in_the_cameras_frame(make_scene):
+    scene = make_scene()
+    scene.inform()
+    scene.measure(flat())
+    scene.settle()
+    stamp = scene.look()
+    scene.bench.spin_until(lambda: scene.objects and scene.points, what="objects and points")
+    (message,) = scene.objects
+    assert (message.header.stamp.nanosec, message.header.frame_id) == (stamp, "lens")
+    found = by_label(message)
+    for index, label in enumerate(LABELS):
+        assert xyz(found[label].results[0].pose.pose.position) == pytest.approx(expected(index), abs=HALF_PIXEL)
+        box = found[label].bbox
+        assert xyz(box.size) == pytest.approx((WIDTH / 3 / FOCAL * 2, HEIGHT / FOCAL * 2, 0), abs=0.1)
+        assert box.center.orientation.w == 1
+    assert {label: one.id for label, one in found.items()} == {
+        label: one.id for label, one in by_label(scene.detections[-1]).items()
+    }
+    (cloud,) = scene.points
+    assert (cloud.header.frame_id, cloud.point_step, cloud.width) == ("lens", POINT.itemsize, WIDTH * HEIGHT)
+    points = np.frombuffer(cloud.data, POINT)
+    assert [(field.name, field.offset) for field in cloud.fields] == [(n, o) for n, (_, o) in POINT.fields.items()]
+    assert np.unique(points["z"]).tolist() == [2.0]
+    assert np.unique(points["label"]).tolist() == [1, 2, 3]
+    number = int(found["cup"].id)
+    assert points["x"][points["instance"] == number].mean() == pytest.approx(expected(1)[0], abs=HALF_PIXEL)
+
+
+def test_depth_of_half_the_size_gives_the_same_positions(make_scene):
+    scene = make_scene()
+    scene.inform()
+    scene.measure(flat(height=HEIGHT // 2, width=WIDTH // 2))
+    scene.settle()
+    scene.look()
+    scene.bench.spin_until(lambda: scene.objects, what="objects")
+    found = by_label(scene.objects[0])
+    for index, label in enumerate(LABELS):
+        assert xyz(found[label].results[0].pose.pose.position) == pytest.approx(expected(index), abs=0.03)
+
+
+def transform(parent, child, translation, quaternion=(0.0, 0.0, 0.0, 1.0), stamp=0):
+    from geometry_msgs.msg import Quaternion, Transform, TransformStamped, Vector3
+
+    x, y, z = translation
+    a, b, c, d = quaternion
+    return TransformStamped(
+        header=Header(stamp=Time(sec=1000, nanosec=stamp), frame_id=parent),
+        child_frame_id=child,
+        transform=Transform(translation=Vector3(x=x, y=y, z=z), rotation=Quaternion(x=a, y=b, z=c, w=d)),
+    )
+
+
+def look_until(scene, condition, metres=None, what=""):
+    """Show frames, each with its depth, until the condition holds."""
+
+    def next_frame():
+        scene.measure(flat() if metres is None else metres)
+        scene.look()
+
+    scene.bench.spin_until(condition, meanwhile=next_frame, what=what)
+
+
+def test_objects_are_in_the_target_frame_once_the_transform_is_there(make_scene):
+    from tf2_msgs.msg import TFMessage
+
+    scene = make_scene(target_frame="base_link")
+    scene.inform()
+    scene.measure(flat())
+    scene.settle()
+    scene.look()
+    assert scene.objects == []
+    assert scene.problem() == "transform not available: no transform of the frame 'lens' has arrived"
+    # The optical frame: x right, y down, z forward. base_link: x forward, y left, z up.
+    optical = (-0.5, 0.5, -0.5, 0.5)
+    scene.tf_static.publish(TFMessage(transforms=[transform("base_link", "lens", (0.1, 0.0, 1.0), optical)]))
+    look_until(scene, lambda: scene.objects, what="objects")
+    assert scene.objects[-1].header.frame_id == "base_link"
+    for index, label in enumerate(LABELS):
+        x, y, z = expected(index)
+        position = by_label(scene.objects[-1])[label].results[0].pose.pose.position
+        assert xyz(position) == pytest.approx((0.1 + z, -x, 1.0 - y), abs=HALF_PIXEL)
+    assert scene.points[-1].header.frame_id == "lens"
+
+
+def test_depth_of_another_camera_is_registered(make_scene):
+    from tf2_msgs.msg import TFMessage
+
+    scene = make_scene()
+    shift = 4 / FOCAL * 2.0  # four pixels at two metres
+    scene.inform()
+    scene.inform(scene.depth_info, frame_id="depth_lens")
+    scene.tf_static.publish(TFMessage(transforms=[transform("lens", "depth_lens", (shift, 0.0, 0.0))]))
+    metres = flat(2.0)
+
+    def next_frame():
+        scene.measure(metres, frame_id="depth_lens")
+        scene.look()
+
+    scene.bench.spin_until(lambda: scene.points, meanwhile=next_frame, what="points")
+    points = np.frombuffer(scene.points[-1].data, POINT)
+    assert points["z"] == pytest.approx(2.0)
+    # What is to the left of the depth camera's view is not known.
+    leftmost = (3.5 - CENTER[0]) / FOCAL * 2.0
+    assert leftmost - 0.05 < points["x"].min() < leftmost + 0.1
+    found = by_label(scene.objects[-1])
+    assert xyz(found["cup"].results[0].pose.pose.position) == pytest.approx(expected(1), abs=0.05)
+
+
+def test_objects_are_where_a_moving_robot_was_at_the_frames_stamp(make_scene):
+    from tf2_msgs.msg import TFMessage
+
+    scene = make_scene(target_frame="map")
+    scene.inform()
+
+    def next_frame():  # the frame comes half-way between two transforms
+        moves = [transform("map", "lens", (x, 0.0, 0.0), stamp=scene.rig.stamp + t) for x, t in ((1.0, 0), (3.0, 2))]
+        scene.tf.publish(TFMessage(transforms=moves))
+        scene.measure(flat())
+        scene.look()
+
+    scene.bench.spin_until(lambda: scene.objects, meanwhile=next_frame, what="objects")
+    x, y, z = expected(1)
+    position = by_label(scene.objects[-1])["cup"].results[0].pose.pose.position
+    assert xyz(position) == pytest.approx((2.0 + x, y, z), abs=HALF_PIXEL)
+    scene.rig.stamp += 500_000_000
+    before = len(scene.objects)
+    scene.measure(flat())
+    scene.look()
+    assert len(scene.objects) == before
+    assert scene.problem() == "transform not available: the newest transform of 'lens' is 0.500 s older than the image"
+
+
+def test_a_location_that_is_asked_for_has_a_position(make_scene):
+    scene = make_scene()
+    scene.inform()
+    asker = Asker(scene.rig)
+
+    def next_frame():
+        scene.measure(flat())
+        scene.rig.show()
+
+    def found():
+        answer = asker.ask(Locate, next_frame, labels=["mug", "plate"], seconds=1.0)
+        return [thing for located in answer.results for thing in located.instances]
+
+    for _ in range(20):  # the first frames may come before their depth
+        things = found()
+        if things and all(thing.has_position for thing in things):
+            break
+    assert len(things) == 2
+    for thing in things:
+        assert thing.has_position, thing.position_reason
+        assert (thing.position.z, thing.position_frame_id) == (pytest.approx(2.0), "lens")
+        assert thing.box_size.y == pytest.approx(HEIGHT / FOCAL * 2.0, abs=0.1)
+
+
+def test_objects_without_depth_of_their_own_are_left_out(make_scene):
+    scene = make_scene()
+    metres = flat()
+    metres[:, : WIDTH // 3] = np.nan
+    scene.inform()
+    scene.measure(metres)
+    scene.settle()
+    scene.look()
+    scene.bench.spin_until(lambda: scene.objects, what="objects")
+    assert sorted(by_label(scene.objects[0])) == ["box", "cup"]
+    assert sorted(by_label(scene.detections[-1])) == sorted(LABELS)
+    rows = scene.rig.node._cameras["camera"].objects.statistics.rows()
+    assert (rows["objects"], rows["objects with a position (%)"], rows["position problem"]) == ("3", "67", "")
+
+
+def no_depth(scene):
+    scene.inform()
+
+
+def no_info(scene):
+    scene.measure(flat())
+
+
+def old_depth(scene):
+    scene.inform()
+    scene.measure(flat(), nanosec=200_000_000)
+
+
+def uncalibrated(scene):
+    scene.inform(focal=0.0)
+    scene.measure(flat())
+
+
+def info_of_another(scene):
+    scene.inform(frame_id="other")
+    scene.measure(flat())
+
+
+def another_shape(scene):
+    scene.inform()
+    scene.measure(flat(height=WIDTH, width=HEIGHT))
+
+
+def no_transform(scene):
+    scene.inform()
+    scene.inform(scene.depth_info, frame_id="depth_lens")
+    scene.measure(flat(), frame_id="depth_lens")
+
+
+def no_depth_info(scene):
+    scene.inform()
+    scene.measure(flat(), frame_id="depth_lens")
+
+
+def not_depth(scene):
+    scene.inform()
+    stamp = Time(sec=1000, nanosec=scene.rig.stamp + 1)
+    scene.depth.publish(image_from_array(np.zeros((4, 4, 3), np.uint8), "rgb8", Header(stamp=stamp, frame_id="lens")))
+
+
+@pytest.mark.parametrize(
+    ("prepare", "reason"),
+    [
+        (no_depth, "no depth image has arrived on /camera/depth/image_raw"),
+        (no_info, "no camera_info has arrived on /camera/camera_info"),
+        (old_depth, "the nearest is 0.200 s newer"),
+        (uncalibrated, "camera is not calibrated: its camera_info has K = 0"),
+        (info_of_another, "is of the frame 'other', and the image of 'lens': set camera_info_topics"),
+        (another_shape, "does not show the view"),
+        (no_transform, "transform not available: no transform of the frame 'depth_lens' has arrived"),
+        (no_depth_info, "no camera_info of the depth camera has arrived on /camera/depth/camera_info"),
+        (not_depth, "encoding 'rgb8' is not depth"),
+    ],
+)
+def test_without_all_that_is_needed_there_are_detections_and_a_reason_but_no_positions(make_scene, prepare, reason):
+    scene = make_scene()
+    prepare(scene)
+    # What was published arrives in any order: look until the node has it.
+    scene.bench.spin_until(lambda: reason in scene.problem(), meanwhile=lambda: look_again(scene, prepare))
+    assert scene.objects == scene.points == []
+    assert len(scene.detections[-1].detections) == len(LABELS)
+    scene.bench.spin_until(
+        lambda: any(reason in one.message for status in scene.statuses for one in status.status),
+        meanwhile=lambda: look_again(scene, prepare),
+        what="the reason on /diagnostics",
+    )
+
+
+def look_again(scene, prepare):
+    prepare(scene)
+    scene.look()
+
+
+def test_a_node_without_depth_says_which_parameter_is_missing(make_scene):
+    scene = make_scene(depth_topics=[""])
+    scene.look()
+    assert scene.problem() == "no depth images of this camera are taken: set depth_topics"
+
+
+def test_depth_that_comes_back_gives_positions_again(make_scene):
+    scene = make_scene()
+    scene.inform()
+    look_until(scene, lambda: scene.objects, what="objects")
+    scene.rig.stamp += 500_000_000
+    before = len(scene.objects)
+    scene.look()
+    assert len(scene.objects) == before
+    assert "older" in scene.problem()
+    look_until(scene, lambda: len(scene.objects) > before, what="objects again")
+
+
+def test_compressed_depth_is_found_and_read(make_scene):
+    scene = make_scene()
+    scene.bench.node.destroy_publisher(scene.depth)
+    compressed = scene.bench.node.create_publisher(CompressedImage, f"{DEPTH}/compressedDepth", EVERY_MESSAGE)
+    png = np.frombuffer(cv2.imencode(".png", np.full((HEIGHT, WIDTH), 2000, np.uint16))[1].tobytes(), np.uint8)
+    data = np.concatenate((np.frombuffer(struct.pack("<iff", 0, 0.0, 0.0), np.uint8), png))
+
+    def next_frame():
+        scene.inform()
+        header = Header(stamp=Time(sec=1000, nanosec=scene.rig.stamp + 1), frame_id="lens")
+        compressed.publish(CompressedImage(header=header, format="16UC1; compressedDepth png", data=sequence(data)))
+        scene.look()
+
+    scene.bench.spin_until(lambda: scene.objects, meanwhile=next_frame, what="objects")
+    assert xyz(by_label(scene.objects[0])["cup"].results[0].pose.pose.position) == pytest.approx(
+        expected(1), abs=HALF_PIXEL
+    )
+
+
+def test_a_disparity_image_gives_positions(make_scene, bench):
+    from stereo_msgs.msg import DisparityImage
+
+    topic = "/stereo/disparity"
+    stereo = bench.node.create_publisher(DisparityImage, topic, EVERY_MESSAGE)
+    scene = make_scene(depth_topics=[topic])
+    pixels = np.full((HEIGHT, WIDTH), FOCAL * 0.1 / 2.0, np.float32)
+
+    def next_frame():
+        scene.inform()
+        header = Header(stamp=Time(sec=1000, nanosec=scene.rig.stamp + 1), frame_id="lens")
+        image = Image(header=header, height=HEIGHT, width=WIDTH, encoding="32FC1", step=4 * WIDTH)
+        image.data = sequence(pixels.reshape(-1).view(np.uint8))
+        stereo.publish(DisparityImage(header=header, image=image, f=FOCAL, t=0.1, max_disparity=64.0))
+        scene.look()
+
+    bench.spin_until(lambda: scene.objects, meanwhile=next_frame, what="objects")
+    found = by_label(scene.objects[0])
+    assert xyz(found["cup"].results[0].pose.pose.position) == pytest.approx(expected(1), abs=HALF_PIXEL)
+
+
+def test_nothing_is_computed_for_outputs_that_are_switched_off(make_scene):
+    scene = make_scene()
+    scene.inform()
+    scene.measure(flat())
+    scene.settle()
+    names = ("publish_objects", "publish_points")
+    scene.rig.node.set_parameters([Parameter(name, value=False) for name in names])
+    scene.look()
+    assert scene.objects == scene.points == []
+    assert scene.problem() == ""
+
+
+def test_without_vision_msgs_the_topics_are_missing_and_all_else_works(make_rig, monkeypatch):
+    import sys
+
+    for name in ("vision_msgs", "vision_msgs.msg"):
+        monkeypatch.setitem(sys.modules, name, None)
+    rig = make_rig()
+    topics = {publisher.topic_name.rpartition("/")[2] for publisher in rig.node.publishers}
+    assert {"masks", "points"} <= topics
+    assert not topics & {"detections", "objects", "label_info"}
