@@ -37,14 +37,15 @@ demo: env  ## Show the node at work; INPUT=video.mp4|folder|/dev/video0|scenes L
 	  $${SYNSEG_DEMO_LABELS:+--labels "$$SYNSEG_DEMO_LABELS"}
 
 # What a target cannot do without is installed, too. Generated scenes have a model of their own, for torch.
-test docs: export SYNSEG_NEEDS = $@
-demo: export SYNSEG_NEEDS = $(if $(filter scenes,$(value INPUT)),torch)
+test: export SYNSEG_NEEDS := test
+docs: export SYNSEG_NEEDS := docs
+demo: export SYNSEG_NEEDS := $(if $(filter-out scenes,$(value INPUT)),,$(if $(value INPUT),torch))
 test: env  ## Run lint and all tests in parallel; TESTS="tests/synseg_ros -k faults" runs some, TESTS="-n 0" one at a time
 	@$(WITH_ENV) ruff check .
 	@$(WITH_ENV) python -m pytest --numprocesses $(PROCESSES) --dist worksteal $(TESTS)
 
 docs: env  ## Build the documentation site in site/, without the network
-	@$(WITH_ENV) python -m mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 $(WITH_ENV) python -m mkdocs build --strict --quiet
 	@echo 'Open site/index.html, or run: scripts/with_env python -m http.server --directory site'
 
 clean:  ## Remove build results, keep the environment

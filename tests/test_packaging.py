@@ -189,6 +189,28 @@ def test_make_demo_without_input_and_labels_passes_none(tmp_path):
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
+@pytest.mark.parametrize(
+    ("arguments", "needed"),
+    [
+        (["env"], ""),
+        (["test"], "test"),
+        (["docs"], "docs"),
+        (["demo"], ""),
+        (["demo", "INPUT=scenes"], "torch"),
+        (["demo", "INPUT=my scenes"], ""),
+    ],
+)
+def test_make_asks_for_the_libraries_that_a_target_needs(arguments, needed, tmp_path):
+    stand_in = tmp_path / "bootstrap"
+    stand_in.write_text('#!/bin/sh\necho "extras=$SYNSEG_EXTRAS needs=$SYNSEG_NEEDS"\n')
+    stand_in.chmod(0o755)
+    variables = {key: value for key, value in os.environ.items() if key not in ("SYNSEG_EXTRAS", "SYNSEG_NEEDS")}
+    command = ["make", "--no-print-directory", *arguments, f"BOOTSTRAP={stand_in}", "WITH_ENV=true", "EXTRAS=a,b"]
+    done = subprocess.run(command, cwd=ROOT, env=variables, check=True, capture_output=True, text=True)
+    assert done.stdout.splitlines()[0] == f"extras=a,b needs={needed}"
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
 @pytest.mark.parametrize("status", [1, 5])  # a test failed; no test ran
 def test_ci_fails_when_tests_fail_or_none_ran(status, tmp_path):
     stand_in = tmp_path / "with_env"
