@@ -99,11 +99,14 @@ class RecordingWork:
         """Load the model."""
         arguments = self._arguments
         self._segmenter = load_segmenter(arguments)
-        self._segmenter.set_vocabulary(read_labels(arguments))
+        labels, thresholds = read_labels(arguments), read_thresholds(arguments.thresholds)
+        self._segmenter.set_vocabulary(
+            labels, thresholds * len(labels) if thresholds and len(thresholds) == 1 else thresholds
+        )
         options = {name: getattr(arguments, name) for name in ("topics", "write", "every", "copy", "follow_vocab")}
         return {
             **_engine_of(self._segmenter),
-            "labels": read_labels(arguments),
+            "labels": labels,
             "thresholds": arguments.thresholds,
             "storage": arguments.storage,
             **options,
@@ -201,13 +204,15 @@ def segment_recordings(arguments: argparse.Namespace, pool: Pool) -> int:
         stack.callback(pool.close)
         for item in items:
             _check_apart(item.path, target / item.name)
-            _check_apart(item.path, target)
         report = Report(target)
         shared = stack.enter_context(shared_folder(target, [path for path in paths if path.exists()]))
         stack.callback(report.save_if_incomplete)
         crew = stack.enter_context(Crew(pool, RecordingWork(arguments, target), shared, report))
         finished = _Finished(target, crew.settings(), items, arguments.overwrite)
         waiting = [item for item in items if not finished.has(item)]
+        for item in items:
+            if item not in waiting and finished.missing(item):
+                report.fail(item.name, finished.missing(item))
         with progress_bar(None, len(items), len(items) - len(waiting), unit="bag") as bar:
             for item, outcome in crew.run([[item] for item in waiting]):
                 if outcome.failure:

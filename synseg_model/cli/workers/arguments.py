@@ -13,19 +13,20 @@ __all__ = ["add_runner", "for_workers", "make_pool", "splits"]
 _PROGRAM = Path(__file__).parents[2]  # the folder synseg_model
 
 
-def add_runner(parser: argparse.ArgumentParser, split: str) -> None:
+def add_runner(parser: argparse.ArgumentParser, split: str, output: str = "DIR") -> None:
     """Add --runner, --workers and --ray-address.
 
     Args:
         parser: the command's parser.
         split: what one worker does at a time, for the help.
+        output: what the help calls the output folder.
     """
     group = parser.add_argument_group(
         "several workers",
         f"The work is split by {split}. A worker is one process with one GPU, or with CPUs where there is no GPU. "
-        "Inputs and DIR must have the same paths on all machines: DIR lies on shared storage, which is checked. "
-        "DIR/report.json counts images, images/s, failures, workers and retries. When a worker is lost, another one "
-        "does its task again; a task that ends two workers is reported, and the rest goes on.",
+        f"Inputs and {output} must have the same paths on all machines: {output} lies on shared storage, which is "
+        f"checked. {output}/report.json counts images, images/s, failures, workers and retries. When a worker is "
+        "lost, another one does its task again; a task that ends two workers is reported, and the rest goes on.",
     )
     group.add_argument(
         "--runner",

@@ -136,12 +136,14 @@ class Host:
     Args:
         work: what to do.
         shared: files that the worker must see.
+        own_process: False in the command's own process, which shows warnings and progress itself.
     """
 
-    def __init__(self, work: Work, shared: SharedFolder) -> None:
+    def __init__(self, work: Work, shared: SharedFolder, own_process: bool = True) -> None:
         self._work, self._shared = work, shared
-        self._lines = _Lines()
-        hide_progress_bars()
+        self._lines = _Lines(_PACKAGES if own_process else ())
+        if own_process:
+            hide_progress_bars()
         os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
         os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
@@ -175,10 +177,10 @@ class Host:
 class _Lines(logging.Handler):
     """Keep the warnings of our packages, which nobody would read on the worker."""
 
-    def __init__(self) -> None:
+    def __init__(self, packages: Sequence[str]) -> None:
         super().__init__(logging.WARNING)
         self._kept: list[str] = []
-        for name in _PACKAGES:
+        for name in packages:
             logging.getLogger(name).addHandler(self)
 
     def emit(self, record: logging.LogRecord) -> None:

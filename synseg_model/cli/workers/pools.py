@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from synseg_model.cli.workers.host import Answer, Host, SharedFolder, Started, Work
 from synseg_model.install_hints import missing_module
 
-__all__ = ["Pool", "ProcessPool", "RayPool", "Worker", "cpus_each"]
+__all__ = ["Pool", "ProcessPool", "RayPool", "SinglePool", "Worker", "cpus_each"]
 
 
 class Worker(Protocol):
@@ -70,6 +70,19 @@ class ProcessPool:
         """Do nothing: processes end with their workers."""
 
 
+class SinglePool:
+    """Run the one worker in this process, at once."""
+
+    size = 1
+
+    def hire(self, work: Work, shared: SharedFolder) -> Worker:
+        """Make the worker."""
+        return _OwnWorker(work, shared)
+
+    def close(self) -> None:
+        """Do nothing: there is no process to end."""
+
+
 class RayPool:
     """Run workers on a Ray cluster: one for each GPU, else one for each CPU.
 
@@ -116,6 +129,22 @@ class RayPool:
         """Leave the cluster."""
         if self._started_here:
             self._ray.shutdown()
+
+
+class _OwnWorker:
+    """Do tasks at once, in this process."""
+
+    def __init__(self, work: Work, shared: SharedFolder) -> None:
+        self._host = Host(work, shared, own_process=False)
+
+    def start(self) -> Future[Started]:
+        return _done(self._host.start())
+
+    def do(self, items: Sequence[Any]) -> Future[Answer]:
+        return _done(self._host.do(items))
+
+    def close(self) -> None:
+        pass
 
 
 class _RayWorker:
@@ -168,6 +197,12 @@ class _ProcessWorker:
     def _note_pid(self, future: Future[Started]) -> None:
         if not future.cancelled() and future.exception() is None:
             self._pid = future.result().pid
+
+
+def _done(value: Any) -> Future:
+    future: Future = Future()
+    future.set_result(value)
+    return future
 
 
 _host: Host | None = None  # of a worker process
