@@ -101,13 +101,15 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         ValueError: An argument or the recording cannot be used.
     """
+    from synseg_ros.bags.message_types import program_with_messages
     from synseg_ros.bags.recordings import segment_recording, segment_recordings
 
     read_labels(arguments), read_thresholds(arguments.thresholds)
     if arguments.every < 1:
         raise ValueError(f"--every {arguments.every}: expected 1 or more")
     if splits(arguments):
-        return segment_recordings(for_workers(arguments), make_pool(arguments, Path(__file__).parents[1]))
+        with program_with_messages() as program:
+            return segment_recordings(for_workers(arguments), make_pool(arguments, program))
     if len(arguments.input) > 1:
         return segment_recordings(for_workers(arguments), SinglePool())
     source, target = Path(arguments.input[0]).expanduser(), Path(arguments.output).expanduser()

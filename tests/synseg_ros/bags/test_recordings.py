@@ -3,15 +3,20 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 
 pytest.importorskip("rosbags", reason="needs rosbags: the extra bag")
 
 from synseg_model.cli import main as cli
+from synseg_ros.bags.message_types import program_with_messages
 from tests.synseg_ros.bags.recordings import FRAMES, drive, read, record
 
+ROOT = str(Path(__file__).parents[3])
 ENGINE = ("--engine", "null", "--device", "cpu", "--write", "masks", "label_map")
 
 
@@ -60,6 +65,18 @@ def test_a_bag_that_no_run_has_made_is_not_replaced_unasked(drives, tmp_path, ca
     assert run(drives, tmp_path / "out") == 2
     assert "exists: choose another output or --overwrite" in capsys.readouterr().err
     assert len(read(tmp_path / "out" / "b")) == len({topic for topic, *_ in drive()})
+
+
+def test_the_program_that_travels_knows_the_messages_without_the_source_tree(tmp_path):
+    code = "from synseg_ros.bags.message_types import MessageTypes as T; print(T().type('synseg_ros/msg/ClassMasks'))"
+    with program_with_messages() as program:
+        done = subprocess.run(
+            [sys.executable, "-c", f"import sys; sys.path[:0] = [{str(program.parent)!r}, {ROOT!r}]; {code}"],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+        )
+    assert "ClassMasks" in done.stdout, done.stderr
 
 
 def test_a_recording_whose_worker_is_killed_is_done_again(drives, tmp_path):
