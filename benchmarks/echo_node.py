@@ -17,19 +17,24 @@ from synseg_ros.ros_messages import image_from_array
 
 
 def main() -> None:
-    """Echo /camera/image_raw on synseg/camera/echo until interrupted."""
+    """Echo /CAMERA/image_raw on synseg/CAMERA/echo until interrupted, for each name in the parameter cameras."""
     keep_freed_memory()
     rclpy.init()
     node = Node("echo")
-    publisher = node.create_publisher(Image, "synseg/camera/echo", OUTPUT)
+    for camera in node.declare_parameter("cameras", ["camera"]).value:
+        _echo(node, camera)
+    with contextlib.suppress(KeyboardInterrupt, ExternalShutdownException):
+        rclpy.spin(node)
+    rclpy.try_shutdown()
+
+
+def _echo(node: Node, camera: str) -> None:
+    publisher = node.create_publisher(Image, f"synseg/{camera}/echo", OUTPUT)
 
     def echo(message: Image) -> None:
         publisher.publish(image_from_array(image_to_rgb(message), "rgb8", message.header))
 
-    node.create_subscription(Image, "/camera/image_raw", echo, qos_profile_sensor_data)
-    with contextlib.suppress(KeyboardInterrupt, ExternalShutdownException):
-        rclpy.spin(node)
-    rclpy.try_shutdown()
+    node.create_subscription(Image, f"/{camera}/image_raw", echo, qos_profile_sensor_data)
 
 
 if __name__ == "__main__":

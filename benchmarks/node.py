@@ -2,9 +2,9 @@
 
 All in one run, with real processes over the middleware in use:
 
-* latency: from a camera's publishing to the masks' arrival, at 30 Hz with an engine that does nothing, beside bare
-  `Segmenter` calls on the same images and beside a node that only decodes and publishes again. Camera and listener
-  deal in serialised messages, as those in C++ do.
+* latency: from a camera's publishing to the masks' arrival, at 30 Hz with an engine that does nothing, less the time of
+  bare `Segmenter` calls; and its ratio to the latency of a node that only decodes and publishes again, whose frames
+  come between. Camera and listener deal in serialised messages, as those in C++ do.
 * cameras: four of them, with the same engine; how even are their rates?
 * age: four of them and an engine slower than they are; how old is a frame when its results come, inference apart?
 * vocabulary: how long is the longest gap between frames while 50 unknown labels are taken over, with a real model?
@@ -19,10 +19,10 @@ import tempfile
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 import jsonargparse
 import numpy as np
-from sensor_msgs.msg import Image
 
 from benchmarks.robot import Robot, percentiles
 from synseg_model import Segmenter
@@ -39,7 +39,7 @@ class NodeBenchmarkConfig:
         width: of the images. height: of the images. rate: of the cameras, frames per second.
         slow: milliseconds that the slow engine takes.
         model: for the change of the vocabulary. engine: for it. labels: how many unknown ones it has.
-        output: JSON file.
+        parts: what to measure. output: JSON file.
     """
 
     seconds: float = 30.0
@@ -51,21 +51,21 @@ class NodeBenchmarkConfig:
     model: str = "synseg-tiny"
     engine: str = "auto"
     labels: int = 50
+    parts: tuple[Literal["latency", "cameras", "age", "vocabulary"], ...] = ("latency", "cameras", "age", "vocabulary")
     output: str = "benchmarks/results/node.json"
 
 
 def run(config: NodeBenchmarkConfig) -> dict:
     """Measure everything; times are in milliseconds."""
-    bare, node, echo = bare_calls(config), latency(config), latency(config, echo=True)
-    added = {key: round(node[key] - bare[key], 2) for key in ("p50", "p99")}
     return {
         "config": asdict(config),
-        "machine": {"platform": platform.platform(), "cores": len(os.sched_getaffinity(0))},
+        "machine": {
+            "platform": platform.platform(),
+            "cores": len(os.sched_getaffinity(0)),
+            "load": [round(load, 2) for load in os.getloadavg()],
+        },
         "middleware": os.environ.get("RMW_IMPLEMENTATION", "default"),
-        "latency": {"bare calls": bare, "echo node": echo, "node": node, "node adds": added},
-        "cameras": cameras(config),
-        "age": age(config),
-        "vocabulary": vocabulary(config),
+        **{part: PARTS[part](config) for part in config.parts},
     }
 
 
@@ -82,16 +82,26 @@ def bare_calls(config: NodeBenchmarkConfig) -> dict[str, float]:
     return percentiles(np.array(times))
 
 
-def latency(config: NodeBenchmarkConfig, echo: bool = False) -> dict[str, float]:
-    """Measure one camera's way through the node, or through the echo node."""
-    options = {"answer": Image} if echo else {}
-    with Robot(["camera"], config.width, config.height, config.rate, **options) as robot:
-        if echo:
-            robot.start("benchmarks.echo_node")
-        else:
-            robot.start_node(engine="null", labels=list(LABELS))
+def latency(config: NodeBenchmarkConfig) -> dict:
+    """Measure one camera's way through the node, and another one's through the echo node, in turns.
+
+    Both nodes run at the same time. The frames of one camera come half a period after those of the other, so whatever
+    else the machine does delays both alike.
+    """
+    bare = bare_calls(config)
+    with Robot(["camera"], config.width, config.height, config.rate, echoed=["echoed"]) as robot:
+        robot.start_echo_node()
+        robot.start_node(engine="null", labels=list(LABELS))
         _play(robot, config)
-        return percentiles(robot.latencies("camera"))
+        node, echo = (percentiles(robot.latencies(camera)) for camera in ("camera", "echoed"))
+    keys = ("p50", "p99")
+    return {
+        "bare calls": bare,
+        "echo node": echo,
+        "node": node,
+        "node adds": {key: round(node[key] - bare[key], 2) for key in keys},
+        "node to echo node": {key: round((node[key] - bare[key]) / echo[key], 3) for key in keys},
+    }
 
 
 def cameras(config: NodeBenchmarkConfig) -> dict:
@@ -137,6 +147,9 @@ def vocabulary(config: NodeBenchmarkConfig) -> dict:
             "longest to usual": round(longest / float(np.median(usual)), 2),
             "until in use": round(taken, 1),
         }
+
+
+PARTS = {"latency": latency, "cameras": cameras, "age": age, "vocabulary": vocabulary}
 
 
 def _play(robot: Robot, config: NodeBenchmarkConfig) -> None:

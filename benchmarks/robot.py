@@ -31,6 +31,8 @@ STAMP, STAMP_AT = struct.Struct("<iI"), 4  # of a header, behind four bytes that
 class Robot:
     """Publish frames of noise from several cameras and note when what comes back arrives; for use in a `with`.
 
+    The answers are masks, or for cameras that are echoed the same images.
+
     Frames and answers are serialised messages: turning them into Python objects would be work of this process, which
     cameras and consumers in C++ do not have.
     sent and arrived: monotonic seconds by camera and stamp, inference: milliseconds, as the node says, where asked for.
@@ -42,14 +44,15 @@ class Robot:
         width: int,
         height: int,
         rate: float,
-        answer: type = ClassMasks,
+        echoed: Sequence[str] = (),
         infos: bool = False,
     ) -> None:
         keep_freed_memory()
-        self.cameras, self.rate, self._answer, self._infos = tuple(cameras), rate, answer, infos
-        self.sent: dict[str, dict[int, float]] = {camera: {} for camera in cameras}
-        self.arrived: dict[str, dict[int, float]] = {camera: {} for camera in cameras}
-        self.inference: dict[str, dict[int, float]] = {camera: {} for camera in cameras}
+        self.segmented, self.echoed = tuple(cameras), tuple(echoed)
+        self.cameras, self.rate, self._infos = (*cameras, *echoed), rate, infos
+        self.sent: dict[str, dict[int, float]] = {camera: {} for camera in self.cameras}
+        self.arrived: dict[str, dict[int, float]] = {camera: {} for camera in self.cameras}
+        self.inference: dict[str, dict[int, float]] = {camera: {} for camera in self.cameras}
         self.status: VocabularyStatus | None = None
         self._pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
         self._stopping = threading.Event()
@@ -66,9 +69,9 @@ class Robot:
         self._publishers = {}
         for camera in self.cameras:
             self._publishers[camera] = node.create_publisher(Image, f"/{camera}/image_raw", qos_profile_sensor_data)
-            output = "masks" if self._answer is ClassMasks else "echo"
+            kind, output = (Image, "echo") if camera in self.echoed else (ClassMasks, "masks")
             node.create_subscription(
-                self._answer, f"synseg/{camera}/{output}", self._noting(self.arrived[camera]), EVERY_MESSAGE, raw=True
+                kind, f"synseg/{camera}/{output}", self._noting(self.arrived[camera]), EVERY_MESSAGE, raw=True
             )
             if self._infos:
                 node.create_subscription(
@@ -89,9 +92,13 @@ class Robot:
         return self._children[-1]
 
     def start_node(self, **parameters: object) -> Child:
-        """Start the node under test for all cameras."""
-        topics = [f"/{camera}/image_raw" for camera in self.cameras]
-        return self.start("synseg_ros.node", camera_topics=topics, camera_names=list(self.cameras), **parameters)
+        """Start the node under test for all cameras that are not echoed."""
+        topics = [f"/{camera}/image_raw" for camera in self.segmented]
+        return self.start("synseg_ros.node", camera_topics=topics, camera_names=list(self.segmented), **parameters)
+
+    def start_echo_node(self) -> Child:
+        """Start the node that publishes the frames of the cameras that are echoed again."""
+        return self.start("benchmarks.echo_node", cameras=list(self.echoed))
 
     def play(self) -> None:
         """Let the cameras play, each at its rate and shifted against the others, until the end."""

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-__all__ = ["LogAboveProgressBar", "progress_bar"]
+__all__ = ["LogAboveProgressBar", "hide_progress_bars", "progress_bar"]
+
+_hidden = False
+
+
+def hide_progress_bars() -> None:
+    """Show no progress from now on, in a process whose stderr nobody reads."""
+    global _hidden
+    _hidden = True
 
 
 def progress_bar(work: Iterable | None, total: int | None, kept: int = 0, unit: str = "img") -> tqdm:
@@ -30,7 +38,7 @@ def progress_bar(work: Iterable | None, total: int | None, kept: int = 0, unit: 
         total=total,
         initial=kept,
         unit=unit,
-        disable=total == 1 or total == kept,
+        disable=_hidden or total == 1 or total == kept,
         mininterval=0.1 if interactive else 10.0,
         dynamic_ncols=interactive,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from synseg_model.cli.shared_arguments import (
     add_labels,
@@ -13,6 +14,10 @@ from synseg_model.cli.shared_arguments import (
     read_labels,
     read_thresholds,
 )
+from synseg_model.cli.workers.arguments import add_runner, for_workers, make_pool, splits
+
+if TYPE_CHECKING:
+    from synseg_model.segmenter import Segmenter
 
 NAME = "segment"
 HELP = "segment images, folders and videos into files"
@@ -37,14 +42,17 @@ A video gets label_map and overlay.mp4 unless --write says otherwise.
 To continue an interrupted run, repeat it. Images that have their results are left as they are; a
 video begins again. A folder with results of other labels or another model is refused, unless
 --overwrite is given.
+
+With --runner, several workers share the work, on one machine or many. A video's results are in DIR/VIDEO then.
 """
 EXAMPLES = """\
 examples:
   synseg segment street.jpg --labels "road, car, tree" --output out
   synseg segment photos/ --labels-file labels.txt --thresholds 0.4 --output out
   synseg segment drive.mp4 --labels "road, car" --thresholds "0.6, 0.3" --output out --write overlay video
+  synseg segment /data/photos --labels "road, car" --output /data/out --runner ray --ray-address auto
 
-exit status: 0 done; 1 some images could not be read; 2 nothing could be done, for the reason
+exit status: 0 done; 1 some images could not be read or done; 2 nothing could be done, for the reason
 given; 130 interrupted
 """
 
@@ -74,6 +82,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "sgc corrects them by CLIP's attention, with the torch engine only (default: %(default)s)",
     )
     parser.add_argument("--overwrite", action="store_true", help="segment everything again, whatever DIR holds")
+    add_runner(parser, "chunks of images, or by whole videos, of which INPUT then may name several")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -82,14 +91,38 @@ def run(arguments: argparse.Namespace) -> int:
     from synseg_model.io.result_files import ResultFolder
     from synseg_model.io.sources import open_source
 
+    read_labels(arguments)  # complain here already: loading a model takes seconds
+    if splits(arguments):
+        return _run_split(arguments)
+    source = open_source(arguments.input)
+    video = source.kind != "images"
+    kinds = arguments.write = _kinds(arguments, video)
+    segmenter, settings = load(arguments)
+    if video:
+        path = Path(arguments.input[0])
+        settings["video"] = describe_file(path) if source.kind == "video" else {"path": str(path)}
+    folder = ResultFolder(Path(arguments.output), settings, kinds, arguments.overwrite)
+    job = FileJob(segmenter, source, folder)
+    if video:
+        job.segment_video()
+    else:
+        job.segment_images()
+    return job.report()
+
+
+def load(arguments: argparse.Namespace) -> tuple[Segmenter, dict[str, Any]]:
+    """Load the model with the labels, and return it with what the results depend on.
+
+    Args:
+        arguments: the parsed command line.
+
+    Raises:
+        ModelError: for a model that is missing or damaged.
+        ValueError: for labels, thresholds or options that cannot be used.
+    """
     labels, thresholds = read_labels(arguments), read_thresholds(arguments.thresholds)
     if thresholds is not None and len(thresholds) == 1:
         thresholds = thresholds * len(labels)
-    source = open_source(arguments.input)
-    video = source.kind != "images"
-    kinds = tuple(arguments.write or (VIDEO_KINDS if video else IMAGE_KINDS))
-    if "video" in kinds and not video:
-        raise ValueError("--write video: the input is not a video")
     segmenter = load_segmenter(arguments, arguments.refine)
     vocabulary = segmenter.set_vocabulary(labels, thresholds)
     settings = {
@@ -99,14 +132,33 @@ def run(arguments: argparse.Namespace) -> int:
         "device": segmenter.engine.device,
         "labels": list(vocabulary.labels),
         "thresholds": [round(float(threshold), 6) for threshold in vocabulary.thresholds],
-        "write": list(kinds),
+        "write": list(arguments.write),
         **engine_options(arguments),
     }
     if arguments.refine != "none":
         settings["refine"] = arguments.refine
-    if video:
-        path = Path(arguments.input[0])
-        settings["video"] = describe_file(path) if source.kind == "video" else {"path": str(path)}
-    folder = ResultFolder(Path(arguments.output), settings, kinds, arguments.overwrite)
-    job = FileJob(segmenter, source, folder)
-    return job.segment_video() if video else job.segment_images()
+    return segmenter, settings
+
+
+def _kinds(arguments: argparse.Namespace, video: bool) -> list[str]:
+    """Choose the kinds of files to write."""
+    kinds = list(arguments.write or (VIDEO_KINDS if video else IMAGE_KINDS))
+    if "video" in kinds and not video:
+        raise ValueError("--write video: the input is not a video")
+    return kinds
+
+
+def _run_split(arguments: argparse.Namespace) -> int:
+    """Segment images, or one or more videos, with several workers."""
+    from synseg_model.cli.segment_workers import segment_images, segment_videos
+    from synseg_model.io.sources import open_source
+
+    first = open_source(arguments.input[0])
+    if first.kind == "device":
+        raise ValueError(f"--runner {arguments.runner}: {arguments.input[0]} is a camera, which cannot be split")
+    videos = first.kind == "video"
+    kinds = arguments.write = _kinds(arguments, videos)
+    sent = for_workers(arguments)
+    if videos:
+        return segment_videos(sent, load, kinds, make_pool(arguments))
+    return segment_images(sent, load, open_source(arguments.input), kinds, make_pool(arguments))

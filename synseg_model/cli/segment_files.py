@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,23 +27,23 @@ class FileJob:
         segmenter: a Segmenter with a vocabulary.
         source: where images come from.
         folder: where results go.
+
+    Attributes:
+        done: number of images or frames that were segmented.
     """
 
     def __init__(self, segmenter: Segmenter, source: Source, folder: ResultFolder) -> None:
         self._segmenter, self._source, self._folder = segmenter, source, folder
-        self._done = 0
+        self.done = self._kept = 0
+        self._noun = "frame"
 
-    def segment_images(self) -> int:
-        """Segment every image file that has no results yet.
-
-        Returns:
-            The exit status: 0, or 1 where some images could not be read.
-        """
+    def segment_images(self) -> None:
+        """Segment every image file that has no results yet."""
         paths = self._source.paths
         named = [(name, path, describe_file(path)) for name, path in zip(image_names(paths), paths, strict=True)]
         work = [item for item in named if not self._folder.has(item[0], item[2])]
-        kept = len(named) - len(work)
-        with self._saving(), progress_bar(work, len(named), kept) as bar:
+        self._noun, self._kept = "image", len(named) - len(work)
+        with self._folder.saving(), progress_bar(work, len(named), self._kept) as bar:
             for name, path, described in bar:
                 try:
                     image = read_image(path)
@@ -54,20 +52,16 @@ class FileJob:
                     logger.warning("%s", error)
                     continue
                 self._segment(name, described, image)
-        return self._report("image", kept)
 
-    def segment_video(self) -> int:
-        """Segment a video from its first frame on, unless its results are complete.
-
-        Returns:
-            The exit status: 0, or 1 where the video ended early.
-        """
+    def segment_video(self) -> None:
+        """Segment a video from its first frame on, unless its results are complete."""
         target = self._folder.folder / "overlay.mp4"
         wanted = "video" in self._folder.kinds
         if self._folder.complete and (target.is_file() or not wanted):
-            return self._report("frame", len(self._folder))
+            self._kept = len(self._folder)
+            return
         self._folder.clear()
-        with self._saving(), VideoFile(target, self._source.fps or VIDEO_FPS) as video:
+        with self._folder.saving(), VideoFile(target, self._source.fps or VIDEO_FPS) as video:
             with progress_bar(self._source, self._source.length, 0) as bar:
                 for name, image in bar:
                     drawn = self._segment(name, {}, image)
@@ -75,34 +69,27 @@ class FileJob:
                         video.write(drawn)
             for name, reason in self._source.skipped:
                 self._folder.fail(name, reason)
-        return self._report("frame", 0)
 
-    @contextlib.contextmanager
-    def _saving(self) -> Iterator[None]:
-        """Save the summary at the end, also after an error, as far as the disk allows."""
-        try:
-            yield
-        except BaseException:
-            with contextlib.suppress(OSError):
-                self._folder.save()
-            raise
-        self._folder.save(complete=True)
+    def report(self) -> int:
+        """Print what was done.
+
+        Returns:
+            The exit status: 0, or 1 where some images could not be read, or a video ended early.
+        """
+        parts = [f"{self.done} {self._noun}{'s' * (self.done != 1)} segmented"]
+        if self._kept:
+            parts.append(f"{self._kept} already there")
+        if self._folder.failed:
+            parts.append(f"{len(self._folder.failed)} could not be read")
+        print(f"{', '.join(parts)} → {self._folder.folder}")
+        return 1 if self._folder.failed else 0
 
     def _segment(self, name: str, described: dict[str, Any], image: np.ndarray) -> np.ndarray | None:
         start = time.perf_counter()
         result = self._segmenter.segment(image)
         milliseconds = 1000 * (time.perf_counter() - start)
-        self._done += 1
+        self.done += 1
         return self._folder.add(name, described, image, result, milliseconds)
-
-    def _report(self, noun: str, kept: int) -> int:
-        parts = [f"{self._done} {noun}{'s' * (self._done != 1)} segmented"]
-        if kept:
-            parts.append(f"{kept} already there")
-        if self._folder.failed:
-            parts.append(f"{len(self._folder.failed)} could not be read")
-        print(f"{', '.join(parts)} → {self._folder.folder}")
-        return 1 if self._folder.failed else 0
 
 
 def describe_file(path: Path) -> dict[str, Any]:

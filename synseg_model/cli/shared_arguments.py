@@ -33,6 +33,8 @@ def read_labels(arguments: argparse.Namespace) -> list[str]:
     Raises:
         ValueError: for no labels at all, and for a file that cannot be read.
     """
+    if isinstance(arguments.labels, list):  # read before, on the machine of the command
+        return arguments.labels
     labels = arguments.labels.split(",") if arguments.labels is not None else _read_lines(arguments.labels_file)
     if not any(label.strip() for label in labels):
         raise ValueError("no labels: expected at least one")  # here already: loading a model takes seconds

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import time
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from synseg_model.files import part_of, write_whole
 from synseg_model.io.drawing import overlay
 from synseg_model.result import Result
 
-__all__ = ["ResultFolder", "VideoFile", "encode_png", "image_names", "mask_name", "write_file"]
+__all__ = ["ResultFolder", "VideoFile", "encode_png", "image_names", "mask_name", "write_file", "write_result"]
 
 KINDS = ("masks", "label_map", "overlay", "video")
 SUMMARY = "summary.json"
@@ -238,41 +239,22 @@ class ResultFolder:
         Raises:
             OSError: where a file cannot be written.
         """
-        files, masks, drawn = {}, {}, None
-        if "masks" in self.kinds:
-            masks = self._write_masks(name, result)
-        if "label_map" in self.kinds:
-            files["label_map"] = f"label_map/{name}.png"
-            kind = np.uint8 if len(result.labels) <= 254 else np.uint16
-            write_file(self.folder / files["label_map"], encode_png(result.label_map.astype(kind)))
-        if "overlay" in self.kinds or "video" in self.kinds:
-            drawn = overlay(image, result)
-        if "overlay" in self.kinds:
-            files["overlay"] = f"overlay/{name}.png"
-            write_file(self.folder / files["overlay"], encode_png(drawn))
-        height, width = result.shape
-        self._entries[name] = {
-            "name": name,
-            "source": source,
-            "width": width,
-            "height": height,
-            "inference_ms": round(milliseconds, 2),
-            "files": files,
-            "labels": [_describe(result, index, masks.get(index)) for index in result.present],
-        }
-        if time.monotonic() - self._saved > _SECONDS_BETWEEN_SAVES:
-            self.save()
+        entry, drawn = write_result(self.folder, self.kinds, name, source, image, result, milliseconds)
+        self.note(entry)
         return drawn
 
-    def _write_masks(self, name: str, result: Result) -> dict[int, str]:
-        folder = self.folder / "masks" / name
-        for old in folder.glob("*.png"):
-            if _MASK.fullmatch(old.name):
-                old.unlink()
-        files = {index: f"masks/{name}/{mask_name(index + 1, result.labels[index])}" for index in result.present}
-        for index, file in files.items():
-            write_file(self.folder / file, encode_png(result.mask(index)))
-        return files
+    def note(self, entry: dict[str, Any]) -> None:
+        """Note an image whose files are in the folder.
+
+        Args:
+            entry: as `write_result` returns it.
+
+        Raises:
+            OSError: where the summary cannot be written.
+        """
+        self._entries[entry["name"]] = entry
+        if time.monotonic() - self._saved > _SECONDS_BETWEEN_SAVES:
+            self.save()
 
     def fail(self, name: str, reason: str) -> None:
         """Note an image that could not be read.
@@ -282,6 +264,23 @@ class ResultFolder:
             reason: why it could not be read.
         """
         self.failed.append({"name": name, "reason": reason})
+
+    @contextlib.contextmanager
+    def saving(self, order: Sequence[str] = ()) -> Iterator[None]:
+        """Save the summary at the end, also after an error, as far as the disk allows.
+
+        Args:
+            order: names of images, in the order in which the summary lists them; others come before.
+        """
+        places = {name: place for place, name in enumerate(order)}
+        try:
+            yield
+        except BaseException:
+            with contextlib.suppress(OSError):
+                self.save()
+            raise
+        self._entries = dict(sorted(self._entries.items(), key=lambda item: places.get(item[0], -1)))
+        self.save(complete=True)
 
     def save(self, complete: bool = False) -> None:
         """Write summary.json.
@@ -304,6 +303,68 @@ class ResultFolder:
         }
         write_file(self.folder / SUMMARY, _dumps(summary).encode("utf-8", "backslashreplace"))
         self._saved = time.monotonic()
+
+
+def write_result(
+    folder: Path,
+    kinds: Sequence[str],
+    name: str,
+    source: dict[str, Any],
+    image: np.ndarray,
+    result: Result,
+    milliseconds: float,
+) -> tuple[dict[str, Any], np.ndarray | None]:
+    """Write the files of an image.
+
+    Args:
+        folder: the folder of the run.
+        kinds: kinds of files to write, some of KINDS.
+        name: the name of the image's results.
+        source: the description of the image file.
+        image: (H,W,3) uint8 RGB.
+        result: the image's result.
+        milliseconds: time that segmenting took.
+
+    Returns:
+        The image's entry in the summary, and the overlay (H,W,3) uint8 RGB where one was drawn, else None.
+
+    Raises:
+        OSError: where a file cannot be written.
+    """
+    files, masks, drawn = {}, {}, None
+    if "masks" in kinds:
+        masks = _write_masks(folder, name, result)
+    if "label_map" in kinds:
+        files["label_map"] = f"label_map/{name}.png"
+        kind = np.uint8 if len(result.labels) <= 254 else np.uint16
+        write_file(folder / files["label_map"], encode_png(result.label_map.astype(kind)))
+    if "overlay" in kinds or "video" in kinds:
+        drawn = overlay(image, result)
+    if "overlay" in kinds:
+        files["overlay"] = f"overlay/{name}.png"
+        write_file(folder / files["overlay"], encode_png(drawn))
+    height, width = result.shape
+    entry = {
+        "name": name,
+        "source": source,
+        "width": width,
+        "height": height,
+        "inference_ms": round(milliseconds, 2),
+        "files": files,
+        "labels": [_describe(result, index, masks.get(index)) for index in result.present],
+    }
+    return entry, drawn
+
+
+def _write_masks(folder: Path, name: str, result: Result) -> dict[int, str]:
+    masks = folder / "masks" / name
+    for old in masks.glob("*.png"):
+        if _MASK.fullmatch(old.name):
+            old.unlink(missing_ok=True)
+    files = {index: f"masks/{name}/{mask_name(index + 1, result.labels[index])}" for index in result.present}
+    for index, file in files.items():
+        write_file(folder / file, encode_png(result.mask(index)))
+    return files
 
 
 def _describe(result: Result, index: int, mask: str | None) -> dict[str, Any]:

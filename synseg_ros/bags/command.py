@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 from synseg_model.cli.shared_arguments import (
     add_labels,
     add_model,
-    engine_options,
     load_segmenter,
     read_labels,
     read_thresholds,
 )
+from synseg_model.cli.workers.arguments import add_runner, for_workers, make_pool, splits
+from synseg_model.cli.workers.pools import SinglePool
+from synseg_ros.bags.kinds import IMAGE_KINDS, OBJECT_KINDS
 
 NAME = "bag"
-IMAGE_KINDS = ("info", "masks", "label_map", "confidence", "overlay")
-OBJECT_KINDS = ("detections", "objects", "points")
-DEPTH_OPTIONS = ("--depth", "--camera-info", "--depth-info")
 HELP = "segment the cameras of a recording (rosbag2) into a new one"
 DESCRIPTION = """\
 Segment the cameras of a recording (rosbag2, MCAP or SQLite) for any labels, without ROS, and write what
@@ -39,6 +37,10 @@ CAMERA is the first part of the camera's topic; the whole where two topics begin
 
 Damaged recordings are read as far as they go. OUT appears when it is complete: until then, and after an
 interruption, what there is lies in OUT.partial.
+
+Several recordings, or any number with --runner, become OUT/NAME each, and OUT/report.json. To continue an interrupted
+run, repeat it: finished recordings are left as they are. Other labels or another model are refused then, unless
+--overwrite is given.
 """
 EXAMPLES = """\
 examples:
@@ -46,6 +48,7 @@ examples:
   synseg bag drive_0.mcap --labels "person" --topics front=/cam0/image_raw --every 5 --write masks --output out
   synseg bag drive/ --labels "road, car" --copy --follow-vocab --output drive_and_masks
   synseg bag desk/ --labels "mug" --depth /camera/depth/image_raw --target-frame base_link --output mugs
+  synseg bag /data/drives/* --labels "road, car" --output /data/masks --runner ray --ray-address auto
 
 exit status: 0 done; 1 some of the recording could not be read or copied; 2 nothing could be done, for the
 reason given; 130 interrupted
@@ -59,7 +62,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser: The parser of `synseg bag`.
     """
     parser.description, parser.epilog = DESCRIPTION, EXAMPLES
-    parser.add_argument("input", metavar="IN", help="a rosbag2: its folder, or one .mcap or .db3 file")
+    parser.add_argument(
+        "input", metavar="IN", nargs="+", help="a rosbag2: its folder, or one .mcap or .db3 file; or several"
+    )
     add_labels(parser)
     parser.add_argument("--output", "-o", metavar="OUT", required=True, help="folder of the new rosbag2")
     parser.add_argument(
@@ -102,70 +107,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_model(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace a bag that is at OUT")
+    add_runner(parser, "whole recordings", "OUT")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Segment a recording as the command line says.
+    """Segment recordings as the command line says.
 
     Args:
         arguments: As `add_arguments` describes them.
 
     Returns:
-        0, or 1 if some of the recording could not be read.
+        0, or 1 if some of the recordings could not be read.
 
     Raises:
         ValueError: An argument or the recording cannot be used.
     """
-    from synseg_ros.bags.cameras import choose_cameras
-    from synseg_ros.bags.depth import RecordedDepth, RecordedObjectSettings
-    from synseg_ros.bags.message_types import MessageTypes
-    from synseg_ros.bags.reading import Recording
-    from synseg_ros.bags.segmenting import OUTPUTS, BagJob
-    from synseg_ros.bags.writing import NewBag
-    from synseg_ros.parameters.depth_topics import depth_topics
-    from synseg_ros.space.depth_view import DepthTopics
+    from synseg_ros.bags.message_types import program_with_messages
+    from synseg_ros.bags.recordings import segment_recording, segment_recordings
 
-    labels, thresholds = read_labels(arguments), read_thresholds(arguments.thresholds)
-    threshold = thresholds[0] if thresholds and len(thresholds) == 1 else None
+    read_labels(arguments), read_thresholds(arguments.thresholds)
     if arguments.every < 1:
         raise ValueError(f"--every {arguments.every}: expected 1 or more")
-    source, target = Path(arguments.input).expanduser(), Path(arguments.output).expanduser()
-    if target.resolve() in (source.resolve(), *source.resolve().parents):
-        raise ValueError(f"the output {target} would replace the recording itself: choose another")
-    types = MessageTypes()
-    with Recording(source) as recording:
-        cameras = choose_cameras(recording, arguments.topics, types)
-        depths = depth_topics(
-            {camera.name: camera.topic for camera in cameras},
-            arguments.depth,
-            arguments.camera_info,
-            arguments.depth_info,
-            names=DEPTH_OPTIONS,
-        )
-        topics = {camera: DepthTopics(*names) for camera, names in depths.items() if names}
-        depth = RecordedDepth(topics, types, RecordedObjectSettings(arguments.target_frame))
-        # Refuse a taken output here already: loading a model takes seconds.
-        bag = NewBag(target, types, arguments.storage, arguments.overwrite)
-        segmenter = load_segmenter(arguments)
-        segmenter.set_vocabulary(labels, [threshold] * len(labels) if threshold is not None else thresholds)
-        bag.about = {
-            "synseg": json.dumps(
-                {
-                    "recording": str(source),
-                    "model": segmenter.engine.config.name,
-                    "fingerprint": segmenter.engine.fingerprint,
-                    "engine": segmenter.engine.name,
-                    "device": segmenter.engine.device,
-                    "every": arguments.every,
-                    **engine_options(arguments),
-                }
-            )
-        }
-        with bag:
-            job = BagJob(recording, cameras, segmenter, types, bag, depth)
-            kinds = arguments.write or (*IMAGE_KINDS, *(OBJECT_KINDS[:2] if arguments.depth else ()))
-            job.add_outputs([kind for kind in OUTPUTS if kind in kinds])
-            if arguments.copy:
-                job.add_copies()
-            job.segment(arguments.every, arguments.follow_vocab, threshold)
-    return job.report()
+    if splits(arguments):
+        with program_with_messages() as program:
+            return segment_recordings(for_workers(arguments), make_pool(arguments, program))
+    if len(arguments.input) > 1:
+        return segment_recordings(for_workers(arguments), SinglePool())
+    source, target = Path(arguments.input[0]).expanduser(), Path(arguments.output).expanduser()
+    return segment_recording(arguments, source, target, lambda: load_segmenter(arguments)).report()

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +110,20 @@ class MessageTypes:
             return definition.data, store.hash_rihs01(name)
         except Exception as error:  # definitions come from anywhere, too
             raise ValueError(f"the definition of its type {name} cannot be read ({error!r})") from None
+
+
+@contextlib.contextmanager
+def program_with_messages() -> Iterator[Path]:
+    """Give a folder of this package that holds the message definitions, for machines that it is sent to alone."""
+    folder = _message_folder()
+    if _ROOT in folder.parents:
+        yield _ROOT
+        return
+    with tempfile.TemporaryDirectory() as place:
+        copy = Path(place) / _ROOT.name
+        shutil.copytree(_ROOT, copy, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(folder, copy / "interfaces" / "msg")
+        yield copy
 
 
 def _message_folder() -> Path:

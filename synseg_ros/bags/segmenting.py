@@ -165,6 +165,22 @@ class BagJob:
         status = self._types.maker.vocabulary_status(vocabulary, self._version, stamp, refusal, pedigree)
         self._bag.write([(self._status, status)], timestamp)
 
+    @property
+    def segmented(self) -> int:
+        """Number of frames that were segmented."""
+        return sum(camera.segmented for camera in self._cameras.values())
+
+    @property
+    def missing(self) -> str:
+        """What of the recording is missing in the new bag, in words; "" where nothing is."""
+        failed = sum(camera.failed for camera in self._cameras.values())
+        parts = [f"{failed} frame{'s' * (failed != 1)} could not be read"] if failed else []
+        if self._left_out:
+            parts.append(f"{self._left_out} topics not copied")
+        if self._recording.damaged:
+            parts.append("the recording is damaged")
+        return ", ".join(parts)
+
     def report(self) -> int:
         """Print what was done.
 
@@ -182,8 +198,7 @@ class BagJob:
                 logger.warning(
                     "frames of %s have no positions, the last one because: %s", camera.topic, found.newest_problem
                 )
-        failed = sum(camera.failed for camera in cameras)
-        parts = [_counted(sum(camera.segmented for camera in cameras), failed)]
+        parts = [_counted(self.segmented, sum(camera.failed for camera in cameras))]
         if self._version > 1:
             parts.append(f"{self._version} vocabularies")
         if self._left_out:
@@ -191,7 +206,7 @@ class BagJob:
         if self._recording.damaged:
             parts.append("the recording is damaged")
         print(f"{', '.join(parts)} → {self._bag.path}")
-        return 1 if failed or self._recording.damaged or self._left_out else 0
+        return 1 if self.missing else 0
 
 
 def _counted(segmented: int, failed: int) -> str:
