@@ -18,8 +18,10 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from synseg_model.live.feed import Found, Listener, LiveFrame, LiveLabels
 from synseg_ros.interfaces.camera_names import camera_names
-from synseg_ros.interfaces.image_encodings import FrameError, compressed_to_rgb, image_to_array, image_to_rgb, to_rgb
+from synseg_ros.interfaces.compressed_images import compressed_to_rgb
+from synseg_ros.interfaces.image_encodings import FrameError, image_to_array, image_to_rgb, to_rgb
 from synseg_ros.msg import ClassMasks, Vocabulary, VocabularyStatus
+from synseg_ros.node.vocabulary_clients import TOPIC
 from synseg_ros.qos import LATCHED, NEWEST_FRAME, OUTPUT
 
 __all__ = ["NodeFeed", "open_feed"]
@@ -209,7 +211,7 @@ class NodeFeed:
         heard = {
             topic: _KINDS[end.topic_type]
             for topic, types in self._node.get_topic_names_and_types()
-            if _KINDS.keys() & set(types)
+            if _KINDS.keys() & set(types) and ("depth" not in topic or topic == self._topic)
             for end in self._node.get_subscriptions_info_by_topic(topic)
             if (end.node_namespace, end.node_name) == node and end.topic_type in _KINDS
         }
@@ -241,7 +243,8 @@ class NodeFeed:
         thresholds = tuple(round(float(threshold), 6) for threshold in status.thresholds)
         if self._asked_for_default and thresholds:
             self._default = thresholds[0]
-        self._labels = LiveLabels(tuple(status.labels), tuple(status.ids), thresholds)
+        own = tuple(TOPIC in wanted.split(", ") for wanted in status.wanted_by)
+        self._labels = LiveLabels(tuple(status.labels), tuple(status.ids), thresholds, own)
         self._listener.on_labels(self._labels)
 
     def _take(self, part: str, message: Image | CompressedImage | ClassMasks) -> None:
@@ -278,8 +281,9 @@ class NodeFeed:
         masks = parts.masks
         pixels = masks.height * masks.width
         found = {mask.id: Found(mask.score, mask.presence, mask.area / pixels) for mask in masks.masks}
-        # The thresholds are those of the newest status, which only the list of labels shows.
-        labels = LiveLabels(tuple(masks.labels), tuple(masks.ids), (0.0,) * len(masks.labels))
+        # The newest status says the rest, and only the list of labels shows it.
+        count = len(masks.labels)
+        labels = LiveLabels(tuple(masks.labels), tuple(masks.ids), (0.0,) * count, (False,) * count)
         return LiveFrame(image, labels, label_map, found, self._captured(parts))
 
     def _captured(self, parts: _Parts) -> float:

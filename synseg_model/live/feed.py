@@ -20,11 +20,18 @@ class LiveLabels(NamedTuple):
         labels: K distinct texts.
         ids: K ids, as label maps have them, from 1.
         thresholds: K numbers in [0, 1].
+        own: K times whether the session asked for the label; False where only other clients of the feed did.
     """
 
     labels: tuple[str, ...] = ()
     ids: tuple[int, ...] = ()
     thresholds: tuple[float, ...] = ()
+    own: tuple[bool, ...] = ()
+
+    @property
+    def asked(self) -> list[str]:
+        """The labels that the session asked for."""
+        return [label for label, own in zip(self.labels, self.own, strict=True) if own]
 
 
 class Found(NamedTuple):

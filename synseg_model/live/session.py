@@ -96,11 +96,14 @@ class Session:
             threshold: a number in [0, 1].
 
         Raises:
-            RequestError: for another label or number.
+            RequestError: for another label or number, and for a label that only other clients of the feed want.
         """
         with self._lock:
-            self._thresholds[self._known(label)] = _checked(label, threshold)
-            self.ask(self._asked or self._labels.labels)
+            asked, key = self._asked or self._labels.asked, self._known(label)
+            if key not in map(fold, asked):
+                raise RequestError(f"label {label!r} is wanted by other clients only: ask for it to set its threshold")
+            self._thresholds[key] = _checked(label, threshold)
+            self.ask(asked)
 
     def show(self, label: str, shown: bool) -> None:
         """Show or hide the mask of one label. A hidden label is still segmented.
@@ -179,8 +182,9 @@ class Session:
                         "color": "#" + bytes(colors[number - 1]).hex(),
                         "threshold": threshold,
                         "shown": fold(label) not in self._hidden,
+                        "own": own,
                     }
-                    for label, number, threshold in zip(*labels, strict=True)
+                    for label, number, threshold, own in zip(*labels, strict=True)
                 ],
                 "busy": self._asked is not None,
                 "paused": self._paused,
@@ -210,7 +214,7 @@ class Session:
     def on_labels(self, labels: LiveLabels) -> None:
         """Take the labels that are in use from now on."""
         with self._lock:
-            if self._asked is not None and {fold(label) for label in self._asked} <= set(map(fold, labels.labels)):
+            if self._asked is not None and set(map(fold, self._asked)) == set(map(fold, labels.asked)):
                 self._asked, self._refusal = None, ""  # else this answers an earlier request
             self._labels = labels
         self._on_state()

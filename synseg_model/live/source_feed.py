@@ -205,4 +205,4 @@ def _joined(reasons: list[str]) -> str:
 def _described(vocabulary: Vocabulary) -> LiveLabels:
     # A threshold of 0.4 is 0.4000000059604645 as float32.
     thresholds = tuple(round(float(threshold), 6) for threshold in vocabulary.thresholds)
-    return LiveLabels(vocabulary.labels, vocabulary.ids, thresholds)
+    return LiveLabels(vocabulary.labels, vocabulary.ids, thresholds, (True,) * len(vocabulary))

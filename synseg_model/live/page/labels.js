@@ -70,6 +70,8 @@ class Entry {
     this.item.style.setProperty("--color", label.color); // through the object model, which the page's policy allows
     this.swatch.style.background = label.color;
     this.shown.checked = label.shown;
+    this.slider.disabled = !label.own;
+    this.slider.title = label.own ? "" : "other clients want this label: ask for it to set its threshold";
     if (performance.now() - this.moved > HANDS_OFF) {
       this.slider.value = label.threshold;
       this.value.value = label.threshold.toFixed(2);

@@ -52,7 +52,9 @@ function showState(newest) {
   get("source").textContent = `${state.source} · ${state.model}`;
   list.update(state.labels);
   get("list").setAttribute("aria-busy", state.busy);
-  if (!typed && document.activeElement !== box) box.value = state.labels.map((each) => each.label).join(", ");
+  if (!typed && document.activeElement !== box) {
+    box.value = state.labels.filter((each) => each.own).map((each) => each.label).join(", ");
+  }
   if (!state.busy && !state.refusal) typed = false;
   box.setAttribute("aria-invalid", Boolean(state.refusal));
   get("pause").setAttribute("aria-pressed", state.paused);

@@ -8,6 +8,7 @@ import pytest
 
 from synseg_model.io.drawing import palette
 from synseg_model.io.sources import open_source
+from synseg_model.live.feed import LiveLabels
 from synseg_model.live.session import RequestError, Session
 from synseg_model.live.source_feed import SourceFeed
 
@@ -43,8 +44,8 @@ def test_labels_take_effect_and_the_state_describes_them(session, notes):
     state = session.state()
     colors = ["#" + bytes(color).hex() for color in palette(2)]
     assert state["labels"] == [
-        {"label": "car", "id": 1, "color": colors[0], "threshold": 0.5, "shown": True},
-        {"label": "tree", "id": 2, "color": colors[1], "threshold": 0.5, "shown": True},
+        {"label": "car", "id": 1, "color": colors[0], "threshold": 0.5, "shown": True, "own": True},
+        {"label": "tree", "id": 2, "color": colors[1], "threshold": 0.5, "shown": True, "own": True},
     ]
     assert (state["source"], state["model"]) == ("red and green", "color (color on cpu)")
     assert (state["busy"], state["refusal"], state["troubles"]) == (False, "", [])
@@ -116,6 +117,16 @@ def test_a_label_that_is_gone_is_refused(session, notes):
     for request in (lambda: session.show("tree", True), lambda: session.set_threshold("tree", 0.5)):
         with pytest.raises(RequestError, match="'tree' is not in use"):
             request()
+
+
+def test_a_label_of_other_clients_is_shown_and_keeps_its_threshold(session, notes):
+    session.on_labels(LiveLabels(("car", "tree"), (1, 2), (0.5, 0.4), (True, False)))
+    assert [(each["label"], each["own"]) for each in session.state()["labels"]] == [("car", True), ("tree", False)]
+    session.show("tree", False)
+    with pytest.raises(RequestError, match="'tree' is wanted by other clients only"):
+        session.set_threshold("tree", 0.3)
+    session.set_threshold("car", 0.3)
+    notes.wait(lambda: [each["label"] for each in session.state()["labels"]] == ["car"], "the request for car alone")
 
 
 def test_a_paused_session_keeps_its_frame_and_takes_labels(session, notes):
