@@ -14,6 +14,8 @@ import pytest
 
 pytest.importorskip("synseg_ros.msg", reason="needs ROS 2 and the built messages: use scripts/with_env")
 
+from synseg_ros.srv import SetVocabulary
+
 from synseg_ros.live import open_feed
 from tests.synseg_ros.rig import HEIGHT, WIDTH
 
@@ -66,7 +68,7 @@ def test_frames_have_the_nodes_masks_and_labels_reach_the_node(make_rig, bench, 
     bench.spin_until(lambda: labelled(notes, "ball", "cube"), rig.show, "a segmented frame")
     frame = notes.frames[-1]
     assert (frame.labels.ids, notes.labels[-1].labels) == ((1, 2), ("ball", "cube"))
-    assert notes.labels[-1].thresholds == (0.5, 0.5)
+    assert (notes.labels[-1].thresholds, notes.labels[-1].own) == ((0.5, 0.5), (True, True))
     assert (frame.label_map[:, : WIDTH // 2] == 1).all() and (frame.label_map[:, WIDTH // 2 :] == 2).all()
     assert frame.found[1] == pytest.approx((1.0, 1.0, 0.5))
     assert (feed.name, feed.model) == ("camera camera (/camera/image_raw)", "node /synseg")
@@ -75,6 +77,19 @@ def test_frames_have_the_nodes_masks_and_labels_reach_the_node(make_rig, bench, 
     bench.spin_until(lambda: labelled(notes, "ball", "dog"), rig.show, "a frame with other labels")
     assert notes.labels[-1].thresholds == (0.75, 0.5)
     assert notes.frames[-1].labels.ids == (1, 2)
+
+
+def test_labels_of_other_clients_are_shown_as_theirs(make_rig, bench, start):
+    rig = make_rig(labels=["ball"])
+    wish = SetVocabulary.Request(client="arm", labels=["cup"])
+    client = bench.node.create_client(SetVocabulary, "/synseg/set_vocabulary")
+    bench.spin_until(client.service_is_ready, what="the service")
+    answer = client.call_async(wish)
+    _, notes = start()
+    bench.spin_until(answer.done, what="the answer")
+    bench.spin_until(lambda: labelled(notes, "ball", "cup"), rig.show, "a frame with both labels")
+    assert notes.labels[-1].asked == ["ball"]
+    assert set(notes.frames[-1].found) == {1, 2}
 
 
 def test_a_refusal_of_the_node_is_told(make_rig, bench, start):
