@@ -17,7 +17,7 @@ ifeq ($(origin EXTRAS),command line)
 export SYNSEG_EXTRAS := $(EXTRAS)
 endif
 
-.PHONY: help env demo test docs clean distclean
+.PHONY: help env demo live test docs clean distclean
 
 help:  ## List the targets
 	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -36,7 +36,13 @@ demo: env  ## Show the node at work; INPUT=video.mp4|folder|/dev/video0|scenes L
 	  $${SYNSEG_DEMO_INPUT:+--input "$$SYNSEG_DEMO_INPUT"} \
 	  $${SYNSEG_DEMO_LABELS:+--labels "$$SYNSEG_DEMO_LABELS"}
 
+live: env  ## Show a camera with its masks in a web page; INPUT=1|video.mp4|folder LABELS="person, car"
+	@$(WITH_ENV) synseg live \
+	  $${SYNSEG_DEMO_LABELS:+"--labels=$$SYNSEG_DEMO_LABELS"} \
+	  $${SYNSEG_DEMO_INPUT:+-- "$$SYNSEG_DEMO_INPUT"}
+
 # What a target cannot do without is installed, too. Generated scenes have a model of their own, for torch.
+live: export SYNSEG_NEEDS := live
 test: export SYNSEG_NEEDS := test
 docs: export SYNSEG_NEEDS := docs
 demo: export SYNSEG_NEEDS := $(if $(filter-out scenes,$(value INPUT)),,$(if $(value INPUT),torch))

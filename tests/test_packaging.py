@@ -211,6 +211,17 @@ def test_make_asks_for_the_libraries_that_a_target_needs(arguments, needed, tmp_
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
+@pytest.mark.parametrize(
+    ("given", "arguments"),
+    [([], ""), (["INPUT=a b.mp4", "LABELS=person, car"], " --labels=person, car -- a b.mp4"), (["INPUT=1"], " -- 1")],
+)
+def test_make_live_passes_input_and_labels(given, arguments):
+    command = ["make", "--no-print-directory", "live", "BOOTSTRAP=true", "WITH_ENV=echo", *given]
+    done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    assert done.stdout == f"synseg live{arguments}\n"
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
 @pytest.mark.parametrize("status", [1, 5])  # a test failed; no test ran
 def test_ci_fails_when_tests_fail_or_none_ran(status, tmp_path):
     stand_in = tmp_path / "with_env"
