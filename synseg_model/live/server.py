@@ -71,8 +71,8 @@ class LiveServer:
         except OSError as error:
             await self._runner.cleanup()
             reason = error.strerror or str(error)
-            told = f"cannot listen on {self.host} port {self._port}: {reason}; choose another --port or --host"
-            raise OSError(told) from None
+            where = f"{self.host} port {self._port}"
+            raise OSError(f"cannot listen on {where}: {reason}; choose another --port or --host") from None
         port = self._runner.addresses[0][1]
         shown = "127.0.0.1" if self.host in ("0.0.0.0", "::", "") else self.host
         self.url = f"http://{f'[{shown}]' if ':' in shown else shown}:{port}/"

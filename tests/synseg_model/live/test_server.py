@@ -267,5 +267,6 @@ def test_a_port_that_is_taken_is_named(segmenter, clip):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         feed = SourceFeed(open_source(clip), segmenter, "clip")
-        with pytest.raises(OSError, match=f"cannot listen on 127.0.0.1 port {port}: .*; choose another --port"):
+        refused = f"cannot listen on 127.0.0.1 port {port}: .*; choose another --port or --host"
+        with pytest.raises(OSError, match=refused):
             asyncio.run(LiveServer(feed, port=port).start())
