@@ -110,9 +110,7 @@ def gpu_frames(results: Results) -> list[str]:
     lines = _head(["ms", *(title for title, _, _ in columns)])
     for row in rows:
         names = [f"gpu_{place}{suffixes.get(row, '')}" for _, place, _ in columns]
-        found = [
-            results.milliseconds(name, row, labels) for name, (_, _, labels) in zip(names, columns, strict=True)
-        ]
+        found = [results.milliseconds(name, row, labels) for name, (_, _, labels) in zip(names, columns, strict=True)]
         lines.append(_row([row, *map(results.cell, found)]))
     machines = results.machines("gpu_")
     return [*lines, "", f"Measured on: {'; '.join(machines)}." if machines else f"Machine: {NOTHING}."]
