@@ -120,7 +120,7 @@ def segment_images(arguments: argparse.Namespace, load: Load, source: Source, ki
     work = ImageWork(arguments, load, target, kinds)
     with contextlib.ExitStack() as stack:
         crew, report = _crew(stack, pool, work, target, [paths[0].parent])
-        folder = ResultFolder(target, crew.settings(), kinds, arguments.overwrite)
+        folder = ResultFolder(target, crew.settings(len(images)), kinds, arguments.overwrite)
         waiting = [image for image in images if not folder.has(image.name, image.described)]
         kept = len(images) - len(waiting)
         stack.enter_context(folder.saving([image.name for image in images]))
@@ -157,7 +157,7 @@ def segment_videos(arguments: argparse.Namespace, load: Load, kinds: Sequence[st
     ]
     with contextlib.ExitStack() as stack:
         crew, report = _crew(stack, pool, VideoWork(arguments, load, target, kinds), target, paths[:1])
-        crew.settings()
+        crew.settings(len(videos))
         with progress_bar(None, len(videos), unit="video") as bar:
             for video, outcome in crew.run([[video] for video in videos]):
                 for reason in [outcome.failure] if outcome.failure else outcome.value:

@@ -229,7 +229,7 @@ def segment_recordings(arguments: argparse.Namespace, pool: Pool) -> int:
         shared = stack.enter_context(shared_folder(target, [path for path in paths if path.exists()]))
         stack.callback(report.save_if_incomplete)
         crew = stack.enter_context(Crew(pool, RecordingWork(arguments, target), shared, report))
-        finished = _Finished(target, crew.settings(), items, arguments.overwrite)
+        finished = _Finished(target, crew.settings(len(items)), items, arguments.overwrite)
         waiting = [item for item in items if not finished.has(item)]
         for item in items:
             if item not in waiting and finished.missing(item):

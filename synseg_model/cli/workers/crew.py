@@ -61,14 +61,18 @@ class Crew:
         for worker in list(self._workers):
             self._dismiss(worker, "ended")
 
-    def settings(self) -> dict[str, Any]:
-        """Start the first worker, and return what the results depend on, as `Work.start` does.
+    def settings(self, most_tasks: int) -> dict[str, Any]:
+        """Start the workers, and return what the results depend on as soon as one is ready; see `Work.start`.
+
+        Args:
+            most_tasks: number of tasks that `run` may get; there is no use in more workers.
 
         Raises:
-            ValueError: where the worker cannot do the work.
+            ValueError: where no worker can do the work.
             RuntimeError: where workers are lost while they start.
         """
-        self._hire()
+        for _ in range(max(1, min(self._pool.size, most_tasks))):
+            self._hire()
         while self._settings is None:
             self._require_workers()
             for future in self._finished():
@@ -137,7 +141,7 @@ class Crew:
         if problem:
             self._last_error = problem
             self._dismiss(worker, "left out")
-            if self._settings is not None:
+            if self._workers:
                 self._show([f"a worker is left out: {problem}"])
             return
         self._settings = self._settings or started.settings

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import multiprocessing
 import os
 import signal
@@ -110,6 +111,7 @@ class RayPool:
                     address=address or None,
                     runtime_env={"py_modules": [str(folder) for folder in packages]},
                     log_to_driver=False,
+                    logging_level=logging.ERROR,
                     include_dashboard=None if address else False,
                 )
             except (OSError, RuntimeError) as error:

@@ -13,7 +13,7 @@ from tests.synseg_model.cli.workers.works import Doubling
 def outcomes_of(work, tasks, folder, workers=2):
     report = Report(folder)
     with shared_folder(folder) as shared, Crew(ProcessPool(workers, gpus=False), work, shared, report) as crew:
-        crew.settings()
+        crew.settings(len(tasks))
         return dict(crew.run(tasks)), report
 
 
