@@ -340,6 +340,15 @@ class Segmenter:
 
         Raises:
             ValueError: for something that is not an image, and for a vocabulary of another model.
+
+        Example:
+            >>> import numpy as np
+            >>> from synseg_model import Segmenter
+            >>> segmenter = Segmenter.load("synseg-tiny")
+            >>> vocabularies = [segmenter.prepare_vocabulary(labels) for labels in (["red ball"], ["grass", "sky"])]
+            >>> results = segmenter.segment_for_each([np.zeros((90, 120, 3), np.uint8)], vocabularies)
+            >>> [result.vocabulary.labels for (result,) in results]
+            [('red ball',), ('grass', 'sky')]
         """
         for vocabulary in vocabularies:
             self._refuse_foreign(vocabulary)
