@@ -257,7 +257,7 @@ def test_a_decoder_without_embeddings_of_tokens_and_presence_is_exported(tmp_pat
 
 def test_a_text_tower_unlike_clips_is_refused(network):
     network.encoder.text.pool_type = "first"
-    with pytest.raises(ModelError, match="causal and read at their end mark"):
+    with pytest.raises(ModelError, match="causal and read at its end mark"):
         make_graphs(network)
 
 
