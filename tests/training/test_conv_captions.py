@@ -97,7 +97,7 @@ def test_frozen_features_need_a_decoder_with_dense_embeddings(network):
 
 def test_windows_need_position_embeddings(network, part):
     objective = CaptionObjective(network, ObjectiveConfig())
-    with pytest.raises(ValueError, match=r"a convolutional encoder has no position embeddings.*use whole images \(--batches.window 0\)"):
+    with pytest.raises(ValueError, match=r"has no position embeddings.*use whole images \(--batches.window 0\)"):
         objective(replace(part, window=Window((128, 128), (0.5, 0.5))), network.decoder)
 
 
