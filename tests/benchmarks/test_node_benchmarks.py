@@ -37,6 +37,8 @@ def test_every_part_of_the_benchmark_has_numbers():
     latency = results["latency"]
     assert all(latency[part]["count"] >= 5 and latency[part]["p50"] > 0 for part in ("echo node", "node"))
     assert latency["node adds"]["p50"] == pytest.approx(latency["node"]["p50"] - latency["bare calls"]["p50"], abs=0.02)
+    ratio = latency["node adds"]["p50"] / latency["echo node"]["p50"]
+    assert latency["node to echo node"]["p50"] == pytest.approx(ratio, abs=0.01)
     assert set(results["cameras"]["rates"]) == {"front", "left", "rear", "right"}
     assert 0 < results["cameras"]["slowest to fastest"] <= 1
     assert 0 < results["age"]["age"]["p50"] < 150
