@@ -45,13 +45,20 @@ def segment_response(result: Result, header: Header) -> Segment.Response:
 
 
 def instance_message(
-    instance: Instance, position: Position | str, camera: str, header: Header, shape: tuple[int, int], track_id: int = 0
+    instance: Instance,
+    position: Position | str,
+    frame_id: str,
+    camera: str,
+    header: Header,
+    shape: tuple[int, int],
+    track_id: int = 0,
 ) -> InstanceMessage:
     """Make the message of one instance.
 
     Args:
         instance: The instance.
-        position: Where it is, in metres in the frame that the header names, or why that is not known.
+        position: Where it is, in metres, or why that is not known.
+        frame_id: The frame that the position is in.
         camera: Name of the camera.
         header: Header of the frame.
         shape: (H, W) of the frame in pixels.
@@ -71,7 +78,7 @@ def instance_message(
         roi=RegionOfInterest(x_offset=x, y_offset=y, width=width, height=height),
         mask=image_from_array(instance.mask * np.uint8(255), "mono8", header),
         has_position=isinstance(position, Position),
-        position_frame_id=header.frame_id,
+        position_frame_id=frame_id,
     )
     if isinstance(position, Position):
         message.position = _point(position.point)
@@ -97,8 +104,10 @@ def _located(look: Look, index: int) -> Located:
 
 def _instances(sighting: Sighting) -> list[InstanceMessage]:
     return [
-        instance_message(instance, position, sighting.camera, sighting.header, sighting.shape)
-        for instance, position in zip(sighting.instances, sighting.positions, strict=True)
+        instance_message(
+            instance, position, sighting.positions.frame_id, sighting.camera, sighting.header, sighting.shape
+        )
+        for instance, position in zip(sighting.instances, sighting.positions.each, strict=True)
     ]
 
 

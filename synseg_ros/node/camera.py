@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from rclpy.node import Node
 
-from synseg_model.instances import Instance, Position
+from synseg_model.instances import Instance
 from synseg_ros.node.camera_input import CameraInput
 from synseg_ros.node.camera_log import CameraLog
 from synseg_ros.node.camera_outputs import CameraOutputs
@@ -17,7 +17,7 @@ from synseg_ros.node.frames import Frame, SegmentedFrame
 from synseg_ros.node.transform_source import TransformSource
 from synseg_ros.parameters.tables import NodeSettings
 from synseg_ros.space.depth_view import DepthTopics
-from synseg_ros.space.object_finder import ObjectFinder
+from synseg_ros.space.object_finder import ObjectFinder, Positions
 
 
 class Camera:
@@ -111,10 +111,8 @@ class Camera:
             if self.depth:
                 self.depth.forget_failure()
 
-    def positions_of(
-        self, frame: Frame, instances: Sequence[Instance], shape: tuple[int, int]
-    ) -> tuple[Position | str, ...]:
-        """Find where any instances of a frame are, in the frame's own frame_id.
+    def positions_of(self, frame: Frame, instances: Sequence[Instance], shape: tuple[int, int]) -> Positions:
+        """Find where any instances of a frame are, in `target_frame`.
 
         Args:
             frame: The frame.
@@ -124,7 +122,7 @@ class Camera:
         Returns:
             Per instance its position, or why it is not known.
         """
-        return self.objects.locate_instances(frame.header, instances, shape).each
+        return self.objects.locate_instances(frame.header, instances, shape)
 
     def destroy(self) -> None:
         """End the subscriptions and all outputs."""

@@ -10,17 +10,18 @@ from dataclasses import dataclass
 import numpy as np
 from std_msgs.msg import Header
 
-from synseg_model.instances import Instance, Position, find_in_masks
+from synseg_model.instances import Instance, find_in_masks
 from synseg_model.result import Result
 from synseg_model.vocabulary import Vocabulary
 from synseg_ros.node.frames import Frame
+from synseg_ros.space.object_finder import Positions
 
 ROUNDING = 1e-4  # how far an activation may rise when it is resampled
 LABELS_AT_ONCE = 256  # of looks, that are decoded with one frame at most; other looks wait for the next one
 
 
 # From a frame, its instances and its size (H, W): per instance where it is, or why that is not known.
-PositionsOf = Callable[[Frame, Sequence[Instance], tuple[int, int]], tuple[Position | str, ...]]
+PositionsOf = Callable[[Frame, Sequence[Instance], tuple[int, int]], Positions]
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Sighting:
         shape: (H, W) of the frame in pixels.
         presence: The label's largest activation, 0 to 1.
         instances: What was found, the largest first.
-        positions: Per instance where it is, or why that is not known.
+        positions: Per instance where it is, or why that is not known; None without instances.
     """
 
     camera: str
@@ -41,7 +42,7 @@ class Sighting:
     shape: tuple[int, int]
     presence: float
     instances: tuple[Instance, ...]
-    positions: tuple[Position | str, ...]
+    positions: Positions | None
 
 
 class Look:
@@ -121,7 +122,7 @@ class Look:
         sightings = []
         for index, presence in enumerate(result.presence.tolist()):
             found = find_label(result, index)
-            positions = positions_of(frame, found, result.shape) if found else ()
+            positions = positions_of(frame, found, result.shape) if found else None
             sightings.append(Sighting(frame.camera, frame.header, result.shape, presence, found, positions))
         with self._lock:
             if self._over:

@@ -119,22 +119,19 @@ class ObjectFinder:
             segmented: The frame.
         """
         found = self.find(segmented)
-        positions = self.locate_instances(found.header, found.instances, found.shape, self._settings().target_frame)
+        positions = self.locate_instances(found.header, found.instances, found.shape)
         self.statistics.located(positions.each, positions.problem)
         return positions
 
-    def locate_instances(
-        self, header: Any, instances: Sequence[Instance], shape: tuple[int, int], target_frame: str = ""
-    ) -> Positions:
-        """Find where any instances of a frame are.
+    def locate_instances(self, header: Any, instances: Sequence[Instance], shape: tuple[int, int]) -> Positions:
+        """Find where any instances of a frame are, in `target_frame`.
 
         Args:
             header: Header of the frame.
             instances: Instances of the frame.
             shape: (H, W) of the frame in pixels.
-            target_frame: The frame that positions are wanted in; "" for the camera's optical frame.
         """
-        frame_id = target_frame or header.frame_id
+        frame_id = self._settings().target_frame or header.frame_id
         view = self._view(header, shape)
         if isinstance(view, str):
             return Positions((view,) * len(instances), frame_id, view)

@@ -253,7 +253,8 @@ def test_objects_are_where_a_moving_robot_was_at_the_frames_stamp(make_scene):
     scene = make_scene(target_frame="map")
     scene.inform()
 
-    def next_frame():  # the frame comes half-way between two transforms
+    def next_frame():  # the frame comes half-way between two transforms, and after those of the frame before
+        scene.rig.stamp += 10
         moves = [transform("map", "lens", (x, 0.0, 0.0), stamp=scene.rig.stamp + t) for x, t in ((1.0, 0), (3.0, 2))]
         scene.tf.publish(TFMessage(transforms=moves))
         scene.measure(flat())
@@ -271,9 +272,13 @@ def test_objects_are_where_a_moving_robot_was_at_the_frames_stamp(make_scene):
     assert scene.problem() == "transform not available: the newest transform of 'lens' is 0.500 s older than the image"
 
 
-def test_a_location_that_is_asked_for_has_a_position(make_scene):
-    scene = make_scene()
+@pytest.mark.parametrize("target_frame", ["", "map"])
+def test_a_location_that_is_asked_for_has_a_position_in_the_target_frame(make_scene, target_frame):
+    from tf2_msgs.msg import TFMessage
+
+    scene = make_scene(target_frame=target_frame)
     scene.inform()
+    scene.tf_static.publish(TFMessage(transforms=[transform("map", "lens", (0.0, 0.0, 5.0))]))
     asker = Asker(scene.rig)
 
     def next_frame():
@@ -284,14 +289,15 @@ def test_a_location_that_is_asked_for_has_a_position(make_scene):
         answer = asker.ask(Locate, next_frame, labels=["mug", "plate"], seconds=1.0)
         return [thing for located in answer.results for thing in located.instances]
 
-    for _ in range(20):  # the first frames may come before their depth
+    for _ in range(20):  # the first frames may come before their depth or the transform
         things = found()
         if things and all(thing.has_position for thing in things):
             break
     assert len(things) == 2
     for thing in things:
         assert thing.has_position, thing.position_reason
-        assert (thing.position.z, thing.position_frame_id) == (pytest.approx(2.0), "lens")
+        assert thing.position_frame_id == (target_frame or "lens")
+        assert thing.position.z == pytest.approx(7.0 if target_frame else 2.0)
         assert thing.box_size.y == pytest.approx(HEIGHT / FOCAL * 2.0, abs=0.1)
 
 
