@@ -16,7 +16,7 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CompressedImage, Image
 
-from synseg_model.live.feed import Found, Listener, LiveFrame, LiveLabels
+from synseg_model.live.feed import FeedListener, Found, LiveFrame, LiveLabels
 from synseg_ros.interfaces.camera_names import camera_names
 from synseg_ros.interfaces.compressed_images import compressed_to_rgb
 from synseg_ros.interfaces.image_encodings import FrameError, image_to_array, image_to_rgb, to_rgb
@@ -85,7 +85,7 @@ class NodeFeed:
         self.name = f"camera {camera}" if camera else "the first camera"
         self.model = "a node's model"
         self._camera, self._topic = camera, topic
-        self._listener: Listener | None = None
+        self._listener: FeedListener | None = None
         self._resting = True
         self._subscriptions: list = []
         self._parts: OrderedDict[tuple[int, int], _Parts] = OrderedDict()
@@ -94,7 +94,7 @@ class NodeFeed:
         self._default = DEFAULT_THRESHOLD
         self._asked_for_default = False
 
-    def start(self, listener: Listener) -> None:
+    def start(self, listener: FeedListener) -> None:
         """Join ROS and look for the node.
 
         Args:

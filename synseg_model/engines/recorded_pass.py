@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from synseg_model.engines.segment_pass import NO_LABEL, Segmented
+from synseg_model.engines.segment_pass import NO_LABEL, PassOutput
 from synseg_model.engines.torch_batch import HostMeasures
 from synseg_model.vocabulary import Vocabulary
 
@@ -57,7 +57,7 @@ class RecordedPass:
 
     def __init__(
         self,
-        segment: Callable[[Tensor, Tensor, Tensor, Tensor], Segmented],
+        segment: Callable[[Tensor, Tensor, Tensor, Tensor], PassOutput],
         sizes: Sizes,
         width: int,
         device: torch.device,
@@ -105,7 +105,7 @@ class RecordedPass:
             return Answer(logits, confidences, self._host_maps.numpy().astype(np.uint16), measures)
 
     @torch.no_grad()
-    def check(self, reference: Callable[[Tensor, Tensor, Tensor, Tensor], Segmented]) -> None:
+    def check(self, reference: Callable[[Tensor, Tensor, Tensor, Tensor], PassOutput]) -> None:
         """Compare with what a pass gives on noise, step by step; raise RuntimeError where it is something else.
 
         Compilers and recordings depend on the GPU, its driver and many libraries: what they make is not taken unseen.
@@ -140,7 +140,7 @@ class RecordedPass:
             there.copy_(torch.from_numpy(array))
         self._vocabulary = vocabulary
 
-    def _run(self) -> Segmented:
+    def _run(self) -> PassOutput:
         out = self._segment(self._frames, self._text, self._thresholds, self._ids)
         self._host_maps.copy_(out.label_map.to(self._host_maps.dtype), non_blocking=True)
         if self._host_measures is not None:

@@ -18,7 +18,7 @@ PLANES_MEMORY = 2**27  # bytes
 NO_LABEL = 2.0  # threshold of a place in a vocabulary that no label takes
 
 
-class Segmented(NamedTuple):
+class PassOutput(NamedTuple):
     """What a pass makes of frames (B,H,W,3) and K labels.
 
     logits: (B,K,h,w) at the decoder's own resolution. label_map: (B,H,W) int32. confidence: (B,H,W) float32.
@@ -119,7 +119,7 @@ class SegmentPass:
         self._weights = None if target == self._size else resize_weights(*size, *target, arithmetic.device)
         self._run = InputPass(network, arithmetic, target, keep_labels)
 
-    def __call__(self, frames: Tensor, text: Tensor, thresholds: Tensor, ids: Tensor) -> Segmented:
+    def __call__(self, frames: Tensor, text: Tensor, thresholds: Tensor, ids: Tensor) -> PassOutput:
         """Segment frames for labels.
 
         Args:
@@ -135,7 +135,7 @@ class SegmentPass:
         logits = self.logits(frames, text, taken)
         activations = logits.float().sigmoid().masked_fill(~taken[:, None, None], 0.0)
         at_once = labels_at_once(self._memory, len(frames), self._size)
-        return Segmented(
+        return PassOutput(
             logits, *decide(activations, thresholds, ids, self._size, self._measured, at_once, self._uniform)
         )
 

@@ -16,7 +16,7 @@ from synseg_model.engines.half_precision import halve_products, halve_throughout
 from synseg_model.engines.label_sizes import padded
 from synseg_model.engines.recorded_pass import RecordedPass, Sizes
 from synseg_model.engines.recordings import Recordings
-from synseg_model.engines.segment_pass import Arithmetic, InputPass, Segmented, SegmentPass
+from synseg_model.engines.segment_pass import Arithmetic, InputPass, PassOutput, SegmentPass
 from synseg_model.engines.torch_batch import DecidedBatch, TorchBatch
 from synseg_model.network.skip_decoder import SkipDecoder
 from synseg_model.network.synseg import enlarge
@@ -225,7 +225,7 @@ class TorchEngine:
             torch.compiler.reset()  # there is a limit to what one function is compiled for
             yield self._checked(torch.compile(segment.__call__, dynamic=False), sizes, segment)
 
-    def _checked(self, way: Callable[..., Segmented], sizes: Sizes, segment: SegmentPass) -> RecordedPass:
+    def _checked(self, way: Callable[..., PassOutput], sizes: Sizes, segment: SegmentPass) -> RecordedPass:
         """Record a way of running a pass, and compare it with the pass."""
         width = self.network.encoder.text_width
         recorded = RecordedPass(way, sizes, width, self._device, self._lock, self._pool)

@@ -35,7 +35,7 @@ def make_graphs(network: SynSeg) -> Graphs:
     if not encoder.reads_to_the_end_mark:
         raise ModelError("the text tower cannot be exported: expected one like CLIP's, causal and read at its end mark")
     text_encoder = to_onnx(
-        TextEncoder(network),
+        TextEncoderModule(network),
         {"tokens": torch.arange(2 * 5).view(2, 5)},
         ["embeddings"],
         {"tokens": {0: Dim("texts"), 1: Dim("length", max=encoder.text.context_length)}},
@@ -44,7 +44,7 @@ def make_graphs(network: SynSeg) -> Graphs:
     return {**frame_graphs, TEXT_ENCODER: text_encoder, **make_answer_graphs()}
 
 
-class TextEncoder(nn.Module):
+class TextEncoderModule(nn.Module):
     """Encode token ids into text embeddings.
 
     Args:

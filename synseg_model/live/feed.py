@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 import cv2
 import numpy as np
 
-__all__ = ["LARGEST_SIDE", "NOTHING", "Feed", "Found", "Listener", "LiveFrame", "LiveLabels", "shrink"]
+__all__ = ["LARGEST_SIDE", "NOTHING", "Feed", "FeedListener", "Found", "LiveFrame", "LiveLabels", "shrink"]
 
 LARGEST_SIDE = 1280  # pixels; the networks read fewer, and a page shows hardly more
 
@@ -72,7 +72,7 @@ class LiveFrame:
     engine_ms: float | None = None
 
 
-class Listener(Protocol):
+class FeedListener(Protocol):
     """Take what a feed gives. Any thread of the feed may call these."""
 
     def on_frame(self, frame: LiveFrame) -> None:
@@ -99,7 +99,7 @@ class Feed(Protocol):
     name: str
     model: str
 
-    def start(self, listener: Listener) -> None:
+    def start(self, listener: FeedListener) -> None:
         """Start to call the listener; the feed rests until it is told otherwise."""
 
     def ask(self, labels: list[str], thresholds: list[float | None]) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from synseg_model.io.image_file import MediaError
 from synseg_model.io.sources import Source
-from synseg_model.live.feed import Found, Listener, LiveFrame, LiveLabels, shrink
+from synseg_model.live.feed import FeedListener, Found, LiveFrame, LiveLabels, shrink
 from synseg_model.segmenter import Segmenter
 from synseg_model.vocabulary import Vocabulary, VocabularyError
 
@@ -42,7 +42,7 @@ class SourceFeed:
         self.model = f"{engine.config.name} ({engine.name} on {engine.device})"
         self._source, self._segmenter = source, segmenter
         self._fps = fps or source.fps or (1 / IMAGE_SECONDS if source.kind == "images" else VIDEO_FPS)
-        self._listener: Listener | None = None
+        self._listener: FeedListener | None = None
         self._ending = threading.Event()
         self._changed = threading.Condition()  # guards all below
         self._resting = True
@@ -54,7 +54,7 @@ class SourceFeed:
         self._threads: list[threading.Thread] = []
         self._encoder = ThreadPoolExecutor(1, "synseg-live-labels")
 
-    def start(self, listener: Listener) -> None:
+    def start(self, listener: FeedListener) -> None:
         """Start to read and to segment, resting at first.
 
         Args:

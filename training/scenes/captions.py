@@ -35,7 +35,7 @@ _MASS = ("grass", "sand", "water", "snow", "sky")
 
 
 @dataclass(frozen=True)
-class Seen:
+class SeenThing:
     """Hold one visible object for the captions: what it is and where its visible centre lies (fractions)."""
 
     color: str
@@ -44,7 +44,7 @@ class Seen:
     y: float
 
 
-_Phrase = tuple[str, Seen, int]  # the words, one of the objects they name, and how many that are
+_Phrase = tuple[str, SeenThing, int]  # the words, one of the objects they name, and how many that are
 
 
 def article(words: str) -> str:
@@ -68,9 +68,9 @@ def _join(parts: Sequence[str], rng: np.random.Generator) -> str:
     return ", ".join(parts[:-1]) + _pick(rng, (" and ", " and ", ", and ", " and also ")) + parts[-1]
 
 
-def _phrases(seen: Sequence[Seen], rng: np.random.Generator) -> list[_Phrase]:
+def _phrases(seen: Sequence[SeenThing], rng: np.random.Generator) -> list[_Phrase]:
     """Name groups of equal objects; a noun in one colour only is sometimes named without it."""
-    groups: dict[tuple[str, str], list[Seen]] = {}
+    groups: dict[tuple[str, str], list[SeenThing]] = {}
     for one in seen:
         groups.setdefault((one.color, one.noun), []).append(one)
     nouns = [noun for _, noun in groups]
@@ -87,7 +87,7 @@ def _phrases(seen: Sequence[Seen], rng: np.random.Generator) -> list[_Phrase]:
     return [phrases[i] for i in order]
 
 
-def _relation(a: Seen, b: Seen, rng: np.random.Generator) -> str:
+def _relation(a: SeenThing, b: SeenThing, rng: np.random.Generator) -> str:
     """Say where a lies seen from b."""
     dx, dy = a.x - b.x, a.y - b.y
     if max(abs(dx), abs(dy)) < 0.12:
@@ -128,7 +128,7 @@ def _stuff_only(stuff: Sequence[str], rng: np.random.Generator) -> str:
     return _pick(rng, _EMPTY_OPENINGS).format(text)
 
 
-def phrase(seen: Sequence[Seen], stuff: Sequence[str], rng: np.random.Generator) -> str:
+def phrase(seen: Sequence[SeenThing], stuff: Sequence[str], rng: np.random.Generator) -> str:
     """Describe visible objects and stuff once, in a random way."""
     if not seen:
         return _stuff_only(stuff, rng)
@@ -150,7 +150,7 @@ def phrase(seen: Sequence[Seen], stuff: Sequence[str], rng: np.random.Generator)
 
 
 def phrase_many(
-    seen: Sequence[Seen], stuff: Sequence[str], rng: np.random.Generator, n: int
+    seen: Sequence[SeenThing], stuff: Sequence[str], rng: np.random.Generator, n: int
 ) -> tuple[str, ...]:
     """Describe a scene in n different ways; fewer only when it allows no more."""
     found: dict[str, None] = {}

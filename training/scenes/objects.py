@@ -24,7 +24,7 @@ _MAX_TILT = 32.0  # degrees, for things with an upright side
 
 
 @dataclass(frozen=True)
-class Look:
+class Appearance:
     """Hold what stays the same about an object while it moves."""
 
     noun: str
@@ -40,12 +40,12 @@ class Look:
     shadow: float  # darkness of the drop shadow, 0 is none
 
 
-def draw_look(rng: np.random.Generator, color: str, noun: str) -> Look:
+def draw_look(rng: np.random.Generator, color: str, noun: str) -> Appearance:
     """Choose a look at random."""
     u = rng.random(12)
     jitter = (u[:3] * 2 - 1) * 9 + (u[3] * 2 - 1) * 10
     texture = 0 if u[4] < 0.4 else 1 + int(u[5] * (TEXTURES - 1))
-    return Look(
+    return Appearance(
         noun=noun,
         color=color,
         variant=int(u[6] * VARIANTS),
@@ -109,7 +109,7 @@ def _light(index: int) -> np.ndarray:
     return np.repeat(np.clip(128 * (1 + light), 0, 255).astype(np.uint8)[..., None], 3, 2)
 
 
-def _tones(look: Look) -> dict[str, tuple[float, float, float]]:
+def _tones(look: Appearance) -> dict[str, tuple[float, float, float]]:
     """Return the RGB colours of an object's tones; they stay nearer to its colour than to any other."""
     main = np.clip(np.array(COLORS[look.color]) + look.jitter, 0, 255)
     if look.color == "black":
@@ -158,7 +158,7 @@ class Sprite:
         return window, self.alpha[tile] >= 128
 
 
-def draw_object(look: Look, x: float, y: float, side: float, angle: float) -> Sprite:
+def draw_object(look: Appearance, x: float, y: float, side: float, angle: float) -> Sprite:
     """Draw an object centred at (x, y) with its larger side in pixels, turned by an angle in degrees."""
     outline = shape(look.noun, look.variant)
     radius = int(np.ceil(side * 0.5 * 1.43)) + 2
@@ -190,7 +190,7 @@ def draw_object(look: Look, x: float, y: float, side: float, angle: float) -> Sp
     return Sprite(tile, alpha, left, top, int(np.count_nonzero(alpha >= 128)))
 
 
-def _pattern(look: Look, size: int, side: float) -> np.ndarray:
+def _pattern(look: Appearance, size: int, side: float) -> np.ndarray:
     pattern = _texture(look.texture)
     if look.texture == 0:
         return pattern[:1, :1].repeat(size, 0).repeat(size, 1)
@@ -200,7 +200,7 @@ def _pattern(look: Look, size: int, side: float) -> np.ndarray:
     return cv2.resize(part, (size, size), interpolation=cv2.INTER_LINEAR)
 
 
-def _outline(tile: np.ndarray, alpha: np.ndarray, look: Look, side: float) -> None:
+def _outline(tile: np.ndarray, alpha: np.ndarray, look: Appearance, side: float) -> None:
     """Darken the rim of the silhouette in place (brighten it on black objects)."""
     kernel = 1 + 2 * max(1, round(side / 60))
     rim = cv2.subtract(alpha, cv2.erode(alpha, np.ones((kernel, kernel), np.uint8)))
@@ -221,7 +221,7 @@ def paste(image: np.ndarray, sprite: Sprite) -> None:
     )
 
 
-def shade_ground(image: np.ndarray, sprite: Sprite, look: Look) -> None:
+def shade_ground(image: np.ndarray, sprite: Sprite, look: Appearance) -> None:
     """Darken an image (H, W, 3) uint8 in place where the soft shadow of a sprite falls."""
     if not look.shadow:
         return

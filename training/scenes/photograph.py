@@ -28,7 +28,7 @@ def _vignette(height: int, width: int, strength: int) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Camera:
+class PhotographEffects:
     """Hold how one image or video is degraded."""
 
     blur: float  # standard deviation in pixels of a 128 pixel high image
@@ -39,7 +39,7 @@ class Camera:
     vignette: int  # 0 to 6
 
     @classmethod
-    def random(cls, rng: np.random.Generator) -> Camera:
+    def random(cls, rng: np.random.Generator) -> PhotographEffects:
         """Choose a camera at random."""
         u = rng.random(9)
         return cls(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from training.scenes.backgrounds import Background
-from training.scenes.objects import Look, Sprite, draw_angle, draw_object
+from training.scenes.objects import Appearance, Sprite, draw_angle, draw_object
 from training.scenes.types import Segment
 from training.scenes.vocabulary import ALL_PAIRS, BASE_PAIRS, NOVEL_NOUN_OR_PAIR, SPLITS, is_base
 
@@ -83,13 +83,13 @@ def draw_pose(rng: np.random.Generator, noun: str, count: int, shrink: float, ho
     return Pose(float(x), float(y), float(side), draw_angle(rng, noun))
 
 
-def draw_sprite(look: Look, pose: Pose, size: tuple[int, int]) -> Sprite:
+def draw_sprite(look: Appearance, pose: Pose, size: tuple[int, int]) -> Sprite:
     """Draw an object at its pose in an image of (height, width)."""
     height, width = size
     return draw_object(look, pose.x * width, pose.y * height, pose.side * min(size), pose.angle)
 
 
-def segments_of(background: Background, looks: list[Look]) -> tuple[Segment, ...]:
+def segments_of(background: Background, looks: list[Appearance]) -> tuple[Segment, ...]:
     """List the segments in the order of their indices: stuff, then things from back to front."""
     stuff = [Segment("stuff", name, None) for name in background.stuff]
     return (*stuff, *[Segment("thing", look.noun, look.color) for look in looks])

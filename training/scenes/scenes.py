@@ -10,8 +10,8 @@ import numpy as np
 
 from training.scenes.backgrounds import Background, draw_background
 from training.scenes.depth import make_geometry
-from training.scenes.objects import Look, Sprite, draw_look, paste, shade_ground
-from training.scenes.photograph import Camera
+from training.scenes.objects import Appearance, Sprite, draw_look, paste, shade_ground
+from training.scenes.photograph import PhotographEffects
 from training.scenes.plan import check_request, draw_pairs, draw_pose, draw_sprite, segments_of
 from training.scenes.types import Scene, Segment
 from training.scenes.video import SceneVideo
@@ -66,7 +66,7 @@ class _Placement:
         self.least = self.visible * _MIN_STUFF_FRACTION
         self.sprites: list[Sprite] = []
 
-    def add(self, rng: np.random.Generator, look: Look) -> None:
+    def add(self, rng: np.random.Generator, look: Appearance) -> None:
         """Try poses, smaller and smaller, until one hides too little of anything to matter."""
         size = self.index_map.shape
         pixels = min_visible_pixels(size)
@@ -119,7 +119,7 @@ def make_scene(
     for look, sprite in zip(looks, placement.sprites, strict=True):
         shade_ground(image, sprite, look)
         paste(image, sprite)
-    image = Camera.random(rng).take(image, int(rng.random() * 2**31))
+    image = PhotographEffects.random(rng).take(image, int(rng.random() * 2**31))
     caption_seed = int(rng.random() * 2**31)
     space = np.random.Generator(np.random.PCG64([seed, SPLITS.index(split), _SPACE_STREAM])).random((count, 2))
     geometry = make_geometry(background.stuff, background.horizon, placement.sprites, size, space)

@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from synseg_model.instances.depth import Intrinsics
-from training.scenes.captions import Seen, phrase_many
+from training.scenes.captions import SeenThing, phrase_many
 from training.scenes.depth import Geometry, draw_depth, scene_camera, thing_centers
 from training.scenes.vocabulary import parse_label
 
@@ -106,7 +106,7 @@ class Scene:
             segment = self.segments[index]
             if segment.color:
                 y, x = _centre(self.index_map, int(index))
-                seen.append(Seen(segment.color, segment.noun, x / width, y / height))
+                seen.append(SeenThing(segment.color, segment.noun, x / width, y / height))
         visible = [s for s, area in zip(self.segments, self.areas, strict=True) if area]
         stuff = list(dict.fromkeys(s.noun for s in visible if not s.color))
         rng = np.random.Generator(np.random.PCG64(self.caption_seed))

@@ -9,7 +9,7 @@ import numpy as np
 from training.scenes.backgrounds import Background, draw_background
 from training.scenes.depth import make_geometry
 from training.scenes.objects import FREE_ROTATION, draw_look, paste, shade_ground
-from training.scenes.photograph import Camera
+from training.scenes.photograph import PhotographEffects
 from training.scenes.plan import Pose, check_request, draw_pairs, draw_sprite, segments_of
 from training.scenes.types import Scene, Segment
 from training.scenes.vocabulary import SPLITS
@@ -44,7 +44,7 @@ class SceneVideo:
         # start apart: one height for each thing, and places spread over the way there and back
         self._lane = (rng.permutation(count) + 0.5) / count
         self._start = 2 * (rng.permutation(count) + 0.5) / count
-        self._camera = Camera.random(rng)
+        self._camera = PhotographEffects.random(rng)
         self._space = rng.random((count, 2))
 
     @cached_property

@@ -11,8 +11,8 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from synseg_model.cli.workers.host import Answer, Outcome, SharedFolder, Started, Work
-from synseg_model.cli.workers.pools import Pool, Worker
+from synseg_model.cli.workers.host import Outcome, SharedFolder, Started, Work, WorkerAnswer
+from synseg_model.cli.workers.pools import Pool, PoolWorker
 from synseg_model.cli.workers.report import Report
 
 __all__ = ["ATTEMPTS", "Crew", "shared_folder"]
@@ -47,9 +47,9 @@ class Crew:
     def __init__(self, pool: Pool, work: Work, shared: SharedFolder, report: Report) -> None:
         self._pool, self._work, self._shared, self._report = pool, work, shared, report
         self._settings: dict[str, Any] | None = None
-        self._workers: dict[Worker, dict[str, Any]] = {}  # with their part of the report
-        self._running: dict[Future, tuple[Worker, _Task | None]] = {}  # None: it is starting
-        self._idle: list[Worker] = []
+        self._workers: dict[PoolWorker, dict[str, Any]] = {}  # with their part of the report
+        self._running: dict[Future, tuple[PoolWorker, _Task | None]] = {}  # None: it is starting
+        self._idle: list[PoolWorker] = []
         self._queue: deque[_Task] = deque()
         self._shown: set[str] = set()
         self._lost_starts, self._last_error = 0, ""
@@ -116,7 +116,7 @@ class Crew:
         self._workers[worker] = {}
         self._running[worker.start()] = worker, None
 
-    def _dismiss(self, worker: Worker, state: str) -> None:
+    def _dismiss(self, worker: PoolWorker, state: str) -> None:
         self._workers.pop(worker)["state"] = state
         worker.close()
 
@@ -126,7 +126,7 @@ class Crew:
             self._show(["no worker is ready yet: it waits for a free GPU or CPU, or for its model to load"])
         return done
 
-    def _welcome(self, worker: Worker, future: Future[Started]) -> None:
+    def _welcome(self, worker: PoolWorker, future: Future[Started]) -> None:
         """Let a worker that has started take tasks, replace it where it is lost, and do without it otherwise."""
         if future.exception() is not None:
             self._lost_starts += 1
@@ -154,10 +154,10 @@ class Crew:
         keys = [key for key in {**ours, **theirs} if key != "device" and ours.get(key) != theirs.get(key)]
         return f"on {started.host}, the results would have other {' and '.join(keys)}" if keys else ""
 
-    def _receive(self, worker: Worker, task: _Task, future: Future[Answer]) -> Iterator[tuple[Any, Outcome]]:
+    def _receive(self, worker: PoolWorker, task: _Task, future: Future[WorkerAnswer]) -> Iterator[tuple[Any, Outcome]]:
         """Yield the outcomes of a task, or see to it that it is done again."""
         if future.exception() is not None:
-            answer, state = Answer(error=f"the worker was lost: {_first_line(future.exception())}"), "lost"
+            answer, state = WorkerAnswer(error=f"the worker was lost: {_first_line(future.exception())}"), "lost"
         else:
             answer, state = future.result(), "failed"
         self._show(answer.logged)

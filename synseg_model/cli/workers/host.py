@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from synseg_model.cli.progress import hide_progress_bars
 
-__all__ = ["Answer", "Host", "Outcome", "SharedFolder", "Started", "Work", "WorkerError"]
+__all__ = ["Host", "Outcome", "SharedFolder", "Started", "Work", "WorkerAnswer", "WorkerError"]
 
 _PACKAGES = ("synseg_model", "synseg_ros")  # whose log lines travel back
 _GLANCES, _GLANCE_SECONDS = 10, 0.5  # a network file system shows a new file late
@@ -114,7 +114,7 @@ class Started:
 
 
 @dataclass(frozen=True)
-class Answer:
+class WorkerAnswer:
     """What came of a task.
 
     Attributes:
@@ -157,7 +157,7 @@ class Host:
             return Started(host, pid, error=_told(error), logged=self._lines.take())
         return Started(host, pid, settings, logged=self._lines.take())
 
-    def do(self, items: Sequence[Any]) -> Answer:
+    def do(self, items: Sequence[Any]) -> WorkerAnswer:
         """Do the items of a task.
 
         Args:
@@ -170,8 +170,8 @@ class Host:
             except ValueError as error:
                 outcomes.append(Outcome(failure=_told(error)))
             except Exception as error:  # a GPU that fails, a full disk
-                return Answer(error=_told(error), disk=isinstance(error, OSError), logged=self._lines.take())
-        return Answer(tuple(outcomes), logged=self._lines.take())
+                return WorkerAnswer(error=_told(error), disk=isinstance(error, OSError), logged=self._lines.take())
+        return WorkerAnswer(tuple(outcomes), logged=self._lines.take())
 
 
 class _Lines(logging.Handler):

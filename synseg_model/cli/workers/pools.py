@@ -13,19 +13,19 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
 
-from synseg_model.cli.workers.host import Answer, Host, SharedFolder, Started, Work
+from synseg_model.cli.workers.host import Host, SharedFolder, Started, Work, WorkerAnswer
 from synseg_model.install_hints import missing_module
 
-__all__ = ["Pool", "ProcessPool", "RayPool", "SinglePool", "Worker", "cpus_each"]
+__all__ = ["Pool", "PoolWorker", "ProcessPool", "RayPool", "SinglePool", "cpus_each"]
 
 
-class Worker(Protocol):
+class PoolWorker(Protocol):
     """Run tasks in another process. A future with an exception means that the process is lost."""
 
     def start(self) -> Future[Started]:
         """Load the model."""
 
-    def do(self, items: Sequence[Any]) -> Future[Answer]:
+    def do(self, items: Sequence[Any]) -> Future[WorkerAnswer]:
         """Do the items of a task."""
 
     def close(self) -> None:
@@ -41,7 +41,7 @@ class Pool(Protocol):
 
     size: int
 
-    def hire(self, work: Work, shared: SharedFolder) -> Worker:
+    def hire(self, work: Work, shared: SharedFolder) -> PoolWorker:
         """Make a worker; it gets a process as soon as there is room."""
 
     def close(self) -> None:
@@ -61,7 +61,7 @@ class ProcessPool:
         self.size = workers or len(devices) or cpus
         self._devices, self._threads, self._hired = devices, max(1, cpus // self.size), 0
 
-    def hire(self, work: Work, shared: SharedFolder) -> Worker:
+    def hire(self, work: Work, shared: SharedFolder) -> PoolWorker:
         """Start a process."""
         device = self._devices[self._hired % len(self._devices)] if self._devices else None
         self._hired += 1
@@ -76,7 +76,7 @@ class SinglePool:
 
     size = 1
 
-    def hire(self, work: Work, shared: SharedFolder) -> Worker:
+    def hire(self, work: Work, shared: SharedFolder) -> PoolWorker:
         """Make the worker."""
         return _OwnWorker(work, shared)
 
@@ -123,7 +123,7 @@ class RayPool:
         each = 1 if devices else cpus_each(cpus, self.size)
         self._actor = ray.remote(num_cpus=each, num_gpus=1 if devices else 0, max_restarts=0)(Host)
 
-    def hire(self, work: Work, shared: SharedFolder) -> Worker:
+    def hire(self, work: Work, shared: SharedFolder) -> PoolWorker:
         """Ask the cluster for an actor."""
         return _RayWorker(self._ray, self._actor.remote(work, shared))
 
@@ -142,7 +142,7 @@ class _OwnWorker:
     def start(self) -> Future[Started]:
         return _done(self._host.start())
 
-    def do(self, items: Sequence[Any]) -> Future[Answer]:
+    def do(self, items: Sequence[Any]) -> Future[WorkerAnswer]:
         return _done(self._host.do(items))
 
     def close(self) -> None:
@@ -158,7 +158,7 @@ class _RayWorker:
     def start(self) -> Future[Started]:
         return self._actor.start.remote().future()
 
-    def do(self, items: Sequence[Any]) -> Future[Answer]:
+    def do(self, items: Sequence[Any]) -> Future[WorkerAnswer]:
         return self._actor.do.remote(items).future()
 
     def close(self) -> None:
@@ -183,7 +183,7 @@ class _ProcessWorker:
         future.add_done_callback(self._note_pid)
         return future
 
-    def do(self, items: Sequence[Any]) -> Future[Answer]:
+    def do(self, items: Sequence[Any]) -> Future[WorkerAnswer]:
         return self._submit(_do_on_host, items)
 
     def close(self) -> None:
@@ -225,7 +225,7 @@ def _start_host() -> Started:
     return _host.start()
 
 
-def _do_on_host(items: Sequence[Any]) -> Answer:
+def _do_on_host(items: Sequence[Any]) -> WorkerAnswer:
     return _host.do(items)
 
 
