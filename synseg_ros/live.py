@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
+import secrets
 import threading
 import time
 from collections import OrderedDict
@@ -104,7 +104,7 @@ class NodeFeed:
         self._context = rclpy.Context()
         # Whoever runs this handles signals.
         rclpy.init(args=[], context=self._context, signal_handler_options=SignalHandlerOptions.NO)
-        self._node = rclpy.create_node(f"synseg_live_{os.getpid()}", context=self._context)
+        self._node = rclpy.create_node(f"synseg_live_{secrets.token_hex(4)}", context=self._context)
         self._publisher = self._node.create_publisher(Vocabulary, "synseg/vocab", LATCHED)
         self._node.create_subscription(VocabularyStatus, "synseg/active_vocab", self._take_status, LATCHED)
         self._node.create_timer(LOOK_SECONDS, self._look)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
 import socket
 import time
@@ -149,7 +150,7 @@ class Host:
 
     def start(self) -> Started:
         """Make the worker ready."""
-        host, pid = socket.gethostname(), os.getpid()
+        host, pid = socket.gethostname(), multiprocessing.current_process().pid
         try:
             self._shared.check()
             settings = self._work.start()

@@ -14,10 +14,11 @@ from synseg_model.weights.pedigree import Met, Pedigree
 pytestmark = pytest.mark.ros
 
 
-def test_labels_never_met_get_the_nearest_known_name_in_a_second_status_of_the_same_version(make_rig, capfd):
-    rig = make_rig(pedigree=Pedigree({"ball": Met(masks=7), "sky": Met(captions=1)}))
+def test_labels_never_met_get_the_nearest_known_name_in_a_second_status_of_the_same_version(make_rig, held_up, capfd):
+    rig = make_rig(engine=held_up, pedigree=Pedigree({"ball": Met(masks=7), "sky": Met(captions=1)}))
     status = rig.ask("Ball", "cube")
     assert (status.version, list(status.pedigree)) == (1, ["taught by masks (7 images)", "never met"])
+    held_up.gate.set()
     rig.bench.spin_until(lambda: "nearest" in rig.statuses[-1].pedigree[1], what="the nearest name")
     second = rig.statuses[-1]
     assert (second.version, second.accepted, list(second.labels)) == (1, True, ["Ball", "cube"])
