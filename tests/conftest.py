@@ -231,3 +231,19 @@ def ros_domain() -> Iterator[int]:
 def _own_cache_folder(tmp_path_factory, monkeypatch) -> None:
     """Keep tests away from the user's cache."""
     monkeypatch.setenv("SYNSEG_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture(scope="module")
+def ray_cluster():
+    """A head that does no work and two workers."""
+    pytest.importorskip("ray")
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    try:
+        for _ in range(2):
+            cluster.add_node(num_cpus=1, object_store_memory=100 * 2**20)
+        cluster.wait_for_nodes()
+        yield cluster
+    finally:
+        cluster.shutdown()

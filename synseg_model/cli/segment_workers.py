@@ -44,36 +44,8 @@ class _Video(NamedTuple):
     path: Path
 
 
-class ImageWork:
-    """Segment image files, and write their results.
-
-    Args:
-        arguments: the command line.
-        load: loads the model; returns the Segmenter, and what the results depend on.
-        folder: the output folder.
-        kinds: kinds of files to write.
-    """
-
-    def __init__(self, arguments: argparse.Namespace, load: Load, folder: Path, kinds: Sequence[str]) -> None:
-        self._arguments, self._load, self._folder, self._kinds = arguments, load, folder.absolute(), tuple(kinds)
-
-    def start(self) -> dict[str, Any]:
-        """Load the model."""
-        self._segmenter, settings = self._load(self._arguments)
-        return settings
-
-    def do(self, item: _Image) -> Outcome:
-        """Segment an image; the outcome's value is its entry in the summary."""
-        image = read_image(item.path)
-        start = time.perf_counter()
-        result = self._segmenter.segment(image)
-        milliseconds = 1000 * (time.perf_counter() - start)
-        entry, _ = write_result(self._folder, self._kinds, item.name, item.described, image, result, milliseconds)
-        return Outcome(entry, 1)
-
-
-class VideoWork:
-    """Segment whole videos, each into a folder of its own.
+class _SegmentWork:
+    """Hold what a worker segments with.
 
     Args:
         arguments: the command line.
@@ -90,6 +62,23 @@ class VideoWork:
         self._segmenter, self._settings = self._load(self._arguments)
         return self._settings
 
+
+class ImageWork(_SegmentWork):
+    """Segment image files, and write their results."""
+
+    def do(self, item: _Image) -> Outcome:
+        """Segment an image; the outcome's value is its entry in the summary."""
+        image = read_image(item.path)
+        start = time.perf_counter()
+        result = self._segmenter.segment(image)
+        milliseconds = 1000 * (time.perf_counter() - start)
+        entry, _ = write_result(self._folder, self._kinds, item.name, item.described, image, result, milliseconds)
+        return Outcome(entry, 1)
+
+
+class VideoWork(_SegmentWork):
+    """Segment whole videos, each into a folder of its own."""
+
     def do(self, item: _Video) -> Outcome:
         """Segment a video; the outcome's value is the reasons for which frames are missing."""
         described = describe_file(item.path)
@@ -105,7 +94,7 @@ def segment_images(arguments: argparse.Namespace, load: Load, source: Source, ki
 
     Args:
         arguments: the command line.
-        load: see `ImageWork`.
+        load: loads the model; returns the Segmenter, and what the results depend on.
         source: the images.
         kinds: kinds of files to write.
         pool: where workers run.
@@ -142,7 +131,7 @@ def segment_videos(arguments: argparse.Namespace, load: Load, kinds: Sequence[st
 
     Args:
         arguments: the command line; its inputs are videos.
-        load: see `VideoWork`.
+        load: loads the model; returns the Segmenter, and what the results depend on.
         kinds: kinds of files to write.
         pool: where workers run.
 

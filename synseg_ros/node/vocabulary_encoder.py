@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Generic, TypeVar
+
+from synseg_ros.node.job_thread import JobThread
 
 Request = TypeVar("Request")
 Prepared = TypeVar("Prepared")
 
 
-class VocabularyEncoder(Generic[Request, Prepared]):
+class VocabularyEncoder(JobThread, Generic[Request, Prepared]):
     """Prepare requested vocabularies on a thread of their own, in turn; of one client's that wait, only the newest.
 
     All functions that it gets are called on the thread.
@@ -30,16 +32,10 @@ class VocabularyEncoder(Generic[Request, Prepared]):
         on_refused: Callable[[Request, Exception], None],
         afterwards: Callable[[Callable[[], bool]], None] = lambda busy: None,
     ) -> None:
+        super().__init__("synseg-vocabulary")
         self._prepare, self._on_ready, self._on_refused = prepare, on_ready, on_refused
         self._afterwards = afterwards
         self._waiting: dict[str, Request] = {}  # by client, in the order in which they came
-        self._stopping = False
-        self._changed = threading.Condition()
-        self._thread = threading.Thread(target=self._run, name="synseg-vocabulary", daemon=True)
-
-    def start(self) -> None:
-        """Start the thread."""
-        self._thread.start()
 
     def request(self, request: Request, client: str = "") -> Request | None:
         """Ask for a vocabulary, in place of one of the same client that still waits, which is returned."""
@@ -49,34 +45,21 @@ class VocabularyEncoder(Generic[Request, Prepared]):
             self._changed.notify()
         return replaced
 
-    def stop(self, timeout: float = 10.0) -> bool:
-        """Forget what waits; return True when the thread has ended, within timeout seconds."""
-        with self._changed:
-            self._stopping = True
-            self._changed.notify()
-        if self._thread.is_alive():
-            self._thread.join(timeout)
-        return not self._thread.is_alive()
+    def _has_work(self) -> bool:
+        return bool(self._waiting)
 
-    def _run(self) -> None:
-        while True:
-            with self._changed:
-                self._changed.wait_for(self._has_work)
-                if self._stopping:
-                    return
-                request = self._waiting.pop(next(iter(self._waiting)))
-            try:
-                prepared = self._prepare(request)
-            except Exception as error:  # a refused vocabulary must not end the node, whatever the reason
-                self._on_refused(request, error)
-            else:
-                self._on_ready(prepared)
-            self._afterwards(self._is_busy)
-            request = prepared = None  # which may be large, and the next one may be long in coming
+    def _next_job(self) -> Callable[[], None]:
+        return partial(self._work_on, self._waiting.pop(next(iter(self._waiting))))
+
+    def _work_on(self, request: Request) -> None:
+        try:
+            prepared = self._prepare(request)
+        except Exception as error:  # a refused vocabulary must not end the node, whatever the reason
+            self._on_refused(request, error)
+        else:
+            self._on_ready(prepared)
+        self._afterwards(self._is_busy)
 
     def _is_busy(self) -> bool:
         with self._changed:
-            return self._has_work()
-
-    def _has_work(self) -> bool:
-        return self._stopping or bool(self._waiting)
+            return self._stopping or self._has_work()

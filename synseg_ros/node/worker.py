@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -10,11 +9,12 @@ from concurrent.futures import Future, wait
 from typing import TypeVar
 
 from synseg_ros.node.frames import Frame
+from synseg_ros.node.job_thread import JobThread
 
 Value = TypeVar("Value")
 
 
-class Worker:
+class Worker(JobThread):
     """Run the engine on one thread, fed through one slot per camera.
 
     A camera waits no longer than for the frames at hand, because all frames that wait are segmented together. While
@@ -26,19 +26,14 @@ class Worker:
     """
 
     def __init__(self, segment: Callable[[Sequence[Frame]], None], on_error: Callable[[Exception], None]) -> None:
+        super().__init__("synseg-engine")
         self._segment = segment
         self._on_error = on_error
         self._slots: dict[str, Frame] = {}  # by camera
         self._tasks: deque[Callable[[], None]] = deque()
-        self._paused = self._stopping = False
+        self._paused = False
         self._owing = False  # whether waiting frames come before tasks
         self.round_seconds = 0.0  # that the last frames took
-        self._changed = threading.Condition()
-        self._thread = threading.Thread(target=self._run, name="synseg-engine", daemon=True)
-
-    def start(self) -> None:
-        """Start the thread."""
-        self._thread.start()
 
     def offer(self, frame: Frame) -> bool:
         """Put a frame into its camera's slot.
@@ -121,40 +116,17 @@ class Worker:
         with self._changed:
             self._paused = False
 
-    def stop(self, timeout: float = 10.0) -> bool:
-        """Forget the frames and tasks that wait, and end the thread.
-
-        Args:
-            timeout: Seconds to wait for its end.
-
-        Returns:
-            False where it still works.
-        """
-        with self._changed:
-            self._stopping = True
-            self._changed.notify_all()
-        if self._thread.is_alive():
-            self._thread.join(timeout)
-        return not self._thread.is_alive()
-
-    def _run(self) -> None:
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._stopping or self._tasks or self._slots)
-                if self._stopping:
-                    return
-                job = self._next_job()
-            try:
-                job()
-            except Exception as error:  # whatever an engine throws, the next frame may succeed
-                self._on_error(error)
-            del job  # it holds frames
+    def _has_work(self) -> bool:
+        return bool(self._tasks or self._slots)
 
     def _next_job(self) -> Callable[[], None]:
         if self._tasks and not (self._owing and self._slots):
             return self._tasks.popleft()
         frames, self._slots, self._owing = list(self._slots.values()), {}, False
         return lambda: self._segment_in_time(frames)
+
+    def _failed(self, error: Exception) -> None:  # whatever an engine throws, the next frame may succeed
+        self._on_error(error)
 
     def _segment_in_time(self, frames: Sequence[Frame]) -> None:
         began = time.perf_counter()

@@ -118,3 +118,18 @@ def random_model(tmp_path_factory, small_config):
     config = dataclasses.replace(small_config, name="random", decoder=decoder, image=ImageConfig(size=64))
     torch.manual_seed(0)
     return save_model(tmp_path_factory.mktemp("models") / "random", SynSeg.from_config(config).eval(), config)
+
+
+class Clock:
+    """A clock that stands still until a test sets `now`, in seconds."""
+
+    def __init__(self):
+        self.now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()

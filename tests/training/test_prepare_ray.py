@@ -13,23 +13,8 @@ from training.captions.work import Settings  # noqa: E402
 from training.prepare import PrepareConfig, prepare  # noqa: E402
 
 
-@pytest.fixture(scope="module")
-def cluster():
-    """A head that does no work and two workers."""
-    from ray.cluster_utils import Cluster
-
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    try:
-        for _ in range(2):
-            cluster.add_node(num_cpus=1, object_store_memory=100 * 2**20)
-        cluster.wait_for_nodes()
-        yield cluster
-    finally:
-        cluster.shutdown()
-
-
 @pytest.mark.slow
-def test_cluster_of_two_workers_writes_the_bytes_that_one_process_writes(cluster, tmp_path):
+def test_cluster_of_two_workers_writes_the_bytes_that_one_process_writes(ray_cluster, tmp_path):
     path = tmp_path / "cc12m.tsv"
     path.write_text("".join(f"http://x/{i}\ta brown dog on a sofa by table {i}\n" for i in range(60)))
     written = {}
@@ -41,7 +26,7 @@ def test_cluster_of_two_workers_writes_the_bytes_that_one_process_writes(cluster
                 tagger="shipped",
                 runner=runner,
                 workers=1 if runner == "local" else 0,
-                ray_address=cluster.address,
+                ray_address=ray_cluster.address,
                 shard_size=10,
             )
         )
@@ -53,12 +38,12 @@ def test_cluster_of_two_workers_writes_the_bytes_that_one_process_writes(cluster
 
 
 @pytest.mark.slow
-def test_shard_that_fails_on_the_cluster_ends_the_work_with_its_reason(cluster, tmp_path):
+def test_shard_that_fails_on_the_cluster_ends_the_work_with_its_reason(ray_cluster, tmp_path):
     path = tmp_path / "cc12m.tsv"
     path.write_text("http://x/1\ta dog\n")
     settings = Settings("shipped", "another tagger 1.0", stop_list().version, 2)
     with pytest.raises(RuntimeError, match=r"(?s)gave up on a shard.*install the same on every machine"):
-        list(run_ray(find_shards(str(path))[0], settings, 0, cluster.address))
+        list(run_ray(find_shards(str(path))[0], settings, 0, ray_cluster.address))
 
 
 def test_address_where_no_cluster_answers_is_refused(tmp_path):

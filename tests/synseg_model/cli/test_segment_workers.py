@@ -23,22 +23,6 @@ def many(tmp_path, gradient_image):
     return folder
 
 
-@pytest.fixture(scope="module")
-def cluster():
-    """A head that does no work and two workers."""
-    pytest.importorskip("ray")
-    from ray.cluster_utils import Cluster
-
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    try:
-        for _ in range(2):
-            cluster.add_node(num_cpus=1, object_store_memory=100 * 2**20)
-        cluster.wait_for_nodes()
-        yield cluster
-    finally:
-        cluster.shutdown()
-
-
 def results(output):
     """Return the entries of the summary without times, and the bytes of all images."""
     entries = [{**entry, "inference_ms": 0} for entry in summary(output)["images"]]
@@ -86,17 +70,17 @@ def test_processes_write_what_one_process_writes_and_continue_it(many, clip, tmp
 
 
 @pytest.mark.slow
-def test_a_cluster_that_loses_a_worker_writes_what_one_process_writes(cluster, many, tmp_path):
+def test_a_cluster_that_loses_a_worker_writes_what_one_process_writes(ray_cluster, many, tmp_path):
     assert segment(many, tmp_path / "one", *ENGINE) == 0
     output = tmp_path / "two"
-    slow = ("--engine", "null:100", "--device", "cpu")
+    slow = ("--engine", "null:500", "--device", "cpu")  # so that a new worker is there before the other has done all
     with killing_a_worker(output):
-        assert segment(many, output, *slow, "--runner", "ray", "--ray-address", cluster.address) == 0
+        assert segment(many, output, *slow, "--runner", "ray", "--ray-address", ray_cluster.address) == 0
     assert results(tmp_path / "one") == results(output)
     written = report(output)
     assert written["images"] == 24 and written["retries"] >= 1 and not written["failures"]
     assert [worker["state"] for worker in written["workers"]].count("lost") == 1
-    assert len(written["workers"]) >= 2  # on a busy machine one may do all that the lost one left
+    assert sum(worker["images"] > 0 for worker in written["workers"]) >= 2
 
 
 def test_options_that_do_not_fit_are_refused(many, tmp_path, capsys):

@@ -11,19 +11,6 @@ from synseg_ros.node.camera_statistics import WINDOW_SECONDS, CameraStatistics
 pytestmark = pytest.mark.ros
 
 
-class Clock:
-    def __init__(self):
-        self.now = 100.0
-
-    def __call__(self):
-        return self.now
-
-
-@pytest.fixture
-def clock():
-    return Clock()
-
-
 def values(status):
     return {pair.key: pair.value for pair in status.values}
 

@@ -1,20 +1,7 @@
 """Ids stay while a label is wanted, and nobody else gets them at once."""
 
-import pytest
 
 from synseg_ros.node.label_ids import REST_SECONDS, SMALL, LabelIds
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self):
-        return self.now
-
-
-@pytest.fixture
-def clock():
-    return Clock()
 
 
 def test_labels_that_stay_keep_their_ids_in_any_case_and_order(clock):

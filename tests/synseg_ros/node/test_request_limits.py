@@ -3,15 +3,7 @@
 from synseg_ros.node.request_limits import REMEMBERED, RequestLimits
 
 
-class Clock:
-    now = 0.0
-
-    def __call__(self):
-        return self.now
-
-
-def test_a_client_has_a_burst_and_then_its_rate():
-    clock = Clock()
+def test_a_client_has_a_burst_and_then_its_rate(clock):
     limits = RequestLimits(clock)
     assert [limits.admit("a", 10.0) for _ in range(1000)].count(True) == 20
     clock.now += 0.5
@@ -20,23 +12,22 @@ def test_a_client_has_a_burst_and_then_its_rate():
     assert [limits.admit("a", 10.0) for _ in range(1000)].count(True) == 20
 
 
-def test_one_client_takes_nothing_from_another():
-    limits = RequestLimits(Clock())
+def test_one_client_takes_nothing_from_another(clock):
+    limits = RequestLimits(clock)
     while limits.admit("greedy", 10.0):
         pass
     assert limits.admit("modest", 10.0)
 
 
-def test_a_slow_rate_lets_one_request_through():
-    clock = Clock()
+def test_a_slow_rate_lets_one_request_through(clock):
     limits = RequestLimits(clock)
     assert limits.admit("a", 0.1) and not limits.admit("a", 0.1)
     clock.now += 10.0
     assert limits.admit("a", 0.1)
 
 
-def test_clients_that_asked_longest_ago_are_forgotten():
-    limits = RequestLimits(Clock())
+def test_clients_that_asked_longest_ago_are_forgotten(clock):
+    limits = RequestLimits(clock)
     for number in range(10 * REMEMBERED):
         limits.admit(str(number), 10.0)
     assert len(limits._left) == REMEMBERED

@@ -9,19 +9,6 @@ from synseg_model.vocabulary import CheckedLabels
 from synseg_ros.node.vocabulary_clients import TOPIC, ClientError, ClientLimits, VocabularyClients
 
 
-class Clock:
-    def __init__(self):
-        self.now = 100.0
-
-    def __call__(self):
-        return self.now
-
-
-@pytest.fixture
-def clock():
-    return Clock()
-
-
 @pytest.fixture
 def clients(clock):
     return VocabularyClients(ClientLimits(labels=3, total=5, clients=2), clock)
