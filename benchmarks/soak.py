@@ -1,7 +1,7 @@
 """Run the node for long and watch its memory: `python -m benchmarks.soak`.
 
-Two cameras play and the vocabulary changes every second, with labels that come back and labels that are new. The JSON
-says by how much the node's memory grew after the warm-up, the plot beside it shows the course.
+Two cameras play and the vocabulary changes every second by default, with labels that come back and labels that are
+new. The JSON says by how much the node's memory grew after the warm-up, the plot beside it shows the course.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class SoakConfig:
     """Settings of the run.
 
     Args:
-        seconds: of the whole run. warmup: share of it after which growth counts.
+        seconds: of the whole run. warmup: share of it after which growth counts. every: seconds between two changes.
         model: a model. engine: that runs it, null for none.
         cameras: how many. width: of the images. height: of the images. rate: of each, frames per second.
         output: JSON file; the plot lies beside it.
@@ -31,6 +31,7 @@ class SoakConfig:
 
     seconds: float = 600.0
     warmup: float = 0.2
+    every: float = 1.0
     model: str = "synseg-tiny"
     engine: str = "null"
     cameras: int = 2
@@ -41,7 +42,7 @@ class SoakConfig:
 
 
 def soak(config: SoakConfig) -> dict:
-    """Run, and return the growth (a share), frames, vocabularies and memory (MB) by second."""
+    """Run, and return the growth (a share), frames, vocabularies and memory (MB) after every change."""
     names = [f"camera{index}" for index in range(config.cameras)]
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as cache, Robot(names, config.width, config.height, config.rate) as robot:
@@ -51,7 +52,7 @@ def soak(config: SoakConfig) -> dict:
         began, times, memory, frames = time.monotonic(), [], [], 0
         while time.monotonic() - began < config.seconds:
             robot.ask([f"thing {number}" for number in rng.integers(0, 500, rng.integers(1, 30))])
-            robot.spin_for(1.0)
+            robot.spin_for(config.every)
             times.append(time.monotonic() - began)
             memory.append(resident(node.pid) / 1e6)
             frames += sum(len(arrived) for arrived in robot.arrived.values())
