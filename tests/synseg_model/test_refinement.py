@@ -244,6 +244,27 @@ def noisy_activations(truth: np.ndarray, labels: list[int], unsure: float, pixel
     return np.stack(maps)
 
 
+@pytest.fixture(scope="module")
+def photographs():
+    """Return image, truth, labels, superpixels, and attention with its grid, which the wrong edges do not change."""
+    pytest.importorskip("torch")
+    from synseg_model.engines.load import load_engine
+    from training.evaluation.protocols import protocol
+
+    config, engine = RefineConfig(), load_engine("synseg-tiny", "torch", "cpu")
+    found = []
+    for sample in protocol("coco-mini").tree.samples(COCO_MINI, "all")[0][:20]:
+        image, truth = sample.read()
+        scale = 256 / min(truth.shape)
+        size = tuple(round(side * scale) for side in truth.shape[::-1])
+        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+        truth = cv2.resize(truth, size, interpolation=cv2.INTER_NEAREST)
+        labels = [int(label) for label in np.unique(truth) if label not in (0, 255)]
+        if labels:
+            found.append((image, truth, labels, superpixels(image, config), *engine.attention(image, config.layer)))
+    return found
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not COCO_MINI.is_dir(), reason="the photographs are not here")
 @pytest.mark.parametrize(
@@ -251,7 +272,7 @@ def noisy_activations(truth: np.ndarray, labels: list[int], unsure: float, pixel
     [(0.6, 6, 1.8, 1.5), (0.4, 6, 4.0, 4.0), (0.6, 12, 0.0, 2.5), (0.4, 12, 1.0, 2.5)],
     ids=["too large", "too small", "much too large", "much too small"],
 )
-def test_wrong_edges_come_back_to_objects_in_photographs(unsure, pixels, averaged, corrected):
+def test_wrong_edges_come_back_to_objects_in_photographs(photographs, unsure, pixels, averaged, corrected):
     """Raise mIoU against the exact masks of 20 photographs by as many points as the arguments say, at least.
 
     Measured, before, averaged inside superpixels and corrected (SGC), in the order of the arguments: 70.2, 73.0, 72.8;
@@ -261,27 +282,15 @@ def test_wrong_edges_come_back_to_objects_in_photographs(unsure, pixels, average
     synseg-tiny, which knows generated scenes only. Edges that are wrong by 3 are better than superpixels are: there
     averaging inside 800 of them cost 7 and 2 points.
     """
-    pytest.importorskip("torch")
-    from synseg_model.engines.load import load_engine
     from training.evaluation.metrics import ConfusionMatrix
-    from training.evaluation.protocols import protocol
 
-    config, engine = RefineConfig(), load_engine("synseg-tiny", "torch", "cpu")
+    config = RefineConfig()
     scores = {name: ConfusionMatrix(81) for name in ("noisy", "averaged", "corrected")}
-    for sample in protocol("coco-mini").tree.samples(COCO_MINI, "all")[0][:20]:
-        image, truth = sample.read()
-        scale = 256 / min(truth.shape)
-        size = tuple(round(side * scale) for side in truth.shape[::-1])
-        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-        truth = cv2.resize(truth, size, interpolation=cv2.INTER_NEAREST)
-        labels = [int(label) for label in np.unique(truth) if label not in (0, 255)]
-        if not labels:
-            continue
-        attention, grid = engine.attention(image, config.layer)
+    for image, truth, labels, segments, attention, grid in photographs:
         noisy = noisy_activations(truth, labels, unsure, pixels)
         shown = {
             "noisy": noisy,
-            "averaged": average_inside(noisy, superpixels(image, config)),
+            "averaged": average_inside(noisy, segments),
             "corrected": correct(noisy, image, attention[1:, 1:], grid, config),
         }
         for name, maps in shown.items():
