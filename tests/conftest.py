@@ -201,11 +201,32 @@ def levels_model(make_once, levels_config) -> Path:
 
 
 @pytest.fixture(scope="session")
-def exported_levels(make_once, levels_model) -> Path:
+def make_graphs_once(exported_small) -> Callable:
+    """Make a network's graphs as an export does, but for those of every model: `exported_small` has them.
+
+    Making those takes each test process seconds.
+    """
+    import onnx
+
+    from synseg_model.export.graphs import make_network_graphs
+    from synseg_model.weights.exported_folder import LABEL_MAP, MASKS
+
+    return lambda network: {
+        **make_network_graphs(network),
+        **{name: onnx.load(exported_small / name) for name in (LABEL_MAP, MASKS)},
+    }
+
+
+@pytest.fixture(scope="session")
+def exported_levels(make_once, levels_model, make_graphs_once) -> Path:
     """The exported folder of `levels_model`; tests that damage it copy it first."""
     from synseg_model.export.folder import export_model
+    from synseg_model.weights.model_folder import load_model
 
-    return make_once("exported_levels", lambda folder: export_model(levels_model, folder / "exported")) / "exported"
+    def fill(folder: Path) -> None:
+        export_model(levels_model, folder / "exported", graphs=make_graphs_once(load_model(levels_model)[0]))
+
+    return make_once("exported_levels", fill) / "exported"
 
 
 @pytest.fixture

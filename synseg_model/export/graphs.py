@@ -18,7 +18,6 @@ from synseg_model.weights.exported_folder import TEXT_ENCODER
 Graphs = dict[str, onnx.ModelProto]  # by their files' names
 
 
-@torch.no_grad()
 def make_graphs(network: SynSeg) -> Graphs:
     """Turn a network into its graphs.
 
@@ -31,6 +30,12 @@ def make_graphs(network: SynSeg) -> Graphs:
     Raises:
         ModelError: for a text tower unlike CLIP's.
     """
+    return {**make_network_graphs(network), **make_answer_graphs()}
+
+
+@torch.no_grad()
+def make_network_graphs(network: SynSeg) -> Graphs:
+    """Turn a network into the graphs that hold its weights; see `make_graphs`, which adds those of every model."""
     encoder = network.encoder
     if not encoder.reads_to_the_end_mark:
         raise ModelError("the text tower cannot be exported: expected one like CLIP's, causal and read at its end mark")
@@ -41,7 +46,7 @@ def make_graphs(network: SynSeg) -> Graphs:
         {"tokens": {0: Dim("texts"), 1: Dim("length", max=encoder.text.context_length)}},
     )
     frame_graphs = (make_conv_graphs if network.config.encoder.backbone else make_clip_graphs)(network)
-    return {**frame_graphs, TEXT_ENCODER: text_encoder, **make_answer_graphs()}
+    return {**frame_graphs, TEXT_ENCODER: text_encoder}
 
 
 class TextEncoderModule(nn.Module):

@@ -29,13 +29,15 @@ def small_graphs_at_hand(small_graphs, monkeypatch):
 
 
 @pytest.fixture(scope="session")
-def exported_tiny(make_once):
+def exported_tiny(make_once, make_graphs_once):
     """A folder with synseg-tiny exported as fp32 and as fp16."""
     from synseg_model.export.folder import export_model
+    from synseg_model.weights.model_folder import load_model
 
     def fill(folder):
-        export_model("synseg-tiny", folder / "fp32")
-        export_model("synseg-tiny", folder / "fp16", "fp16", graphs_in(folder / "fp32"))
+        graphs = make_graphs_once(load_model("synseg-tiny")[0])
+        export_model("synseg-tiny", folder / "fp32", graphs=graphs)
+        export_model("synseg-tiny", folder / "fp16", "fp16", graphs)
 
     return make_once("exported_tiny", fill)
 

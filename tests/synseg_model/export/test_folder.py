@@ -38,14 +38,14 @@ def tiny(exported_tiny):
 
 
 @pytest.fixture(scope="module")
-def vit_b16(make_once):
+def vit_b16(make_once, make_graphs_once):
     config = ModelConfig("random", EncoderConfig("ViT-B-16-quickgelu", included=True), image=ImageConfig(224, "area"))
 
     def fill(folder):
         torch.manual_seed(0)
         save_model(folder / "model", SynSeg.from_config(config), config, torch.float16)
         network, fingerprint = load_model(folder / "model")
-        graphs = export.make_graphs(network)
+        graphs = make_graphs_once(network)
         for precision in export.PRECISIONS:  # without the parity report, as the tests compare themselves
             exported = folder / precision
             exported.mkdir()
