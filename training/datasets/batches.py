@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import random
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import chain, islice, repeat
@@ -59,13 +60,16 @@ def add_absent(
 def _fresh_processes() -> BaseContext:
     """Return how workers start: without the threads of this process, beside which a forked one could wait forever.
 
-    Every epoch starts its workers anew. A server that has imported what they need forks them, where there is one:
-    otherwise each of them imports torch, which takes seconds.
+    Every epoch starts its workers anew, and each of them runs the imports of the program that is run. So a server that
+    has imported them forks the workers, where there is one: torch and its like take seconds.
     """
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([Augmented.__module__])
+    program = getattr(sys.modules["__main__"].__spec__, "name", "")
+    package = f"{__name__.partition('.')[0]}."
+    imported = [name for name in sys.modules if name.startswith(package) and name != program]
+    context.set_forkserver_preload(imported if program.startswith(package) else [Augmented.__module__])
     return context
 
 
