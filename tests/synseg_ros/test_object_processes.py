@@ -9,7 +9,7 @@ pytest.importorskip("synseg_ros.msg", reason="needs ROS 2 and the built messages
 
 from synseg_ros.msg import Vocabulary, VocabularyStatus
 
-from synseg_ros.demo.processes import Child
+from synseg_ros.demo.processes import SHARED_MEMORY, Child
 from synseg_ros.parameters.options import ros_arguments
 from synseg_ros.player.space import HEIGHT
 from synseg_ros.qos import EVERY_MESSAGE, LATCHED
@@ -17,17 +17,19 @@ from synseg_ros.qos import EVERY_MESSAGE, LATCHED
 pytestmark = [pytest.mark.ros, pytest.mark.usefixtures("more_messages")]
 
 SEED = 29  # a scene with a green ball in front, which nothing hides
-FRAMES = 200
+FRAMES = 100
 NEAR = 0.02  # metres
 
 
 @pytest.fixture
 def start():
     """Start a module as a process; all are ended after the test."""
-    children = []
+    children, environment = [], dict(os.environ)
+    if "FASTDDS_BUILTIN_TRANSPORTS" in environment:  # an image and its depth fill what a process has by default
+        environment["FASTDDS_BUILTIN_TRANSPORTS"] = SHARED_MEMORY
 
     def start_module(module, **parameters):
-        children.append(Child(module, module, ros_arguments(parameters), os.environ))
+        children.append(Child(module, module, ros_arguments(parameters), environment))
 
     yield start_module
     for child in children:

@@ -149,11 +149,11 @@ def test_merges_file_is_the_same_bytes_each_time(tmp_path):
 def test_both_commands_make_a_model_folder_that_segments_and_resume_where_they_stopped(tmp_path):
     clip, decoder = (kind().trainer for kind in (PretrainClipConfig, PretrainDecoderConfig))
     common = {"steps": 2, "warmup": 1, "accelerator": "cpu", "save_every": 1}
-    clip = replace(clip, output=str(tmp_path / "clip"), batch=16, **common)
+    clip = replace(clip, output=str(tmp_path / "clip"), batch=8, **common)
     decoder = replace(decoder, output=str(tmp_path / "decoder"), batch=4, **common)
     cache = str(tmp_path / "cache")
-    train_clip(PretrainClipConfig(SceneCaptionConfig(cache, closeups=32, scenes=32), clip, held_out=4))
-    settings = {"clip": clip.output, "data": SceneMaskConfig(cache, scenes=32), "trainer": decoder}
+    train_clip(PretrainClipConfig(SceneCaptionConfig(cache, closeups=16, scenes=16), clip, held_out=4))
+    settings = {"clip": clip.output, "data": SceneMaskConfig(cache, scenes=8), "trainer": decoder, "checks": 2}
     folder = train_decoder(PretrainDecoderConfig(**settings))
     config = json.loads((folder / "config.json").read_text())
     assert config["training"]["decoder"]["trainer"]["seed"] == 0

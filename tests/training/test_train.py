@@ -51,7 +51,7 @@ def losses(output):
 
 
 def test_training_ends_with_a_model_that_segments_and_its_numbers_before_and_after(cache, tmp_path, capsys):
-    assert run(arguments(cache, tmp_path, "--trainer.steps=2", "--evaluate=2")) == 0
+    assert run(arguments(cache, tmp_path, "--trainer.steps=2", "--evaluate=1")) == 0
     segmenter = Segmenter.load(str(tmp_path / "model"))
     segmenter.set_vocabulary(["ball", "grass"])
     results = json.loads((tmp_path / "results.json").read_text())

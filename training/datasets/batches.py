@@ -6,10 +6,13 @@ have pixels there: each is the caption's phrase or its noun alone. Its absent la
 
 from __future__ import annotations
 
+import multiprocessing
 import random
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import chain, islice, repeat
+from multiprocessing.context import BaseContext
 
 import numpy as np
 import torch
@@ -52,6 +55,22 @@ def add_absent(
         others = sorted({label for other in labels for label in other if taken.isdisjoint(words(label))})
         drawn.append(rng.sample(others, min(count, len(others))))
     return drawn
+
+
+def _fresh_processes() -> BaseContext:
+    """Return how workers start: without the threads of this process, beside which a forked one could wait forever.
+
+    Every epoch starts its workers anew, and each of them runs the imports of the program that is run. So a server that
+    has imported them forks the workers, where there is one: torch and its like take seconds.
+    """
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    program = getattr(sys.modules["__main__"].__spec__, "name", "")
+    package = f"{__name__.partition('.')[0]}."
+    imported = [name for name in sys.modules if name.startswith(package) and name != program]
+    context.set_forkserver_preload(imported if program.startswith(package) else [Augmented.__module__])
+    return context
 
 
 def _noun_of(label: str) -> list[str]:
@@ -118,7 +137,7 @@ class BatchSource:
             drop_last=True,
             num_workers=workers,
             collate_fn=list,
-            multiprocessing_context="spawn" if workers else None,
+            multiprocessing_context=_fresh_processes() if workers else None,
         )
         return islice(chain(loader, self._again(loader, epoch)), lead, None)
 
