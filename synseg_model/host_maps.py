@@ -107,12 +107,11 @@ class HostMaps:
             index: the label's index, from 0.
 
         Returns:
-            The measures, and the mask (h,w) uint8, 0 or 255, in a buffer that the next call overwrites.
+            The measures, and the mask (h,w) uint8, 0 or 255, which may be a view of a somewhat larger one.
         """
         rows, columns = self._reach(index)
-        plane, reaching, _, mask = _scratch(self.shape)
-        self.resize(index, plane)
-        plane, reaching, mask = (buffer[rows, columns] for buffer in (plane, reaching, mask))
+        plane = self.resize(index, _scratch(self.shape)[0])[rows, columns]
+        mask = np.empty(plane.shape, np.uint8)  # its caller's: a buffer would have to be copied again
         threshold = self.vocabulary.thresholds[index]
         if plane.size > 1:
             cv2.compare(plane, float(threshold), cv2.CMP_GE, dst=mask)
@@ -121,8 +120,8 @@ class HostMaps:
         area = cv2.countNonZero(mask)
         if not area:  # the largest sample lies between pixels
             return NOTHING, mask
-        cv2.threshold(plane, self._below(index), 0, cv2.THRESH_TOZERO, dst=reaching)
-        score = min(1.0, max(0.0, cv2.sumElems(reaching)[0] / area))  # cv2.mean with a mask takes ten times as long
+        cv2.threshold(plane, self._below(index), 0, cv2.THRESH_TOZERO, dst=plane)  # in place: memory takes the time
+        score = min(1.0, max(0.0, cv2.sumElems(plane)[0] / area))  # cv2.mean with a mask takes ten times as long
         x, y, width, height = cv2.boundingRect(mask)
         roi = (columns.start + x, rows.start + y, width, height)
         return Measures(area, score, roi), mask[y : y + height, x : x + width]

@@ -53,6 +53,7 @@ EXTRAS = {
     "openvino": _Extra(
         "the openvino engine needs", ("openvino>=2025.0", "tokenizers>=0.19", "ftfy>=6.1"), ("openvino",)
     ),
+    "int8": _Extra("int8 needs", ("openvino>=2025.0", "tokenizers>=0.19", "ftfy>=6.1", "nncf>=2.15"), ("nncf",)),
     "tensorrt": _Extra(
         "the tensorrt engine needs",
         (*_ONNX, "filelock>=3.12", "pycuda>=2024.1", "tensorrt>=10.3,<12"),

@@ -264,7 +264,7 @@ class Result:
                 found, mask = self._on_host.cut(index)
                 self._statistics[index] = found
             if found.area:
-                yield Cutout(index, found.area, found.score, found.roi, mask.copy())
+                yield Cutout(index, found.area, found.score, found.roi, np.ascontiguousarray(mask))
 
     def area(self, index: int) -> int:
         """Count the pixels of a label's mask.

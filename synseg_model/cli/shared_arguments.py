@@ -84,9 +84,16 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
     parser.add_argument(
         "--precision",
-        choices=("fp32", "bf16", "fp16"),
+        choices=("fp32", "bf16", "fp16", "int8"),
         help="number format of the engines torch and openvino (default: fp16 on a GPU, fp32 on a CPU; bf16 is faster "
-        "on CPUs that have it)",
+        "on CPUs that have it; int8 is for openvino and a model that int8 was added to)",
+    )
+    parser.add_argument(
+        "--compile",
+        action="store_true",
+        default=None,
+        help="compile the network in the background, which makes images faster about half a minute later; only with "
+        "the engine torch on a GPU; needs a C compiler",
     )
     parser.add_argument(
         "--keep-labels",
@@ -112,7 +119,11 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 
 def engine_options(arguments: argparse.Namespace) -> dict[str, object]:
     """Return the options of the engine that the command line gives."""
-    options = {"precision": arguments.precision, "keep_labels": arguments.keep_labels}
+    options = {
+        "precision": arguments.precision,
+        "keep_labels": arguments.keep_labels,
+        "compile": arguments.compile,
+    }
     return {name: value for name, value in options.items() if value is not None}
 
 

@@ -41,7 +41,7 @@ def add_int8(folder: str | Path, images: Sequence[np.ndarray]) -> float:
         ImportError: without NNCF.
     """
     if len(images) < LEAST_IMAGES:
-        raise ValueError(f"{len(images)} images: expected {LEAST_IMAGES} or more, of what the model will see")
+        raise ValueError(_too_few(images))
     engine = OpenVinoEngine(folder)
     if not engine.config.encoder.backbone:
         raise ModelError(f"the model {engine.config.name!r} has a ViT: int8 is for models with a backbone")
@@ -70,6 +70,10 @@ def add_int8(folder: str | Path, images: Sequence[np.ndarray]) -> float:
     return iou
 
 
+def _too_few(images: Sequence[np.ndarray]) -> str:
+    return f"{len(images)} images: expected {LEAST_IMAGES} or more, of what the model will see"
+
+
 def _seal(folder: Path, export: Export) -> None:
     """Write down which files a folder has now."""
     export = dataclasses.replace(export, files=seal(folder))
@@ -85,15 +89,32 @@ def _mask_iou(reference: OpenVinoEngine, engine: OpenVinoEngine, images: Sequenc
     return both / either if either else 1.0
 
 
+def read_images(folder: str | Path) -> list[np.ndarray]:
+    """Read photographs of what the model will see, (H,W,3) uint8 RGB each; MOST_IMAGES at most, spread over the folder.
+
+    Args:
+        folder: a folder of JPEG and PNG files.
+
+    Raises:
+        ValueError: for something that is no folder, and for too few images.
+    """
+    if not Path(folder).is_dir():
+        raise ValueError(f"{folder} is no folder: expected one with {LEAST_IMAGES} photographs or more")
+    paths = sorted(p for p in Path(folder).iterdir() if p.suffix.lower() in (".jpg", ".jpeg", ".png"))
+    paths = paths[:: -(-len(paths) // MOST_IMAGES) or 1]
+    images = [cv2.cvtColor(image, cv2.COLOR_BGR2RGB) for image in map(cv2.imread, map(str, paths)) if image is not None]
+    if len(images) < LEAST_IMAGES:
+        raise ValueError(f"{folder}: {_too_few(images)}")
+    return images
+
+
 def main() -> None:
     """Read the command line and add int8 to a folder."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("folder", metavar="EXPORTED", help="an exported folder, in fp32")
     parser.add_argument("--images", metavar="FOLDER", required=True, help="photographs of what the model will see")
     arguments = parser.parse_args()
-    paths = sorted(p for p in Path(arguments.images).iterdir() if p.suffix.lower() in (".jpg", ".jpeg", ".png"))
-    paths = paths[:: max(1, len(paths) // MOST_IMAGES)]
-    images = [cv2.cvtColor(image, cv2.COLOR_BGR2RGB) for image in map(cv2.imread, map(str, paths)) if image is not None]
+    images = read_images(arguments.images)
     iou = add_int8(arguments.folder, images)
     print(f"{arguments.folder}: masks in int8 have an IoU of {iou:.3f} with those of fp32, on {len(images)} images")
 

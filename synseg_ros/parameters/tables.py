@@ -35,8 +35,13 @@ class NodeSettings:
     precision: str = option(
         "auto",
         "Number format of the engines torch and openvino. 'auto': fp16 on a GPU, fp32 on a CPU. 'bf16' is nearly twice "
-        "as fast on CPUs that have it (AVX512-BF16, AMX).",
-        choices=("auto", "fp32", "bf16", "fp16"),
+        "as fast on CPUs that have it (AVX512-BF16, AMX). 'int8': with openvino, for a model that int8 was added to.",
+        choices=("auto", "fp32", "bf16", "fp16", "int8"),
+    )
+    compile: bool = option(
+        False,
+        "Compile the network in the background, which makes frames faster about half a minute later. Only with the "
+        "engine torch on a GPU. It needs a C compiler.",
     )
     keep_labels: int = option(
         0,
@@ -227,8 +232,8 @@ class NodeSettings:
 
     def engine_options(self) -> dict[str, object]:
         """Return the options of the engine that differ from their defaults."""
-        options = {"precision": self.precision, "keep_labels": self.keep_labels}
-        return {name: value for name, value in options.items() if value not in ("auto", 0)}
+        options = {"precision": self.precision, "keep_labels": self.keep_labels, "compile": self.compile}
+        return {name: value for name, value in options.items() if value not in ("auto", 0, False)}
 
     def thresholds_by_label(self) -> dict[str, float]:
         """Return label_thresholds by label, in lower case."""

@@ -84,6 +84,8 @@ def test_options_of_the_engine_are_passed_on_and_are_part_of_what_results_are(
     output = tmp_path / "out"
     assert segment(photos, output, "--precision", "bf16", "--keep-labels", "5") == 0
     assert given == {"precision": "bf16", "keep_labels": 5}
+    assert segment(photos, tmp_path / "other", "--precision", "int8", "--compile") == 0
+    assert given == {"precision": "int8", "keep_labels": 5, "compile": True}
     assert segment(photos, output) == 2
     assert "precision" in one_line(capsys.readouterr().err.splitlines(keepends=True)[-1])
 

@@ -183,6 +183,7 @@ def test_a_list_of_an_empty_text_is_an_empty_list(node_with):
 def test_only_options_that_are_set_go_to_the_engine():
     assert NodeSettings().engine_options() == {}
     assert NodeSettings(precision="bf16", keep_labels=5).engine_options() == {"precision": "bf16", "keep_labels": 5}
+    assert NodeSettings(precision="int8", compile=True).engine_options() == {"precision": "int8", "compile": True}
 
 
 @pytest.mark.parametrize("name", ["max_rate", "threshold", "stale_seconds", "slow_ms"])
