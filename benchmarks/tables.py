@@ -165,10 +165,40 @@ def cpu_targets(results: Results) -> list[str]:
     return [*_head(head), *(_target(results, *row) for row in rows)]
 
 
+def bandwidth(results: Results) -> list[str]:
+    """Lay out what each output topic sends."""
+    sources = results.of("bandwidth").get("sources", {})
+    topics = dict.fromkeys(topic for source in sources.values() for topic in source["bytes_per_frame"])
+    titles = {name: f"{source['frames']} {name}, {source['labels']:g} labels" for name, source in sources.items()}
+    lines = _head(["topic", *(f"{title}: {unit}" for title in titles.values() for unit in ("kB per frame", "MB/s"))])
+    for topic in topics:
+        cells = [topic]
+        for source in sources.values():
+            size, rate = (source[figure].get(topic) for figure in ("bytes_per_frame", "bytes_per_second"))
+            cells += ["-"] * 2 if size is None else [_size(size / 1e3), _size(rate / 1e6)]
+        lines.append(_row(cells))
+    return lines if topics else [*_head(["topic", "kB per frame", "MB/s"]), _row(["all", NOTHING, NOTHING])]
+
+
+def mask_encodings(results: Results) -> list[str]:
+    """Compare the encodings of masks: size over the whole message, and time per frame."""
+    sources = results.of("bandwidth").get("sources", {})
+    lines = _head(["mask_encoding", "frames", "bytes", "times smaller", "encode, ms", "read, ms"])
+    for name, source in sources.items():
+        for encoding in ("mono8", *source["times_smaller_than_mono8"]):
+            size, times = source["bytes_per_frame"][f"masks, {encoding}"], source["ms_per_frame"]
+            smaller = Measured(source["times_smaller_than_mono8"].get(encoding, 1.0), "bandwidth")
+            spent = [f"{times[f'{step}, {encoding}']:.2f}" for step in ("encode", "read")]
+            lines.append(_row([f"`{encoding}`", name, f"{size:,}", results.cell(smaller, " ×"), *spent]))
+    return lines if sources else [*lines, _row(["all", "all", *[NOTHING] * 4])]
+
+
 TABLES: dict[str, Callable[[Results], list[str]]] = {
     "gpu-frames": gpu_frames,
     "gpu-targets": gpu_targets,
     "cpu-targets": cpu_targets,
+    "bandwidth": bandwidth,
+    "mask-encodings": mask_encodings,
 }
 
 
@@ -178,6 +208,11 @@ def _target(results: Results, what: str, before: str, bound: float, unit: str, f
     if found is not None:
         met = "yes" if (found.value >= -bound if bound < 0 else found.value <= bound) else "no"
     return _row([what, before, f"{abs(bound):,g}{unit}", results.cell(found, unit), met])
+
+
+def _size(value: float) -> str:
+    """Write a size with three digits at most."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _head(cells: Sequence[str]) -> list[str]:

@@ -20,7 +20,7 @@ def sequence(values: np.ndarray) -> array.array:
     rclpy would check and copy bytes, lists and numpy arrays element by element.
 
     Args:
-        values: (N) uint8, uint16 or float32.
+        values: (N) uint8, uint16, uint32 or float32.
     """
     copied = array.array(values.dtype.char)
     copied.frombytes(memoryview(values).cast("B") if values.size else b"")

@@ -14,7 +14,8 @@ from synseg_model.cli.shared_arguments import (
 )
 from synseg_model.cli.workers.arguments import add_runner, for_workers, make_pool, splits
 from synseg_model.cli.workers.pools import SinglePool
-from synseg_ros.bags.kinds import IMAGE_KINDS, OBJECT_KINDS
+from synseg_ros.bags.kinds import IMAGE_KINDS, OBJECT_KINDS, OVERLAY_JPEG
+from synseg_ros.interfaces.mask_kinds import MASK_ENCODINGS, MONO8
 
 NAME = "bag"
 HELP = "segment the cameras of a recording (rosbag2) into a new one"
@@ -27,7 +28,8 @@ the node would have published into a new recording, with the frames' headers and
   /synseg/CAMERA/label_map   sensor_msgs/Image: i where the i-th label is the most active one, 0 for
                              background
   /synseg/CAMERA/confidence  sensor_msgs/Image, 0 to 255
-  /synseg/CAMERA/overlay     sensor_msgs/Image: the image with coloured regions, contours and names
+  /synseg/CAMERA/overlay     sensor_msgs/Image: the image with coloured regions, contours and names;
+                             overlay/compressed is the same as a JPEG
   /synseg/CAMERA/detections  vision_msgs/Detection2DArray: a box and an id per object
   /synseg/CAMERA/objects     vision_msgs/Detection3DArray: the same with a position, from recorded depth
   /synseg/CAMERA/points      sensor_msgs/PointCloud2: labelled points, from recorded depth
@@ -77,10 +79,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--write",
         nargs="+",
-        choices=(*IMAGE_KINDS, *OBJECT_KINDS),
+        choices=(*IMAGE_KINDS, OVERLAY_JPEG, *OBJECT_KINDS),
         metavar="KIND",
-        help=f"write only these: {', '.join(IMAGE_KINDS)}, {', '.join(OBJECT_KINDS)} (default: the first five; with "
-        "--depth detections and objects, too)",
+        help=f"write only these: {', '.join((*IMAGE_KINDS, OVERLAY_JPEG, *OBJECT_KINDS))} (default: the first five; "
+        "with --depth detections and objects, too)",
     )
     for option, what in (
         ("--depth", "topics of depth images"),
@@ -94,6 +96,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             metavar="TOPIC",
             help=f"{what}, as TOPIC or CAMERA=TOPIC with several cameras",
         )
+    parser.add_argument(
+        "--mask-encoding",
+        choices=MASK_ENCODINGS,
+        default=MONO8,
+        help="how masks are encoded, always without loss: a byte per pixel, a PNG file, or the lengths of runs "
+        "(default: %(default)s)",
+    )
     parser.add_argument(
         "--target-frame", default="", metavar="FRAME", help="frame of the objects' positions (default: the camera's)"
     )

@@ -79,7 +79,7 @@ def segment_recording(
             )
         }
         with bag:
-            job = BagJob(recording, cameras, segmenter, types, bag, depth)
+            job = BagJob(recording, cameras, segmenter, types, bag, depth, arguments.mask_encoding)
             kinds = arguments.write or (*IMAGE_KINDS, *(OBJECT_KINDS[:2] if arguments.depth else ()))
             job.add_outputs([kind for kind in OUTPUTS if kind in kinds])
             if arguments.copy:
@@ -123,7 +123,8 @@ class RecordingWork:
             labels, thresholds * len(labels) if thresholds and len(thresholds) == 1 else thresholds
         )
         options = {name: getattr(arguments, name) for name in (
-            "topics", "write", "every", "copy", "follow_vocab", "depth", "camera_info", "depth_info", "target_frame"
+            "topics", "write", "every", "copy", "follow_vocab", "depth", "camera_info", "depth_info", "target_frame",
+            "mask_encoding",
         )}
         return {
             **_engine_of(self._segmenter),

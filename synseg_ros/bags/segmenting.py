@@ -15,6 +15,7 @@ from synseg_ros.bags.message_types import VOCABULARY, MessageTypes
 from synseg_ros.bags.reading import Recording
 from synseg_ros.bags.writing import NewBag, qos
 from synseg_ros.interfaces.frame_outputs import FRAME_OUTPUTS, FrameOutput, SegmentedImage
+from synseg_ros.interfaces.mask_kinds import MONO8
 from synseg_ros.space.object_finder import ObjectFinder
 from synseg_ros.space.object_outputs import OBJECT_OUTPUTS, object_outputs
 
@@ -34,6 +35,7 @@ class BagJob:
         types: The message types.
         bag: Where the outputs go.
         depth: What the recording says of depth.
+        mask_encoding: How masks are encoded, one of MASK_ENCODINGS.
     """
 
     def __init__(
@@ -44,8 +46,10 @@ class BagJob:
         types: MessageTypes,
         bag: NewBag,
         depth: RecordedDepth,
+        mask_encoding: str = MONO8,
     ) -> None:
         self._recording, self._segmenter, self._types, self._bag = recording, segmenter, types, bag
+        self._maker = types.maker.with_masks(mask_encoding)
         self._cameras, self._depth = {camera.topic: camera for camera in cameras}, depth
         self._finders: dict[str, ObjectFinder] = {}  # by the camera's topic
         self._outputs: dict[str, list[tuple[Connection, FrameOutput]]] = {}
@@ -130,7 +134,7 @@ class BagJob:
         result = self._segmenter.segment(image)
         milliseconds = 1000 * (time.perf_counter() - start)
         segmented = SegmentedImage(image, result, header, self._version, milliseconds)
-        made = [(topic, output.make(self._types.maker, segmented)) for topic, output in self._outputs[camera.topic]]
+        made = [(topic, output.make(self._maker, segmented)) for topic, output in self._outputs[camera.topic]]
         self._bag.write([(topic, message) for topic, message in made if message is not None], timestamp)
         camera.segmented += 1
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from std_msgs.msg import Header
 
-from synseg_ros.interfaces.image_encodings import image_to_array
+from synseg_ros.interfaces.mask_encodings import mask_in_frame
 from synseg_ros.msg import Instance, Located
 
 
@@ -62,11 +62,8 @@ class Thing:
 
     @property
     def mask(self) -> np.ndarray:
-        """Its mask in the image, (H, W) bool."""
-        full = np.zeros(self.size, bool)
-        x, y, width, height = self.box
-        full[y : y + height, x : x + width] = image_to_array(self.message.mask) == 255
-        return full
+        """Its mask in the image, (H, W) bool, however the node encodes masks."""
+        return mask_in_frame(self.message, self.size)
 
 
 @dataclass(frozen=True)

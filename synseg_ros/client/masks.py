@@ -10,7 +10,7 @@ from rclpy.node import Node
 from std_msgs.msg import Header
 
 from synseg_ros.client.calls import check_no_nul
-from synseg_ros.interfaces.image_encodings import image_to_array
+from synseg_ros.interfaces.mask_encodings import mask_in_frame
 from synseg_ros.msg import ClassMask, ClassMasks, Vocabulary, VocabularyStatus
 from synseg_ros.qos import LATCHED, OUTPUT
 
@@ -18,13 +18,14 @@ from synseg_ros.qos import LATCHED, OUTPUT
 class LabelMasks(Mapping[str, np.ndarray]):
     """The masks of one frame by label: (H, W) bool arrays, all False for labels that are not in the image.
 
-    A mask is made when it is asked for.
+    A mask is made when it is asked for, however the node encodes masks.
 
     Args:
         message: The message as the node publishes it.
 
     Raises:
         KeyError: The label is not in the vocabulary.
+        FrameError: Its mask is damaged.
     """
 
     def __init__(self, message: ClassMasks) -> None:
@@ -35,13 +36,9 @@ class LabelMasks(Mapping[str, np.ndarray]):
     def __getitem__(self, label: str) -> np.ndarray:
         if label not in self._labels:
             raise KeyError(f"{label!r} is not in the vocabulary: {', '.join(self._labels[:20])}")
-        full = np.zeros(self._shape, bool)
-        if label in self._found:
-            box = self._found[label].roi
-            rows = slice(box.y_offset, box.y_offset + box.height)
-            columns = slice(box.x_offset, box.x_offset + box.width)
-            full[rows, columns] = image_to_array(self._found[label].mask) == 255
-        return full
+        if label not in self._found:
+            return np.zeros(self._shape, bool)
+        return mask_in_frame(self._found[label], self._shape)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._labels)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 
+from synseg_model.io.drawing import overlay
 from synseg_model.result import Result
 from synseg_ros.interfaces.message_maker import MessageMaker
 
 
-class Segmented(Protocol):
+class Segmented:
     """What the outputs are made of.
 
     Attributes:
@@ -29,8 +31,14 @@ class Segmented(Protocol):
     version: int
     inference_ms: float
 
+    @cached_property
+    def drawn(self) -> np.ndarray:
+        """The image (H, W, 3) uint8 RGB with colours and names drawn over it; outputs share it."""
+        return overlay(self.image, self.result)
 
-class SegmentedImage(NamedTuple):
+
+@dataclass(frozen=True, eq=False)
+class SegmentedImage(Segmented):
     """A `Segmented` without anything else."""
 
     image: np.ndarray
@@ -45,7 +53,7 @@ class FrameOutput:
     """A message about every segmented frame.
 
     Attributes:
-        name: Last part of the topic synseg/<camera>/<name>.
+        name: What follows in the topic synseg/<camera>/<name>.
         type: Type of the message, one of `message_maker.MESSAGES`.
         make: Makes the message; called only where it is wanted.
     """
@@ -71,7 +79,10 @@ FRAME_OUTPUTS = (
     FrameOutput(
         "confidence", "sensor_msgs/msg/Image", lambda maker, frame: maker.confidence(frame.result, frame.header)
     ),
+    FrameOutput("overlay", "sensor_msgs/msg/Image", lambda maker, frame: maker.overlay(frame.drawn, frame.header)),
     FrameOutput(
-        "overlay", "sensor_msgs/msg/Image", lambda maker, frame: maker.overlay(frame.image, frame.result, frame.header)
+        "overlay/compressed",  # where image_transport, and so RViz and rqt, look for it
+        "sensor_msgs/msg/CompressedImage",
+        lambda maker, frame: maker.compressed_overlay(frame.drawn, frame.header),
     ),
 )

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import cv2
 import numpy as np
 
-from synseg_model.io.drawing import colors_of, overlay
+from synseg_model.io.drawing import colors_of
 from synseg_model.result import Cutout, Result
 from synseg_model.vocabulary import Vocabulary
+from synseg_ros.interfaces.compressed_images import jpeg_fields
 from synseg_ros.interfaces.image_encodings import image_fields
+from synseg_ros.interfaces.mask_encodings import PNG_FORMAT, check_mask_encoding, encode_png, encode_rle
+from synseg_ros.interfaces.mask_kinds import MONO8, PNG, RLE
 
 MONO8_LABELS = 254  # larger ids than this need a mono16 label map; 255 is "unlabeled" to some consumers
 
 # What a MessageMaker builds, by package.
 MESSAGES = {
-    "sensor_msgs": ("Image", "RegionOfInterest"),
+    "sensor_msgs": ("CompressedImage", "Image", "RegionOfInterest"),
     "std_msgs": ("ColorRGBA",),
     "synseg_ros": ("ClassMask", "ClassMasks", "FrameInfo", "VocabularyStatus"),
 }
@@ -30,11 +34,26 @@ class MessageMaker:
 
     Args:
         types: The classes of MESSAGES by name; each is called with all of its fields as keywords.
-        sequence: Turns an array (N) of uint8, uint16 or float32 into what those classes hold in such fields.
+        sequence: Turns an array (N) of uint8, uint16, uint32 or float32 into what those classes hold in such fields.
     """
 
     def __init__(self, types: Mapping[str, type], sequence: Callable[[np.ndarray], Any]) -> None:
         self._types, self._sequence = types, sequence
+        self._mask_encoding = MONO8
+
+    def with_masks(self, encoding: str) -> MessageMaker:
+        """Return a maker like this one that encodes masks in another way.
+
+        Args:
+            encoding: One of MASK_ENCODINGS; a new maker encodes them as mono8.
+
+        Raises:
+            ValueError: The encoding is unknown.
+        """
+        check_mask_encoding(encoding)
+        maker = copy.copy(self)
+        maker._mask_encoding = encoding
+        return maker
 
     def type(self, name: str) -> type:
         """Return the class of a message type.
@@ -59,7 +78,7 @@ class MessageMaker:
         return self._types["Image"](header=header, **{**fields, "data": self._sequence(fields["data"])})
 
     def class_masks(self, result: Result, header: Any, version: int) -> Any:
-        """Make the ClassMasks of one frame: a cropped mono8 mask for each label that has a pixel.
+        """Make the ClassMasks of one frame: a cropped mask for each label that has a pixel.
 
         Args:
             result: What was found in the image.
@@ -93,8 +112,27 @@ class MessageMaker:
             presence=float(result.presence[cutout.index]),
             area=cutout.area,
             roi=self._types["RegionOfInterest"](x_offset=x, y_offset=y, width=width, height=height, do_rectify=False),
-            mask=self.image(cutout.mask, "mono8", header),
+            **self.mask_fields(cutout.mask, header),
         )
+
+    def mask_fields(self, pixels: np.ndarray, header: Any) -> dict[str, Any]:
+        """Make the fields of a ClassMask or an Instance that hold its mask, in this maker's encoding.
+
+        Args:
+            pixels: (h, w) uint8, 0 or 255.
+            header: Header of the frame.
+        """
+        encoding, none = self._mask_encoding, np.zeros((0, 0), np.uint8)
+        runs = encode_rle(pixels) if encoding == RLE else np.zeros(0, np.uint32)
+        file = encode_png(pixels) if encoding == PNG else none.reshape(-1)
+        return {
+            "mask": self.image(pixels if encoding == MONO8 else none, MONO8, header),
+            "mask_encoding": encoding,
+            "mask_png": self._types["CompressedImage"](
+                header=header, format=PNG_FORMAT if encoding == PNG else "", data=self._sequence(file)
+            ),
+            "mask_rle": self._sequence(runs),
+        }
 
     def label_map(self, result: Result, header: Any) -> Any:
         """Make the label map, where 0 is background: mono8, or mono16 if the vocabulary has an id over 254.
@@ -116,15 +154,24 @@ class MessageMaker:
         """
         return self.image(cv2.convertScaleAbs(result.confidence, alpha=255), "mono8", header)
 
-    def overlay(self, image: np.ndarray, result: Result, header: Any) -> Any:
-        """Make the overlay, an rgb8 image with colours and names drawn over it.
+    def overlay(self, drawn: np.ndarray, header: Any) -> Any:
+        """Make the overlay as an rgb8 image.
 
         Args:
-            image: (H, W, 3) uint8 RGB.
-            result: What was found in the image.
+            drawn: (H, W, 3) uint8 RGB, the image with colours and names drawn over it.
             header: Header of the frame.
         """
-        return self.image(overlay(image, result), "rgb8", header)
+        return self.image(drawn, "rgb8", header)
+
+    def compressed_overlay(self, drawn: np.ndarray, header: Any) -> Any:
+        """Make the overlay as a JPEG, as image_transport compresses it.
+
+        Args:
+            drawn: (H, W, 3) uint8 RGB, the image with colours and names drawn over it.
+            header: Header of the frame.
+        """
+        fields = jpeg_fields(drawn)
+        return self._types["CompressedImage"](header=header, **{**fields, "data": self._sequence(fields["data"])})
 
     def frame_info(self, result: Result, header: Any, version: int, inference_ms: float) -> Any:
         """Make the FrameInfo, which says what the images with the same header were made with.

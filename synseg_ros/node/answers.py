@@ -9,15 +9,17 @@ from std_msgs.msg import Header
 
 from synseg_model.instances import Instance, Position
 from synseg_model.result import Result
+from synseg_ros.interfaces.message_maker import MessageMaker
 from synseg_ros.msg import Instance as InstanceMessage
 from synseg_ros.msg import Located
 from synseg_ros.node.looks import Look, Sighting
-from synseg_ros.ros_messages import MAKER, image_from_array, sequence
+from synseg_ros.ros_messages import MAKER, sequence
 from synseg_ros.srv import Locate, Segment
 
 
-def locate_response(look: Look) -> Locate.Response:
+def locate_response(look: Look, mask_encoding: str) -> Locate.Response:
     """Say what a look found of each label."""
+    maker = MAKER.with_masks(mask_encoding)
     looked_at = look.looked_at
     if look.error:
         return Locate.Response(success=False, message=look.error)
@@ -28,17 +30,17 @@ def locate_response(look: Look) -> Locate.Response:
     return Locate.Response(
         success=True,
         message=message,
-        results=[_located(look, index) for index in range(len(look.vocabulary))],
+        results=[_located(look, index, maker) for index in range(len(look.vocabulary))],
         cameras=sorted(looked_at),
         headers=[looked_at[camera] for camera in sorted(looked_at)],
     )
 
 
-def segment_response(result: Result, header: Header) -> Segment.Response:
+def segment_response(result: Result, header: Header, mask_encoding: str) -> Segment.Response:
     """Say what was found in an image."""
     return Segment.Response(
         success=True,
-        masks=MAKER.class_masks(result, header, 0),
+        masks=MAKER.with_masks(mask_encoding).class_masks(result, header, 0),
         label_map=MAKER.label_map(result, header),
         presence=sequence(result.presence),
     )
@@ -51,6 +53,7 @@ def instance_message(
     camera: str,
     header: Header,
     shape: tuple[int, int],
+    maker: MessageMaker,
     track_id: int = 0,
 ) -> InstanceMessage:
     """Make the message of one instance.
@@ -62,6 +65,7 @@ def instance_message(
         camera: Name of the camera.
         header: Header of the frame.
         shape: (H, W) of the frame in pixels.
+        maker: Encodes the mask.
         track_id: Its id from frame to frame; 0 where it is not followed.
     """
     x, y, width, height = instance.box
@@ -76,9 +80,9 @@ def instance_message(
         score=min(1.0, instance.score),
         area=instance.area,
         roi=RegionOfInterest(x_offset=x, y_offset=y, width=width, height=height),
-        mask=image_from_array(instance.mask * np.uint8(255), "mono8", header),
         has_position=isinstance(position, Position),
         position_frame_id=frame_id,
+        **maker.mask_fields(instance.mask * np.uint8(255), header),
     )
     if isinstance(position, Position):
         message.position = _point(position.point)
@@ -89,7 +93,7 @@ def instance_message(
     return message
 
 
-def _located(look: Look, index: int) -> Located:
+def _located(look: Look, index: int, maker: MessageMaker) -> Located:
     """Say what a look found of one label."""
     best, found = look.best(index), look.found(index)
     return Located(
@@ -98,14 +102,14 @@ def _located(look: Look, index: int) -> Located:
         presence=best.presence,
         camera=best.camera,
         threshold=float(look.vocabulary.thresholds[index]),
-        instances=[message for sighting in found for message in _instances(sighting)],
+        instances=[message for sighting in found for message in _instances(sighting, maker)],
     )
 
 
-def _instances(sighting: Sighting) -> list[InstanceMessage]:
+def _instances(sighting: Sighting, maker: MessageMaker) -> list[InstanceMessage]:
     return [
         instance_message(
-            instance, position, sighting.positions.frame_id, sighting.camera, sighting.header, sighting.shape
+            instance, position, sighting.positions.frame_id, sighting.camera, sighting.header, sighting.shape, maker
         )
         for instance, position in zip(sighting.instances, sighting.positions.each, strict=True)
     ]

@@ -28,7 +28,8 @@ from synseg_ros.space.object_outputs import object_outputs
 class OutputTopic:
     """Publish one output of a camera while it is switched on and has a subscriber.
 
-    The setting publish_<name>, where there is one, switches the output off.
+    The setting publish_<name>, where there is one, switches the output off, and overlay/compressed with overlay. The
+    setting mask_encoding says how masks are encoded.
 
     Args:
         node: The node that publishes.
@@ -46,7 +47,8 @@ class OutputTopic:
 
     def wanted(self) -> bool:
         """Return True while the topic is switched on and has a subscriber."""
-        switched_on = getattr(self._settings(), f"publish_{self._output.name}", True)  # not every output has a switch
+        switch = f"publish_{self._output.name.partition('/')[0]}"
+        switched_on = getattr(self._settings(), switch, True)  # not every output has a switch
         return switched_on and has_subscriber(self._publisher)
 
     def publish(self, segmented: SegmentedFrame) -> None:
@@ -55,7 +57,9 @@ class OutputTopic:
         Args:
             segmented: The frame.
         """
-        message = self._output.make(MAKER, segmented) if self.wanted() else None
+        if not self.wanted():
+            return
+        message = self._output.make(MAKER.with_masks(self._settings().mask_encoding), segmented)
         if message is not None:
             self._publisher.publish(message)
 

@@ -11,6 +11,7 @@ from std_msgs.msg import Header
 
 from synseg_model.result import Result
 from synseg_ros.interfaces.compressed_images import compressed_to_rgb
+from synseg_ros.interfaces.frame_outputs import Segmented
 from synseg_ros.interfaces.image_encodings import (
     check_image_message,
     check_not_depth,
@@ -80,7 +81,7 @@ class Timing:
 
 
 @dataclass(frozen=True)
-class SegmentedFrame:
+class SegmentedFrame(Segmented):
     """A frame with all that its camera's outputs need.
 
     Attributes:

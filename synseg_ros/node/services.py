@@ -139,7 +139,7 @@ class Services:
 
         def work() -> None:
             vocabulary = pipeline.prepare(request.labels, request.thresholds)
-            answer = lambda look: reply.send(locate_response(look))  # noqa: E731
+            answer = lambda look: reply.send(locate_response(look, self._settings().mask_encoding))  # noqa: E731
             look = Look(vocabulary, names, awaited, asked, asked + request.seconds, deadline, answer)
             if not reply.done:
                 pipeline.lookout.add(look)
@@ -170,7 +170,8 @@ class Services:
             vocabulary = pipeline.prepare(request.labels, request.thresholds)
             if not reply.done:
                 # What a result has on a GPU is read on the thread that made it.
-                segment = partial(_segment, pipeline.segmenter, image, vocabulary, message.header)
+                encoding = self._settings().mask_encoding
+                segment = partial(_segment, pipeline.segmenter, image, vocabulary, message.header, encoding)
                 reply.send(pipeline.worker.in_turn(segment))
 
         self._begin(request.client, reply, refuse, time.monotonic() + self._settings().request_timeout, work)
@@ -277,8 +278,10 @@ def _named(client: str) -> str:
     return f"client {client}" if client else "clients without a name"
 
 
-def _segment(segmenter: Segmenter, image: np.ndarray, vocabulary: Vocabulary, header: Header) -> Segment.Response:
-    return segment_response(segmenter.segment(image, vocabulary), header)
+def _segment(
+    segmenter: Segmenter, image: np.ndarray, vocabulary: Vocabulary, header: Header, mask_encoding: str
+) -> Segment.Response:
+    return segment_response(segmenter.segment(image, vocabulary), header, mask_encoding)
 
 
 def _read(message: FrameMessage) -> np.ndarray:

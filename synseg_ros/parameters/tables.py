@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from synseg_model.config import DEFAULT_MODEL
 from synseg_ros.interfaces.camera_names import camera_names
+from synseg_ros.interfaces.mask_kinds import MASK_ENCODINGS, MONO8
 from synseg_ros.parameters.depth_topics import DepthTopicNames, depth_topics
 from synseg_ros.parameters.options import NAME, check_topic, option
 
@@ -112,10 +113,19 @@ class NodeSettings:
         maximum=1000.0,
         live=True,
     )
+    mask_encoding: str = option(
+        MONO8,
+        "How masks are encoded in ClassMask and Instance, always without loss: 'mono8' (a byte per pixel), 'png' (a "
+        "file of one bit per pixel) or 'rle' (lengths of runs).",
+        choices=MASK_ENCODINGS,
+        live=True,
+    )
     publish_masks: bool = option(True, "Publish masks while they have a subscriber.", live=True)
     publish_label_map: bool = option(True, "Publish label_map while it has a subscriber.", live=True)
     publish_confidence: bool = option(True, "Publish confidence while it has a subscriber.", live=True)
-    publish_overlay: bool = option(True, "Publish overlay while it has a subscriber.", live=True)
+    publish_overlay: bool = option(
+        True, "Publish overlay and overlay/compressed while they have a subscriber.", live=True
+    )
     publish_class_topics: bool = option(
         False,
         "Publish the mask of each label as a mono8 image on a topic of its own, classes/<label>, for the first 64 "

@@ -16,6 +16,7 @@ pytest.importorskip("synseg_ros.msg", reason="needs ROS 2 and the built messages
 
 from synseg_ros.srv import SetVocabulary
 
+from synseg_ros.interfaces.mask_kinds import MASK_ENCODINGS
 from synseg_ros.live import open_feed
 from tests.synseg_ros.rig import HEIGHT, WIDTH
 
@@ -59,8 +60,9 @@ def labelled(notes, *labels):
     return bool(notes.frames) and notes.frames[-1].labels.labels == labels
 
 
-def test_frames_have_the_nodes_masks_and_labels_reach_the_node(make_rig, bench, start):
-    rig = make_rig()
+@pytest.mark.parametrize("encoding", MASK_ENCODINGS)
+def test_frames_have_the_nodes_masks_and_labels_reach_the_node(make_rig, bench, start, encoding):
+    rig = make_rig(mask_encoding=encoding)
     feed, notes = start()
     bench.spin_until(lambda: notes.frames, rig.show, "a frame without labels")
     assert notes.frames[0].label_map is None and notes.frames[0].image.shape == (HEIGHT, WIDTH, 3)

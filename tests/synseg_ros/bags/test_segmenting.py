@@ -15,7 +15,10 @@ from synseg_model.io.image_file import decode_image
 from synseg_model.weights.pedigree import Met, Pedigree
 from synseg_ros.bags.message_types import COMPRESSED, IMAGE, VOCABULARY, MessageTypes
 from synseg_ros.bags.writing import STORAGES
+from synseg_ros.interfaces.compressed_images import compressed_to_rgb
 from synseg_ros.interfaces.image_encodings import image_to_array
+from synseg_ros.interfaces.mask_encodings import mask_in_frame
+from synseg_ros.interfaces.mask_kinds import MASK_ENCODINGS
 from tests.synseg_ros.bags.recordings import (
     FRAMES,
     FRONT,
@@ -105,6 +108,23 @@ def test_only_what_is_asked_for_is_written(tmp_path):
     assert set(found) == {"/synseg/nose/label_map", "/synseg/active_vocab"}
     assert [time for time, _ in found["/synseg/nose/label_map"]] == [START, START + 4 * STEP]
     assert storage_file(tmp_path / "out").suffix == ".db3"
+
+
+@pytest.mark.parametrize("encoding", MASK_ENCODINGS)
+def test_masks_are_written_as_asked_and_the_overlay_as_a_jpeg(engine, tmp_path, encoding):
+    options = ["--mask-encoding", encoding, "--write", "masks", "overlay/compressed", "--topics", FRONT]
+    assert run(record(tmp_path / "in"), tmp_path / "out", *options) == 0
+    found, segmenter = read(tmp_path / "out"), segmenter_for(engine)
+    assert set(found) == {"/synseg/front/masks", "/synseg/front/overlay/compressed", "/synseg/active_vocab"}
+    for index, (_, masks) in enumerate(found["/synseg/front/masks"]):
+        result = segmenter.segment(SCENES[index])
+        assert {mask.mask_encoding for mask in masks.masks} <= {encoding}
+        assert [mask.id - 1 for mask in masks.masks] == list(result.present)
+        for mask in masks.masks:
+            np.testing.assert_array_equal(mask_in_frame(mask, SIZE), result.masks[mask.id - 1])
+    assert any(masks.masks for _, masks in found["/synseg/front/masks"])
+    jpegs = [jpeg for _, jpeg in found["/synseg/front/overlay/compressed"]]
+    assert [compressed_to_rgb(jpeg).shape for jpeg in jpegs] == [(*SIZE, 3)] * FRAMES
 
 
 def test_copied_topics_keep_bytes_times_and_quality_of_service(tmp_path):

@@ -7,6 +7,8 @@ import pytest
 
 pytest.importorskip("synseg_ros.srv", reason="needs ROS 2 and the built messages: use scripts/with_env")
 
+from rclpy.parameter import Parameter
+
 from synseg_ros.client import FrameMasks, RequestRefusedError, SynSegClient
 from tests.synseg_ros.paint import PaintEngine, painted
 from tests.synseg_ros.rig import HEIGHT, WIDTH
@@ -126,3 +128,14 @@ def test_a_lease_that_cannot_be_renewed_tells_why(rig, bench, client):
     rig.node.start()
     bench.spin_until(lambda: not lease.problem and rig.statuses[-1].labels == ["mug"], what="the labels again")
     Call(lease.__exit__, None, None, None).wait(bench)
+
+
+@pytest.mark.parametrize("encoding", ["png", "rle"])
+def test_masks_of_answers_are_encoded_as_the_parameter_says(rig, bench, client, encoding):
+    rig.node.set_parameters([Parameter("mask_encoding", value=encoding)])
+    (thing,) = Call(client.locate, "red").wait(bench, lambda: rig.show(RED)).things
+    assert (thing.message.mask_encoding, len(thing.message.mask.data)) == (encoding, 0)
+    np.testing.assert_array_equal(thing.mask, RED[..., 0] == 255)
+    answer = Call(client.segment, RED, ["red"]).wait(bench)
+    assert answer.masks.masks[0].mask_encoding == encoding
+    np.testing.assert_array_equal(FrameMasks.from_message(answer.masks).masks["red"], RED[..., 0] == 255)

@@ -8,12 +8,16 @@ import pytest
 pytest.importorskip("synseg_ros.msg", reason="needs ROS 2 and the built messages: use scripts/with_env")
 
 from builtin_interfaces.msg import Time
+from rclpy.serialization import deserialize_message, serialize_message
 from std_msgs.msg import Header
+from synseg_ros.msg import ClassMasks
 
 from synseg_model.io.drawing import overlay, palette
 from synseg_model.result import Result
 from synseg_model.vocabulary import Vocabulary
 from synseg_ros.interfaces.image_encodings import image_to_array
+from synseg_ros.interfaces.mask_encodings import mask_in_frame
+from synseg_ros.interfaces.mask_kinds import MASK_ENCODINGS
 from synseg_ros.ros_messages import MAKER
 
 pytestmark = pytest.mark.ros
@@ -124,3 +128,37 @@ def test_ids_of_the_vocabulary_are_those_of_all_messages():
     assert colors == palette(7)[[6, 2]].tolist()
     drawn = overlay(np.zeros((2, 4, 3), np.uint8), result, opacity=1.0, names=False)
     assert (drawn[0, 0].tolist(), drawn[0, 3].tolist()) == (palette(7)[6].tolist(), palette(7)[2].tolist())
+
+
+@pytest.mark.parametrize("encoding", MASK_ENCODINGS)
+def test_every_encoding_of_masks_says_the_same_in_one_field(result, encoding):
+    message = MAKER.with_masks(encoding).class_masks(result, HEADER, version=1)
+    message = deserialize_message(serialize_message(message), ClassMasks)
+    assert {mask.mask_encoding for mask in message.masks} == {encoding}
+    for mask in message.masks:
+        filled = [len(mask.mask.data) > 0, len(mask.mask_png.data) > 0, len(mask.mask_rle) > 0]
+        assert filled == [encoding == kind for kind in ("mono8", "png", "rle")]
+        np.testing.assert_array_equal(mask_in_frame(mask, (4, 6)), result.masks[mask.id - 1])
+
+
+def test_a_maker_of_other_masks_leaves_the_first_one_as_it_is(result):
+    MAKER.with_masks("png")
+    assert MAKER.class_masks(result, HEADER, version=1).masks[0].mask_encoding == "mono8"
+    with pytest.raises(ValueError, match="'jpeg' is unknown; accepted: mono8, png, rle"):
+        MAKER.with_masks("jpeg")
+
+
+def test_masks_of_scenes_are_at_least_ten_times_smaller_than_mono8():
+    scenes = pytest.importorskip("training.scenes.scenes")
+    sizes = dict.fromkeys(MASK_ENCODINGS, 0)
+    for seed in range(5):
+        scene = scenes.make_scene(seed, (480, 640))
+        labels = tuple(dict.fromkeys(part.noun for part in scene.segments if part.noun))
+        vocabulary = Vocabulary(
+            labels, np.full(len(labels), 0.5, np.float32), np.zeros((len(labels), 4), np.float32), "0" * 64
+        )
+        maps = np.stack([scene.mask(label) for label in labels]).astype(np.float32)
+        found = Result(vocabulary, maps, (480, 640))
+        for encoding in MASK_ENCODINGS:
+            sizes[encoding] += len(serialize_message(MAKER.with_masks(encoding).class_masks(found, HEADER, 1)))
+    assert sizes["png"] * 10 <= sizes["mono8"] and sizes["rle"] * 10 <= sizes["mono8"], sizes
