@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 
@@ -9,6 +11,35 @@ import numpy as np
 _SIDE = 80
 # A part whose half-width is below this share of the largest part's is a limb or a handle, not a second object.
 _LIMB = 0.5
+
+
+def may_be_several(masks: Sequence[np.ndarray], neck: float) -> list[bool]:
+    """Tell which masks `split_mask` may split, for all in one go: the others have one core and so are one body.
+
+    Args:
+        masks: at least one, each (h,w) bool inside its box.
+        neck: as for `split_mask`.
+    """
+    coarse = [_coarse(mask)[0] for mask in masks]
+    heights = np.array([len(one) for one in coarse])
+    tops = np.cumsum(heights + 1) - heights
+    # The masks one below the other, with an empty line around each, so that none changes another's distances.
+    sheet = np.zeros((int(tops[-1] + heights[-1]) + 1, max(one.shape[1] for one in coarse) + 2), np.uint8)
+    for top, one in zip(tops.tolist(), coarse, strict=True):
+        sheet[top : top + len(one), 1 : 1 + one.shape[1]] = one
+    depth = cv2.distanceTransform(sheet, cv2.DIST_L2, 3)
+    first = tops * sheet.shape[1]  # pixel of each mask's first line
+    largest = np.maximum.reduceat(depth.ravel(), first)
+    limit = np.zeros((len(sheet), 1), np.float32)
+    limit[1:, 0] = np.repeat(neck * largest.astype(np.float64), heights + 1)
+    count, cores = cv2.connectedComponents((depth > limit).view(np.uint8), connectivity=8)
+    if np.count_nonzero(np.maximum.reduceat(cores.ravel(), first)) == count - 1:  # no mask has a second core
+        return [False] * len(masks)
+    inside = np.flatnonzero(cores)
+    pixel = np.zeros(count, np.int64)  # one of each core
+    pixel[cores.ravel()[inside]] = inside
+    of = np.searchsorted(first, pixel[1:], side="right") - 1
+    return (np.bincount(of, minlength=len(masks)) > 1).tolist()
 
 
 def split_mask(mask: np.ndarray, neck: float) -> list[np.ndarray]:
@@ -22,8 +53,7 @@ def split_mask(mask: np.ndarray, neck: float) -> list[np.ndarray]:
         The parts, each (h,w) bool and disjoint; the mask alone where it is one body. Every pixel goes to the nearest
         body.
     """
-    step = max(1, -(-max(mask.shape) // _SIDE))
-    coarse = mask[::step, ::step]
+    coarse, step = _coarse(mask)
     small = np.zeros((coarse.shape[0] + 2, coarse.shape[1] + 2), np.uint8)
     small[1:-1, 1:-1] = coarse
     depth = cv2.distanceTransform(small, cv2.DIST_L2, 3)
@@ -44,6 +74,12 @@ def split_mask(mask: np.ndarray, neck: float) -> list[np.ndarray]:
         nearest = nearest.repeat(step, 0).repeat(step, 1)[:height, :width]
     parts = (mask & (nearest == number) for number in range(1, len(bodies) + 1))
     return [part for part in parts if part.any()]
+
+
+def _coarse(mask: np.ndarray) -> tuple[np.ndarray, int]:
+    """Return every so many-th row and column of a mask, up to _SIDE of each, and how many-th."""
+    step = max(1, -(-max(mask.shape) // _SIDE))
+    return mask[::step, ::step], step
 
 
 def _bodies(depth: np.ndarray, cores: np.ndarray, count: int, neck: float) -> list[int]:
