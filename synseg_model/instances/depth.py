@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-_MILLIMETRES = np.float32(1000)
+# Metres of each number of millimetres: looking up takes less than half the time of computing.
+_METRES = np.arange(1 << 16, dtype=np.uint16) / np.float32(1000)
+_METRES[0] = np.nan
 FURTHEST = 1e4  # metres; more is a device's way to say that it measured nothing
 _ASPECT = 0.02  # relative difference of aspect ratios from which two images do not show the same view
 _SPLAT = 8  # pixels, the largest footprint of one depth pixel in the other camera's image
@@ -91,9 +93,7 @@ def depth_in_metres(pixels: np.ndarray) -> np.ndarray:
             "or float32 in metres (32FC1)"
         )
     if pixels.dtype.kind == "u":
-        metres = pixels / _MILLIMETRES
-        metres[pixels == 0] = np.nan
-        return metres
+        return _METRES.take(pixels)
     return np.where((pixels > 0) & (pixels < FURTHEST), pixels, np.float32(np.nan))
 
 

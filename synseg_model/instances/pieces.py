@@ -44,9 +44,7 @@ def split_components(
         min_area: pixels that each part has at least.
     """
     masks = components.masks(chosen)
-    label, area, weight = (
-        array[chosen].tolist() for array in (components.label, components.area, components.weight)
-    )
+    label, area, weight = (array[chosen].tolist() for array in (components.label, components.area, components.weight))
     boxes, centers = (list(map(tuple, array[chosen].tolist())) for array in (components.box, components.center))
     large = [i for i in range(len(masks)) if neck and area[i] >= 2 * min_area]
     several = may_be_several([masks[i] for i in large], neck) if large else ()
