@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from synseg_model.instances.cloud import POINT, NoCloudError, make_cloud
     from synseg_model.instances.depth import Intrinsics, depth_in_metres, disparity_in_metres, register
     from synseg_model.instances.find import FindSettings, Instance, find_in_masks, find_instances
+    from synseg_model.instances.lens import Lens
     from synseg_model.instances.positions import Position, locate
     from synseg_model.instances.track import Tracker, TrackSettings
     from synseg_model.instances.transforms import move_box, move_points, transform_matrix
@@ -25,6 +26,7 @@ _HOMES = {
     "FindSettings": "find",
     "Instance": "find",
     "Intrinsics": "depth",
+    "Lens": "lens",
     "NoCloudError": "cloud",
     "Position": "positions",
     "TrackSettings": "track",
@@ -45,6 +47,7 @@ __all__ = [
     "FindSettings",
     "Instance",
     "Intrinsics",
+    "Lens",
     "NoCloudError",
     "Position",
     "TrackSettings",

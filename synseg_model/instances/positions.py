@@ -99,7 +99,10 @@ def locate(
         return (problem,) * len(instances)
     check_inside(instances, size)
     camera = intrinsics.scaled(depth.shape[1], depth.shape[0])
-    rays, pixels = camera.rays(), _image_pixels(depth.shape, size)
+    rays, pixels = camera.ray_map(), _image_pixels(depth.shape, size)
+    if camera.lens:
+        depth = np.where(np.isnan(rays[0]), np.float32(np.nan), depth)
+    rays = tuple(np.broadcast_to(axis, depth.shape) for axis in rays)
     return tuple(_locate(instance, depth, camera, rays, pixels, least_valid) for instance in instances)
 
 
@@ -153,8 +156,8 @@ def _locate(
     nearest, furthest = np.float32(middle - slack), np.float32(middle + slack)
     # The rim belongs to the object, too, where it does not see what is behind.
     body = mask & (z >= nearest) & (z <= furthest)
-    x, left_end, right_end = _across((rays[0][columns] * z)[body])
-    y, top_end, bottom_end = _across((rays[1][rows, None] * z)[body])
+    x, left_end, right_end = _across((rays[0][rows, columns] * z)[body])
+    y, top_end, bottom_end = _across((rays[1][rows, columns] * z)[body])
     along = surface[surface.searchsorted(nearest) : surface.searchsorted(furthest, side="right")]
     near_end, far_end = _ends(along, _TAIL)
     # Points are the centers of pixels; each stands for `step` pixels in a row.
