@@ -103,11 +103,10 @@ def _located(look: Look, index: int) -> Located:
 
 
 def _instances(sighting: Sighting) -> list[InstanceMessage]:
+    frame_id, frame = sighting.positions.frame_id, (sighting.camera, sighting.header, sighting.shape)
     return [
-        instance_message(
-            instance, position, sighting.positions.frame_id, sighting.camera, sighting.header, sighting.shape
-        )
-        for instance, position in zip(sighting.instances, sighting.positions.each, strict=True)
+        instance_message(instance, position, frame_id, *frame, track_id)
+        for instance, position, track_id in zip(sighting.instances, sighting.positions.each, sighting.ids, strict=True)
     ]
 
 
