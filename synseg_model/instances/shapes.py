@@ -21,24 +21,23 @@ def may_be_several(masks: Sequence[np.ndarray], neck: float) -> list[bool]:
         neck: as for `split_mask`.
     """
     coarse = [_coarse(mask)[0] for mask in masks]
-    heights = np.array([len(one) for one in coarse])
-    tops = np.cumsum(heights + 1) - heights
-    # The masks one below the other, with an empty line around each, so that none changes another's distances.
-    sheet = np.zeros((int(tops[-1] + heights[-1]) + 1, max(one.shape[1] for one in coarse) + 2), np.uint8)
-    for top, one in zip(tops.tolist(), coarse, strict=True):
-        sheet[top : top + len(one), 1 : 1 + one.shape[1]] = one
+    widths = np.array([one.shape[1] for one in coarse])
+    lefts = np.cumsum(widths + 1) - widths
+    # The masks side by side, with an empty line around each, so that none changes another's distances.
+    sheet = np.zeros((max(len(one) for one in coarse) + 2, int(lefts[-1] + widths[-1]) + 1), np.uint8)
+    for left, one in zip(lefts.tolist(), coarse, strict=True):
+        sheet[1 : 1 + len(one), left : left + one.shape[1]] = one
     depth = cv2.distanceTransform(sheet, cv2.DIST_L2, 3)
-    first = tops * sheet.shape[1]  # pixel of each mask's first line
-    largest = np.maximum.reduceat(depth.ravel(), first)
-    limit = np.zeros((len(sheet), 1), np.float32)
-    limit[1:, 0] = np.repeat(neck * largest.astype(np.float64), heights + 1)
+    largest = np.maximum.reduceat(depth.max(axis=0), lefts)
+    limit = np.zeros(sheet.shape[1], np.float32)
+    limit[1:] = np.repeat(neck * largest.astype(np.float64), widths + 1)
     count, cores = cv2.connectedComponents((depth > limit).view(np.uint8), connectivity=8)
-    if np.count_nonzero(np.maximum.reduceat(cores.ravel(), first)) == count - 1:  # no mask has a second core
+    if np.count_nonzero(np.maximum.reduceat(cores.max(axis=0), lefts)) == count - 1:  # no mask has a second core
         return [False] * len(masks)
     inside = np.flatnonzero(cores)
     pixel = np.zeros(count, np.int64)  # one of each core
     pixel[cores.ravel()[inside]] = inside
-    of = np.searchsorted(first, pixel[1:], side="right") - 1
+    of = np.searchsorted(lefts, pixel[1:] % sheet.shape[1], side="right") - 1
     return (np.bincount(of, minlength=len(masks)) > 1).tolist()
 
 
