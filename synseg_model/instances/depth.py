@@ -13,6 +13,7 @@ from synseg_model.instances.lens import Lens, lens_rays
 # Metres of each number of millimetres: looking up takes less than half the time of computing.
 _METRES = np.arange(1 << 16, dtype=np.uint16) / np.float32(1000)
 _METRES[0] = np.nan
+_BLOCK = 16_384  # pixels that are looked up at once
 FURTHEST = 1e4  # metres; more is a device's way to say that it measured nothing
 _ASPECT = 0.02  # relative difference of aspect ratios from which two images do not show the same view
 _SPLAT = 8  # pixels, the largest footprint of one depth pixel in the other camera's image
@@ -122,7 +123,12 @@ def depth_in_metres(pixels: np.ndarray) -> np.ndarray:
             "or float32 in metres (32FC1)"
         )
     if pixels.dtype.kind == "u":
-        return _METRES.take(pixels)
+        metres, flat = np.empty(pixels.shape, np.float32), np.ascontiguousarray(pixels).reshape(-1)
+        into = metres.reshape(-1)
+        for start in range(0, flat.size, _BLOCK):  # indices are copied as 64 bits: few at once stay in the cache
+            block = slice(start, start + _BLOCK)
+            _METRES.take(flat[block], out=into[block], mode="clip")  # which needs no check: all are inside
+        return metres
     return np.where((pixels > 0) & (pixels < FURTHEST), pixels, np.float32(np.nan))
 
 
