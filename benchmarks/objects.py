@@ -4,7 +4,8 @@ The frame is that of `benchmarks.instances`: 30 objects of 20 labels at 640x480,
 is made and published to a subscriber, as the node's worker does it. What outputs share counts for the first of them:
 finding instances for detections, reading depth for objects. Times are medians of runs that take turns. Beside the wall
 time stands the thread's own time, which leaves out what other processes took on a busy machine, and its ratio to that
-of the label map, an output without objects. The package vision_msgs must be installed.
+of the label map, an output without objects. Where vision_msgs is not installed, its messages are built for the
+measurement. Where they cannot be built either, `points` is measured alone.
 """
 
 from __future__ import annotations
@@ -24,8 +25,12 @@ import numpy as np
 from benchmarks.instances import InstancesConfig, draw
 from benchmarks.measuring import describe_machine, write_results
 from synseg_ros.demo.processes import private_domain
+from synseg_ros.interfaces.optional_types import optional_type
+from tests.extra_interfaces import BuildError, provide
 
 TARGETS = {"detections": 3.0, "objects": 5.0, "points": 6.0}  # milliseconds
+
+VISION = {"detections": "vision_msgs/msg/Detection2DArray", "objects": "vision_msgs/msg/Detection3DArray"}
 
 
 @dataclass
@@ -71,7 +76,6 @@ class Rig:
         import rclpy
         from sensor_msgs.msg import CameraInfo, Image, PointCloud2
         from std_msgs.msg import Header
-        from vision_msgs.msg import Detection2DArray, Detection3DArray
 
         from synseg_ros.interfaces.frame_outputs import FRAME_OUTPUTS
         from synseg_ros.node.camera_outputs import OutputTopic
@@ -98,7 +102,8 @@ class Rig:
         millimetres = (np.nan_to_num(metres) * 1000).astype(np.uint16)
         self.measured = Image(height=height, width=width, encoding="16UC1", step=2 * width)
         self.measured.data = sequence(millimetres.reshape(-1).view(np.uint8))
-        kinds = {"detections": Detection2DArray, "objects": Detection3DArray, "points": PointCloud2, "label_map": Image}
+        kinds = {"label_map": Image, "points": PointCloud2}
+        kinds |= {name: kind for name, type_ in VISION.items() if (kind := optional_type(type_))}
         outputs = {output.name: output for output in (*FRAME_OUTPUTS, *object_outputs(self.finder, OBJECT_MAKER))}
         self.topics = {
             name: OutputTopic(node, "synseg/camera", kind, outputs[name], lambda: settings)
@@ -127,12 +132,26 @@ class Rig:
             yield SegmentedFrame(frame, self.image, self.result, 1, Timing(0.0, 0.0, 0.0))
 
 
+def find_messages() -> str:
+    """Make vision_msgs importable, and tell how: "installed", "built" or, where it cannot be built, "missing"."""
+    if all(map(optional_type, VISION.values())):
+        return "installed"
+    print("vision_msgs is not installed: building its messages, which takes about two minutes the first time")
+    try:
+        provide(optimise=True)
+    except (BuildError, OSError) as error:
+        print(f"{error}\ndetections and objects are not measured: install ros-$ROS_DISTRO-vision-msgs")
+        return "missing"
+    return "built"
+
+
 def main(config: ObjectsConfig) -> dict:
     """Time every output and write the JSON and the table."""
     cv2.setNumThreads(1)
     os.environ.update(private_domain())
+    messages = find_messages()
     rig = Rig(config)
-    times: dict[str, list[tuple[float, float]]] = {name: [] for name in ("label_map", *TARGETS)}
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in ("label_map", *TARGETS) if name in rig.topics}
     for turn, frame in zip(range(config.repeats + 1), rig.frames(), strict=False):
         for name, taken in times.items():
             spent = _time(partial(rig.topics[name].publish, frame))
@@ -149,7 +168,7 @@ def main(config: ObjectsConfig) -> dict:
     result = {
         "machine": describe_machine("cpu") | {"threads": "1"},
         "settings": {name: getattr(config.frame, name) for name in ("width", "height", "labels", "objects")}
-        | {"repeats": config.repeats},
+        | {"repeats": config.repeats, "vision_msgs": messages},
         "outputs": measured,
     }
     table = [

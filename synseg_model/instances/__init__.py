@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from synseg_model.instances.cloud import POINT, NoCloudError, make_cloud
     from synseg_model.instances.depth import Intrinsics, depth_in_metres, disparity_in_metres, register
     from synseg_model.instances.find import FindSettings, Instance, find_in_masks, find_instances
+    from synseg_model.instances.lens import Lens
+    from synseg_model.instances.match import matching_ids
     from synseg_model.instances.positions import Position, locate
     from synseg_model.instances.track import Tracker, TrackSettings
     from synseg_model.instances.transforms import move_box, move_points, transform_matrix
@@ -25,6 +27,7 @@ _HOMES = {
     "FindSettings": "find",
     "Instance": "find",
     "Intrinsics": "depth",
+    "Lens": "lens",
     "NoCloudError": "cloud",
     "Position": "positions",
     "TrackSettings": "track",
@@ -35,6 +38,7 @@ _HOMES = {
     "find_instances": "find",
     "locate": "positions",
     "make_cloud": "cloud",
+    "matching_ids": "match",
     "move_box": "transforms",
     "move_points": "transforms",
     "register": "depth",
@@ -45,6 +49,7 @@ __all__ = [
     "FindSettings",
     "Instance",
     "Intrinsics",
+    "Lens",
     "NoCloudError",
     "Position",
     "TrackSettings",
@@ -55,6 +60,7 @@ __all__ = [
     "find_instances",
     "locate",
     "make_cloud",
+    "matching_ids",
     "move_box",
     "move_points",
     "register",

@@ -82,7 +82,9 @@ def _points(
     label_map: np.ndarray,
     owner: np.ndarray,
 ) -> np.ndarray:
-    columns, rows = camera.rays()
+    across, down = camera.ray_map()
+    if camera.lens:
+        chosen &= ~np.isnan(across)
     cloud = np.empty(np.count_nonzero(chosen), POINT)
     numbers = cloud.view(np.float32).reshape(1, -1, len(POINT.names))
     height, done = max(1, _BLOCK // camera.width), 0
@@ -94,7 +96,8 @@ def _points(
         bgra = cv2.cvtColor(np.ascontiguousarray(image[block]), cv2.COLOR_RGB2BGRA)
         packed = bgra.view("<u4") & np.uint32(0xFFFFFF)  # blue is the lowest byte
         z = depth[block]
-        planes = (columns * z, rows[block, None] * z, z, packed, label_map[block].astype(np.uint32), owner[block])
+        x = (across[block] if camera.lens else across) * z
+        planes = (x, down[block] * z, z, packed, label_map[block].astype(np.uint32), owner[block])
         fields = [plane.reshape(-1).take(at).view(np.float32)[None] for plane in planes]
         cv2.merge(fields, dst=numbers[:, done : done + len(at)])
         done += len(at)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from synseg_model.instances.pieces import Piece, bridge_pieces, split_component
+from synseg_model.instances.pieces import Piece, bridge_pieces, split_components
 from synseg_model.instances.runs import Runs, connect, find_runs
 from synseg_model.vocabulary import LARGEST_LIMIT
 
@@ -184,10 +184,8 @@ def _instances(
         longest = np.sort(np.argpartition(runs.start - runs.stop, _RUNS)[:_RUNS])
         runs, layers = runs.take(longest), None if layers is None else layers[longest]
     components = connect(runs, layers)
-    pieces: list[Piece] = []
-    for component in _largest(components.label, components.area, settings, _PIECES):
-        plane = plane_of(int(components.label[component]))
-        pieces += split_component(components, component, plane, settings.neck, settings.min_area)
+    chosen = _largest(components.label, components.area, settings, _PIECES)
+    pieces = split_components(components, chosen, plane_of, settings.neck, settings.min_area)
     if settings.bridge:
         pieces = list(bridge_pieces(pieces, settings.bridge))
     label = np.array([piece.label for piece in pieces], np.int64)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
 from synseg_model.instances.runs import Components
-from synseg_model.instances.shapes import facing_length, split_mask
+from synseg_model.instances.shapes import facing_length, may_be_several, split_mask
 
 _PAIRS = 100  # of pieces that are compared in one frame
 
@@ -27,35 +27,49 @@ class Piece:
     mask: np.ndarray
 
 
-def split_component(
-    components: Components, component: int, plane: np.ndarray, neck: float, min_area: int
-) -> Iterator[Piece]:
-    """Split a component where it is clearly two objects.
+def split_components(
+    components: Components,
+    chosen: Sequence[int],
+    plane_of: Callable[[int], np.ndarray],
+    neck: float,
+    min_area: int,
+) -> list[Piece]:
+    """Split components where they are clearly two objects.
 
     Args:
         components: of a frame.
-        component: its index.
-        plane: (H,W) float32, the confidence, for the parts' weights.
+        chosen: the indices of those that are looked at.
+        plane_of: returns the confidence of a label, (H,W) float32, for the parts' weights.
         neck: see `split_mask`; 0: never.
         min_area: pixels that each part has at least.
     """
-    mask, box = components.mask(component), tuple(components.box[component].tolist())
-    label, area = int(components.label[component]), int(components.area[component])
-    parts = split_mask(mask, neck) if neck and area >= 2 * min_area else [mask]
-    if len(parts) > 1:
-        parts = [part for part in parts if np.count_nonzero(part) >= min_area]
-    if len(parts) < 2:
-        center = tuple(components.center[component].tolist())
-        yield Piece(label, component, box, area, center, float(components.weight[component]), mask)
-        return
-    for part in parts:
-        x, y, width, height = cv2.boundingRect(part.view(np.uint8))
-        left, top = box[0] + x, box[1] + y
-        cut = part[y : y + height, x : x + width].copy()
-        own = (left, top, left + width, top + height)
-        area, center = _measure(cut, left, top)
-        confident = cv2.copyTo(plane[top : top + height, left : left + width], cut.view(np.uint8))
-        yield Piece(label, component, own, area, center, cv2.sumElems(confident)[0], cut)
+    masks = components.masks(chosen)
+    label, area, weight = (array[chosen].tolist() for array in (components.label, components.area, components.weight))
+    boxes, centers = (list(map(tuple, array[chosen].tolist())) for array in (components.box, components.center))
+    large = [i for i in range(len(masks)) if neck and area[i] >= 2 * min_area]
+    several = may_be_several([masks[i] for i in large], neck) if large else ()
+    doubtful = {i for i, doubt in zip(large, several, strict=True) if doubt}
+    pieces: list[Piece] = []
+    for i, component in enumerate(chosen):
+        parts = split_mask(masks[i], neck) if i in doubtful else ()
+        parts = [part for part in parts if np.count_nonzero(part) >= min_area] if len(parts) > 1 else ()
+        if len(parts) > 1:
+            plane = plane_of(label[i])
+            pieces += (_part(part, label[i], component, boxes[i][:2], plane) for part in parts)
+        else:
+            pieces.append(Piece(label[i], component, boxes[i], area[i], centers[i], weight[i], masks[i]))
+    return pieces
+
+
+def _part(part: np.ndarray, label: int, component: int, corner: tuple[int, int], plane: np.ndarray) -> Piece:
+    """Make the piece of one part of a component whose box begins at the corner."""
+    x, y, width, height = cv2.boundingRect(part.view(np.uint8))
+    left, top = corner[0] + x, corner[1] + y
+    cut = part[y : y + height, x : x + width].copy()
+    area, center = _measure(cut, left, top)
+    confident = cv2.copyTo(plane[top : top + height, left : left + width], cut.view(np.uint8))
+    box = (left, top, left + width, top + height)
+    return Piece(label, component, box, area, center, cv2.sumElems(confident)[0], cut)
 
 
 def _measure(mask: np.ndarray, left: int, top: int) -> tuple[int, tuple[float, float]]:

@@ -99,7 +99,9 @@ def locate(
         return (problem,) * len(instances)
     check_inside(instances, size)
     camera = intrinsics.scaled(depth.shape[1], depth.shape[0])
-    rays, pixels = camera.rays(), _image_pixels(depth.shape, size)
+    rays, pixels = camera.ray_map(), _image_pixels(depth.shape, size)
+    if camera.lens:
+        depth = np.where(np.isnan(rays[0]), np.float32(np.nan), depth)
     return tuple(_locate(instance, depth, camera, rays, pixels, least_valid) for instance in instances)
 
 
@@ -153,8 +155,11 @@ def _locate(
     nearest, furthest = np.float32(middle - slack), np.float32(middle + slack)
     # The rim belongs to the object, too, where it does not see what is behind.
     body = mask & (z >= nearest) & (z <= furthest)
-    x, left_end, right_end = _across((rays[0][columns] * z)[body])
-    y, top_end, bottom_end = _across((rays[1][rows, None] * z)[body])
+    every = slice(None)  # without a lens, x is one row of rays and y is one column
+    ray_x = rays[0][rows if camera.lens else every, columns]
+    ray_y = rays[1][rows, columns if camera.lens else every]
+    x, left_end, right_end = _across((ray_x * z)[body])
+    y, top_end, bottom_end = _across((ray_y * z)[body])
     along = surface[surface.searchsorted(nearest) : surface.searchsorted(furthest, side="right")]
     near_end, far_end = _ends(along, _TAIL)
     # Points are the centers of pixels; each stands for `step` pixels in a row.

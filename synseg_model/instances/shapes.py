@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 
@@ -9,6 +11,34 @@ import numpy as np
 _SIDE = 80
 # A part whose half-width is below this share of the largest part's is a limb or a handle, not a second object.
 _LIMB = 0.5
+
+
+def may_be_several(masks: Sequence[np.ndarray], neck: float) -> list[bool]:
+    """Tell which masks `split_mask` may split, for all in one go: the others have one core and so are one body.
+
+    Args:
+        masks: at least one, each (h,w) bool inside its box.
+        neck: as for `split_mask`.
+    """
+    coarse = [_coarse(mask)[0] for mask in masks]
+    widths = np.array([one.shape[1] for one in coarse])
+    lefts = np.cumsum(widths + 1) - widths
+    # The masks side by side, with an empty line around each, so that none changes another's distances.
+    sheet = np.zeros((max(len(one) for one in coarse) + 2, int(lefts[-1] + widths[-1]) + 1), np.uint8)
+    for left, one in zip(lefts.tolist(), coarse, strict=True):
+        sheet[1 : 1 + len(one), left : left + one.shape[1]] = one
+    depth = cv2.distanceTransform(sheet, cv2.DIST_L2, 3)
+    largest = np.maximum.reduceat(depth.max(axis=0), lefts)
+    limit = np.zeros(sheet.shape[1], np.float32)
+    limit[1:] = np.repeat(neck * largest.astype(np.float64), widths + 1)
+    count, cores = cv2.connectedComponents((depth > limit).view(np.uint8), connectivity=8)
+    if np.count_nonzero(np.maximum.reduceat(cores.max(axis=0), lefts)) == count - 1:  # no mask has a second core
+        return [False] * len(masks)
+    inside = np.flatnonzero(cores)
+    pixel = np.zeros(count, np.int64)  # one of each core
+    pixel[cores.ravel()[inside]] = inside
+    of = np.searchsorted(lefts, pixel[1:] % sheet.shape[1], side="right") - 1
+    return (np.bincount(of, minlength=len(masks)) > 1).tolist()
 
 
 def split_mask(mask: np.ndarray, neck: float) -> list[np.ndarray]:
@@ -22,8 +52,7 @@ def split_mask(mask: np.ndarray, neck: float) -> list[np.ndarray]:
         The parts, each (h,w) bool and disjoint; the mask alone where it is one body. Every pixel goes to the nearest
         body.
     """
-    step = max(1, -(-max(mask.shape) // _SIDE))
-    coarse = mask[::step, ::step]
+    coarse, step = _coarse(mask)
     small = np.zeros((coarse.shape[0] + 2, coarse.shape[1] + 2), np.uint8)
     small[1:-1, 1:-1] = coarse
     depth = cv2.distanceTransform(small, cv2.DIST_L2, 3)
@@ -44,6 +73,12 @@ def split_mask(mask: np.ndarray, neck: float) -> list[np.ndarray]:
         nearest = nearest.repeat(step, 0).repeat(step, 1)[:height, :width]
     parts = (mask & (nearest == number) for number in range(1, len(bodies) + 1))
     return [part for part in parts if part.any()]
+
+
+def _coarse(mask: np.ndarray) -> tuple[np.ndarray, int]:
+    """Return every so many-th row and column of a mask, up to _SIDE of each, and how many-th."""
+    step = max(1, -(-max(mask.shape) // _SIDE))
+    return mask[::step, ::step], step
 
 
 def _bodies(depth: np.ndarray, cores: np.ndarray, count: int, neck: float) -> list[int]:

@@ -147,22 +147,27 @@ class Tracker:
         if not len(label) or not len(self._ids):
             return np.zeros(0, np.int64), np.zeros(0, np.int64)
         settings, expected = self.settings, self._expected(stamp)
-        one, other = expected[:, None], box[None]  # (T,1,4), (1,N,4)
-        area, other_area = one[..., 2] * one[..., 3], other[..., 2] * other[..., 3]
-        distance = np.hypot(one[..., 0] - other[..., 0], one[..., 1] - other[..., 1])
-        distance = distance / np.sqrt(np.sqrt(area * other_area))
-        overlap = (one[..., 2:] + other[..., 2:]) / 2 - np.abs(one[..., :2] - other[..., :2])
-        overlap = np.clip(overlap, 0, np.minimum(one[..., 2:], other[..., 2:])).prod(axis=2)
-        iou = overlap / (area + other_area - overlap)
-        unseen = (stamp - self._seen) / max(settings.keep, _SHORTEST)
-        allowed = settings.reach * (1 + unseen)[:, None]
+        tracks, found = np.nonzero(self._label[:, None] == label)
+        one, other = expected[tracks], box[found]  # (P,4): of every pair with one label
+        area, other_area = one[:, 2] * one[:, 3], other[:, 2] * other[:, 3]
+        distance = np.hypot(one[:, 0] - other[:, 0], one[:, 1] - other[:, 1]) / np.sqrt(np.sqrt(area * other_area))
+        unseen = ((stamp - self._seen) / max(settings.keep, _SHORTEST))[tracks]
         ratio = area / other_area
-        possible = (self._label[:, None] == label) & (distance <= allowed)
+        possible = distance <= settings.reach * (1 + unseen)
         possible &= (ratio <= settings.change) & (ratio >= 1 / settings.change)
+        tracks, found, one, other = tracks[possible], found[possible], one[possible], other[possible]
+        if np.bincount(tracks, minlength=1).max() <= 1 and np.bincount(found, minlength=1).max() <= 1:
+            return tracks, found  # no pair excludes another
+        overlap = (one[:, 2:] + other[:, 2:]) / 2 - np.abs(one[:, :2] - other[:, :2])
+        overlap = np.clip(overlap, 0, np.minimum(one[:, 2:], other[:, 2:])).prod(axis=1)
+        iou = overlap / ((area + other_area)[possible] - overlap)
         # A pair that is not possible costs as much as the worst that is: it never pushes a good pair aside.
-        cost = np.where(possible, 1 - iou + distance / (2 * settings.reach) + _ABSENCE * unseen[:, None], 2 + _ABSENCE)
+        cost = np.full((len(self._ids), len(label)), 2 + _ABSENCE)
+        cost[tracks, found] = 1 - iou + distance[possible] / (2 * settings.reach) + _ABSENCE * unseen[possible]
+        allowed = np.zeros(cost.shape, bool)
+        allowed[tracks, found] = True
         tracks, found = linear_sum_assignment(cost)
-        real = possible[tracks, found]
+        real = allowed[tracks, found]
         return tracks[real], found[real]
 
     def _follow(self, tracks: np.ndarray, box: np.ndarray, stamp: float) -> None:

@@ -61,7 +61,8 @@ class RecordedDepth:
     @property
     def topics(self) -> set[str]:
         """The topics to read."""
-        named = {name for depth in self._cameras.values() for name in vars(depth.topics).values()}
+        topics = [depth.topics for depth in self._cameras.values()]
+        named = {name for one in topics for name in (one.depth, one.info, one.depth_info)}
         return named | ({TF, TF_STATIC} if named else set())
 
     def finder(self, camera: str) -> ObjectFinder:

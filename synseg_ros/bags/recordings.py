@@ -90,14 +90,15 @@ def segment_recording(
 
 def _depth_of(cameras: Sequence[RecordedCamera], arguments: argparse.Namespace, types: MessageTypes) -> RecordedDepth:
     """Return what knows the depth of the cameras that the command line gives depth topics for."""
+    images = {camera.name: camera.topic for camera in cameras}
     depths = depth_topics(
-        {camera.name: camera.topic for camera in cameras},
+        images,
         arguments.depth,
         arguments.camera_info,
         arguments.depth_info,
         names=DEPTH_OPTIONS,
     )
-    topics = {camera: DepthTopics(*names) for camera, names in depths.items() if names}
+    topics = {camera: DepthTopics(*names, images[camera]) for camera, names in depths.items() if names}
     return RecordedDepth(topics, types, RecordedObjectSettings(arguments.target_frame))
 
 

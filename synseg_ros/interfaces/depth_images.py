@@ -12,7 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from synseg_model.instances import Intrinsics, depth_in_metres, disparity_in_metres
+from synseg_model.instances import Intrinsics, Lens, depth_in_metres, disparity_in_metres
 from synseg_ros.interfaces.image_encodings import CompressedMessage, FrameError, ImageMessage
 
 SAMPLES = {"16UC1": "u2", "mono16": "u2", "32FC1": "f4"}
@@ -47,22 +47,33 @@ def depth_of(message: Any) -> np.ndarray:
         raise FrameError(f"the depth image cannot be read ({error})") from None
 
 
-def intrinsics_of(info: Any) -> Intrinsics:
+def intrinsics_of(info: Any, rectified: bool = False) -> Intrinsics:
     """Read a sensor_msgs/CameraInfo.
-
-    Lens distortion is not taken into account: images are rectified, or positions at their corners are off by the
-    lens's distortion.
 
     Args:
         info: The message. A region of interest is taken as the part of the sensor that images show.
+        rectified: Whether the images are rectified: they have the matrix P and no distortion. Images as the camera
+            takes them have the matrix K and the distortion d.
     """
-    camera = Intrinsics.from_matrix(info.k, info.width, info.height)
+    matrix, lens = info.k, Lens.from_info(info.distortion_model, info.d)
+    if rectified:
+        projection = np.asarray(info.p, np.float64).reshape(3, 4)
+        matrix, lens = projection[:, :3] if projection[0, 0] else info.k, None  # not all drivers give P
+    camera = Intrinsics.from_matrix(matrix, info.width, info.height, lens)
     roi = info.roi
     if not (roi.width and roi.height):
         return camera
-    return Intrinsics(
-        camera.fx, camera.fy, camera.cx - roi.x_offset, camera.cy - roi.y_offset, int(roi.width), int(roi.height)
-    )
+    center = camera.cx - roi.x_offset, camera.cy - roi.y_offset
+    return Intrinsics(camera.fx, camera.fy, *center, int(roi.width), int(roi.height), lens)
+
+
+def is_rectified(topic: str) -> bool:
+    """Tell whether images are rectified, by the name of their topic: "image_rect", "image_rect_color" and the like.
+
+    Args:
+        topic: Such as "/camera/image_rect/compressed".
+    """
+    return any("rect" in part.split("_") for part in topic.split("/")[-2:])
 
 
 def _samples(message: ImageMessage) -> np.ndarray:

@@ -28,6 +28,7 @@ class ObjectMessageMaker:
 
     def __init__(self, type_of: Callable[[str], type], sequence: Callable[[np.ndarray], Any]) -> None:
         self._type_of, self._sequence = type_of, sequence
+        self._besides: dict[str, tuple[type, list[tuple[str, Any]]]] = {}
         self._known: dict[tuple[str, tuple[str, ...]], tuple[type, ...]] = {}
 
     def header(self, stamp: Any, frame_id: str) -> Any:
@@ -47,19 +48,17 @@ class ObjectMessageMaker:
             ids: Per object its id.
             header: Header of the frame.
         """
-        box, pose, point, detection = self._all("vision_msgs", "BoundingBox2D", "Pose2D", "Point2D", "Detection2D")
+        (point,) = self._all("vision_msgs", "Point2D")
         nowhere = self._pose_with_covariance((0.0, 0.0, 0.0), 0.0)
         detections = []
         for instance, number in zip(instances, ids, strict=True):
             x, y, width, height = instance.box
-            center = pose(position=point(x=x + width / 2, y=y + height / 2), theta=0.0)
+            middle = point(x=x + width / 2, y=y + height / 2)
+            center = self._new("vision_msgs/msg/Pose2D", position=middle, theta=0.0)
+            box = self._new("vision_msgs/msg/BoundingBox2D", center=center, size_x=float(width), size_y=float(height))
+            results = [self._result(instance, nowhere)]
             detections.append(
-                detection(
-                    header=header,
-                    results=[self._result(instance, nowhere)],
-                    bbox=box(center=center, size_x=float(width), size_y=float(height)),
-                    id=str(number),
-                )
+                self._new("vision_msgs/msg/Detection2D", header=header, results=results, bbox=box, id=str(number))
             )
         return self._type_of(DETECTIONS)(header=header, detections=detections)
 
@@ -74,7 +73,6 @@ class ObjectMessageMaker:
             positions: Per object its position in the header's frame, or a text where it has none.
             header: Header with the frame's stamp and the positions' frame_id.
         """
-        box, detection = self._all("vision_msgs", "BoundingBox3D", "Detection3D")
         (vector,) = self._all("geometry_msgs", "Vector3")
         detections = []
         for instance, number, position in zip(instances, ids, positions, strict=True):
@@ -82,13 +80,11 @@ class ObjectMessageMaker:
                 continue
             x, y, z = position.box_size
             pose = self._pose_with_covariance(position.point, position.spread**2)
+            center, size = self._pose(position.box_center), vector(x=x, y=y, z=z)
+            box = self._new("vision_msgs/msg/BoundingBox3D", center=center, size=size)
+            results = [self._result(instance, pose)]
             detections.append(
-                detection(
-                    header=header,
-                    results=[self._result(instance, pose)],
-                    bbox=box(center=self._pose(position.box_center), size=vector(x=x, y=y, z=z)),
-                    id=str(number),
-                )
+                self._new("vision_msgs/msg/Detection3D", header=header, results=results, bbox=box, id=str(number))
             )
         return self._type_of(OBJECTS)(header=header, detections=detections)
 
@@ -118,19 +114,39 @@ class ObjectMessageMaker:
         )
 
     def _result(self, instance: Instance, pose: Any) -> Any:
-        result, hypothesis = self._all("vision_msgs", "ObjectHypothesisWithPose", "ObjectHypothesis")
-        return result(hypothesis=hypothesis(class_id=instance.label, score=instance.score), pose=pose)
+        (hypothesis,) = self._all("vision_msgs", "ObjectHypothesis")
+        named = hypothesis(class_id=instance.label, score=instance.score)
+        return self._new("vision_msgs/msg/ObjectHypothesisWithPose", hypothesis=named, pose=pose)
 
     def _pose_with_covariance(self, point: Sequence[float], variance: float) -> Any:
         covariance = np.zeros(36)
         covariance[0:15:7] = variance  # of x, y and z
-        (pose,) = self._all("geometry_msgs", "PoseWithCovariance")
-        return pose(pose=self._pose(point), covariance=covariance)
+        return self._new("geometry_msgs/msg/PoseWithCovariance", pose=self._pose(point), covariance=covariance)
 
     def _pose(self, point: Sequence[float]) -> Any:
-        pose, position, orientation = self._all("geometry_msgs", "Pose", "Point", "Quaternion")
+        position, orientation = self._all("geometry_msgs", "Point", "Quaternion")
         x, y, z = point
-        return pose(position=position(x=x, y=y, z=z), orientation=orientation(x=0.0, y=0.0, z=0.0, w=1.0))
+        level = orientation(x=0.0, y=0.0, z=0.0, w=1.0)
+        return self._new("geometry_msgs/msg/Pose", position=position(x=x, y=y, z=z), orientation=level)
+
+    def _new(self, name: str, **fields: Any) -> Any:
+        """Make a message of messages; all fields are given.
+
+        Only the first one comes from its constructor. rclpy's make a default of every field, given or not, which takes
+        longer than all else; what they set besides the fields is copied from the first one.
+        """
+        if name not in self._besides:
+            kind = self._type_of(name)
+            state = kind(**fields).__reduce_ex__(2)[2]  # as copy.copy takes it: a dict, or one and the slots
+            held = state[1] if isinstance(state, tuple) else state
+            self._besides[name] = kind, [one for one in held.items() if one[0].removeprefix("_") not in fields]
+        kind, besides = self._besides[name]
+        message = kind.__new__(kind)
+        for field, value in besides:
+            setattr(message, field, value)
+        for field, value in fields.items():
+            setattr(message, field, value)
+        return message
 
     def _all(self, package: str, *names: str) -> tuple[type, ...]:
         """Return classes of one package."""

@@ -107,11 +107,10 @@ def _located(look: Look, index: int, maker: MessageMaker) -> Located:
 
 
 def _instances(sighting: Sighting, maker: MessageMaker) -> list[InstanceMessage]:
+    frame_id, frame = sighting.positions.frame_id, (sighting.camera, sighting.header, sighting.shape)
     return [
-        instance_message(
-            instance, position, sighting.positions.frame_id, sighting.camera, sighting.header, sighting.shape, maker
-        )
-        for instance, position in zip(sighting.instances, sighting.positions.each, strict=True)
+        instance_message(instance, position, frame_id, *frame, maker, track_id)
+        for instance, position, track_id in zip(sighting.instances, sighting.positions.each, sighting.ids, strict=True)
     ]
 
 

@@ -124,6 +124,18 @@ class Camera:
         """
         return self.objects.locate_instances(frame.header, instances, shape)
 
+    def ids_of(self, segmented: SegmentedFrame | None, instances: Sequence[Instance]) -> tuple[int, ...]:
+        """Find the ids that any instances of a frame have in detections, objects and points.
+
+        Args:
+            segmented: What was published of the frame; None where nothing was.
+            instances: Instances of the frame.
+
+        Returns:
+            Per instance its id; 0 where its label is not in the vocabulary, or it is none of the objects.
+        """
+        return self.objects.ids_of(segmented, instances)
+
     def destroy(self) -> None:
         """End the subscriptions and all outputs."""
         self.ignore()

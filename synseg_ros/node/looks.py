@@ -22,6 +22,7 @@ LABELS_AT_ONCE = 256  # of looks, that are decoded with one frame at most; other
 
 # From a frame, its instances and its size (H, W): per instance where it is, or why that is not known.
 PositionsOf = Callable[[Frame, Sequence[Instance], tuple[int, int]], Positions]
+IdsOf = Callable[[Sequence[Instance]], tuple[int, ...]]  # from instances of a frame: per instance its id, or 0
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Sighting:
         presence: The label's largest activation, 0 to 1.
         instances: What was found, the largest first.
         positions: Per instance where it is, or why that is not known; None without instances.
+        ids: Per instance the id that it has from frame to frame; 0 where it is not followed.
     """
 
     camera: str
@@ -43,6 +45,7 @@ class Sighting:
     presence: float
     instances: tuple[Instance, ...]
     positions: Positions | None
+    ids: tuple[int, ...]
 
 
 class Look:
@@ -109,13 +112,14 @@ class Look:
         """Return the newest frame of each camera that shows a label, by the camera's name."""
         return [self._found[index][camera] for camera in sorted(self._found[index])]
 
-    def see(self, frame: Frame, result: Result, positions_of: PositionsOf) -> None:
+    def see(self, frame: Frame, result: Result, positions_of: PositionsOf, ids_of: IdsOf) -> None:
         """Look at a frame that was segmented with this look's vocabulary.
 
         Args:
             frame: The frame.
             result: What was found in it.
             positions_of: Finds the positions of instances of the frame.
+            ids_of: Finds the ids that instances of the frame have from frame to frame.
         """
         if self._over:
             return
@@ -123,7 +127,8 @@ class Look:
         for index, presence in enumerate(result.presence.tolist()):
             found = find_label(result, index)
             positions = positions_of(frame, found, result.shape) if found else None
-            sightings.append(Sighting(frame.camera, frame.header, result.shape, presence, found, positions))
+            ids = ids_of(found) if found else ()
+            sightings.append(Sighting(frame.camera, frame.header, result.shape, presence, found, positions, ids))
         with self._lock:
             if self._over:
                 return

@@ -189,7 +189,7 @@ class SynSegNode(LifecycleNode):
         cameras = settings.cameras(self._resolved)
         depths = settings.depths(cameras)
         for name, topic in cameras.items():
-            depth = depths[name] and DepthTopics(*map(self.resolve_topic_name, depths[name]))
+            depth = depths[name] and DepthTopics(*map(self.resolve_topic_name, (*depths[name], topic)))
             self._cameras[name] = camera = Camera(
                 self,
                 name,

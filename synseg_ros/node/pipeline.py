@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -166,7 +167,8 @@ class Pipeline:
         for outcome in outcomes:
             for look, result in outcome.seen:
                 frame = outcome.read.frame
-                look.see(frame, result, self._cameras[frame.camera].positions_of)
+                camera = self._cameras[frame.camera]
+                look.see(frame, result, camera.positions_of, partial(camera.ids_of, outcome.segmented))
 
     def _read(self, frames: Sequence[Frame]) -> list[_ReadFrame]:
         """Read the images; one that cannot be read costs its camera this frame only."""

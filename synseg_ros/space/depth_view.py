@@ -10,7 +10,7 @@ import numpy as np
 
 from synseg_model.instances import Intrinsics, register
 from synseg_model.instances.positions import depth_problem
-from synseg_ros.interfaces.depth_images import depth_of, intrinsics_of
+from synseg_ros.interfaces.depth_images import depth_of, intrinsics_of, is_rectified
 from synseg_ros.interfaces.image_encodings import FrameError
 from synseg_ros.space.stamped_messages import StampedMessages, nanoseconds
 from synseg_ros.space.transform_buffer import TransformError
@@ -32,11 +32,13 @@ class DepthTopics:
         depth: Topic of the depth images.
         info: Topic of the camera's camera_info.
         depth_info: Topic of the depth camera's camera_info.
+        image: Topic of the camera's images, whose name says whether they are rectified.
     """
 
     depth: str
     info: str
     depth_info: str
+    image: str = ""
 
 
 @dataclass(frozen=True)
@@ -112,12 +114,12 @@ class DepthMessages:
                 f"the camera_info on {topics.info} is of the frame {info.header.frame_id!r}, and the image of "
                 f"{header.frame_id!r}: set camera_info_topics"
             )
-        camera = intrinsics_of(info)
+        camera = intrinsics_of(info, is_rectified(topics.image))
         if camera.problem:
             return f"{topics.info}: {camera.problem}"
         depth, depth_frame = depth_of(message), message.header.frame_id or header.frame_id
         depth_info = info if topics.depth_info == topics.info else self.depth_infos.newest()
-        depth_camera = None if depth_info is None else intrinsics_of(depth_info)
+        depth_camera = None if depth_info is None else intrinsics_of(depth_info, is_rectified(topics.depth))
         if depth_frame == header.frame_id and (depth_camera is None or _same_view(depth_camera, camera)):
             return depth_problem(depth, camera, size) or DepthView(depth, camera)
         if depth_camera is None:
@@ -139,7 +141,8 @@ def _same_view(one: Intrinsics, other: Intrinsics) -> bool:
         return True  # whatever is wrong is said where the camera is used
     one = one.scaled(other.width, other.height)
     return (
-        abs(one.fx / other.fx - 1) <= SAME_CAMERA
+        one.lens == other.lens
+        and abs(one.fx / other.fx - 1) <= SAME_CAMERA
         and abs(one.fy / other.fy - 1) <= SAME_CAMERA
         and max(abs(one.cx - other.cx), abs(one.cy - other.cy)) <= SAME_CENTER * other.width
     )

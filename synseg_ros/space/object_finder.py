@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from synseg_model.folding import case_key
 from synseg_model.instances import (
     Instance,
     NoCloudError,
@@ -16,6 +17,7 @@ from synseg_model.instances import (
     find_instances,
     locate,
     make_cloud,
+    matching_ids,
 )
 from synseg_ros.interfaces.frame_outputs import Segmented
 from synseg_ros.space.depth_view import DepthView
@@ -97,6 +99,7 @@ class ObjectFinder:
         self._settings, self._surroundings = settings, surroundings
         self._tracker = Tracker()
         self._found: tuple[Segmented, FoundObjects] | None = None
+        self._newest: FoundObjects | None = None  # without its image, which `forget` lets go of
         self.statistics = ObjectStatistics()
 
     def find(self, segmented: Segmented) -> FoundObjects:
@@ -109,8 +112,29 @@ class ObjectFinder:
             result = segmented.result
             instances = find_instances(result.label_map, result.confidence, result.labels, result.ids)
             ids = self._tracker.update(instances, nanoseconds(segmented.header) / NS)
-            self._found = (segmented, FoundObjects(segmented.header, result.shape, instances, ids))
+            self._newest = FoundObjects(segmented.header, result.shape, instances, ids)
+            self._found = (segmented, self._newest)
         return self._found[1]
+
+    def ids_of(self, segmented: Segmented | None, instances: Sequence[Instance]) -> tuple[int, ...]:
+        """Find the ids that instances, however they were found, have among the objects of a frame.
+
+        An instance is the object with its label whose mask it shares most pixels with, and more than half of the
+        smaller of both. Two instances are never the same object.
+
+        Args:
+            segmented: The frame; None where it was not segmented for the outputs.
+            instances: Instances of the frame, of any labels.
+
+        Returns:
+            Per instance the id of the object; 0 where it is none of them.
+        """
+        labels = {case_key(label) for label in segmented.result.labels} if segmented is not None else ()
+        if not any(case_key(one.label) in labels for one in instances):
+            return (0,) * len(instances)
+        newest = self._newest
+        found = newest if newest is not None and newest.header is segmented.header else self.find(segmented)
+        return matching_ids(instances, found.instances, found.ids)
 
     def locate(self, segmented: Segmented) -> Positions:
         """Find where the objects of a frame are, in `target_frame`.

@@ -7,7 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
-from synseg_ros.interfaces.depth_images import depth_of, intrinsics_of
+from synseg_model.instances import Lens
+from synseg_ros.interfaces.depth_images import depth_of, intrinsics_of, is_rectified
 from synseg_ros.interfaces.image_encodings import FrameError
 
 METRES = np.array([[1.0, 2.5, np.nan], [0.75, np.nan, 4.0]], np.float32)
@@ -137,8 +138,44 @@ def test_random_bytes_are_refused_or_read_but_never_crash():
             continue
 
 
+def info_of(**fields):
+    roi = SimpleNamespace(x_offset=0, y_offset=0, width=0, height=0)
+    pinhole = {"distortion_model": "plumb_bob", "d": [0.0] * 5, "p": [0.0] * 12, "width": 640, "height": 480}
+    return SimpleNamespace(**{"roi": roi, "k": [500.0, 0, 320, 0, 510, 240, 0, 0, 1], **pinhole, **fields})
+
+
+def test_images_as_the_camera_takes_them_have_the_matrix_k_and_the_distortion():
+    p = [450.0, 0, 330, 0, 0, 460, 250, 0, 0, 0, 1, 0]
+    info = info_of(d=[-0.3, 0.1, 0.0, 0.0, 0.0], p=p)
+    camera, rectified = intrinsics_of(info), intrinsics_of(info, rectified=True)
+    assert (camera.fx, camera.cx, camera.lens) == (500, 320, Lens("plumb_bob", (-0.3, 0.1, 0.0, 0.0, 0.0)))
+    assert (rectified.fx, rectified.fy, rectified.cx, rectified.cy, rectified.lens) == (450, 460, 330, 250, None)
+    assert intrinsics_of(info_of(), rectified=True) == intrinsics_of(info_of())  # without P
+
+
+@pytest.mark.parametrize(("model", "d"), [("plumb_bob", [0.0] * 5), ("", []), ("a_model", [0.0] * 4)])
+def test_without_coefficients_nothing_is_distorted(model, d):
+    assert intrinsics_of(info_of(distortion_model=model, d=d)).lens is None
+
+
+@pytest.mark.parametrize(
+    ("topic", "rectified"),
+    [
+        ("/camera/image_rect", True),
+        ("/camera/image_rect_color/compressed", True),
+        ("/camera/depth/image_rect_raw", True),
+        ("/camera/image_raw", False),
+        ("/rect/camera/image_raw", False),
+        ("/camera/image_rectangle", False),
+        ("", False),
+    ],
+)
+def test_the_name_of_a_topic_says_whether_its_images_are_rectified(topic, rectified):
+    assert is_rectified(topic) is rectified
+
+
 def test_a_camera_with_a_region_of_interest_is_that_of_the_region():
     roi = SimpleNamespace(x_offset=100, y_offset=50, width=320, height=240)
-    info = SimpleNamespace(k=[500.0, 0, 320, 0, 510, 240, 0, 0, 1], width=640, height=480, roi=roi)
+    info = info_of(k=[500.0, 0, 320, 0, 510, 240, 0, 0, 1], width=640, height=480, roi=roi)
     camera = intrinsics_of(info)
     assert (camera.fx, camera.fy, camera.cx, camera.cy, camera.width, camera.height) == (500, 510, 220, 190, 320, 240)

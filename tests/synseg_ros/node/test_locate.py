@@ -115,6 +115,27 @@ def test_nobodys_vocabulary_changes_and_labels_are_decoded_together(rig, asker, 
     assert rig.statuses[-1].version == 1
 
 
+def test_labels_of_the_running_vocabulary_have_ids_that_last_and_others_have_none(rig, asker):
+    rig.listen(ClassMasks, "masks")
+    rig.connect()
+    rig.ask("red", "blue")
+    image = painted(*TWO_REDS, ("green", (44, 48), (0, 20)))
+    first, second = (asker.locate("red", "green", image=image) for _ in range(2))
+    for answer in (first, second):
+        reds, greens = ([thing.track_id for thing in located.instances] for located in answer.results)
+        assert sorted(reds) == [1, 2]
+        assert greens == [0]
+    ids = [[thing.track_id for thing in answer.results[0].instances] for answer in (first, second)]
+    assert first.headers[0] != second.headers[0]
+    assert ids[0] == ids[1]
+
+
+def test_without_a_subscriber_nothing_is_followed(rig, asker):
+    rig.ask("red")
+    answer = asker.locate("red", image=painted(RED))
+    assert [thing.track_id for thing in answer.results[0].instances] == [0]
+
+
 def test_without_subscribers_and_vocabulary_only_the_frame_that_is_asked_for_is_segmented(rig, asker, engine):
     rig.show_until(lambda: rig.counts()["idle"] >= 2, "idle frames")
     assert asker.locate("red", image=painted(RED)).results[0].in_view

@@ -54,11 +54,12 @@ class Scene:
         publishers = (self.depth, self.info) if tuple(rig.node.settings.depth_topics) == (DEPTH,) else ()
         rig.bench.spin_until(lambda: all(p.get_subscription_count() for p in publishers), what="the node's depth")
 
-    def inform(self, publisher=None, frame_id="lens", width=WIDTH, height=HEIGHT, focal=FOCAL):
+    def inform(self, publisher=None, frame_id="lens", width=WIDTH, height=HEIGHT, focal=FOCAL, model="", d=()):
         """Publish camera_info."""
         publisher = publisher or self.info
         k = [focal, 0.0, (width - 1) / 2, 0.0, focal, (height - 1) / 2, 0.0, 0.0, 1.0]
-        publisher.publish(CameraInfo(header=Header(frame_id=frame_id), width=width, height=height, k=k))
+        lens = {"distortion_model": model, "d": list(d)}
+        publisher.publish(CameraInfo(header=Header(frame_id=frame_id), width=width, height=height, k=k, **lens))
 
     def measure(self, metres, nanosec=0, frame_id="lens"):
         """Publish depth with the stamp of the next frame, or later by so many nanoseconds."""
@@ -177,6 +178,21 @@ def test_depth_of_half_the_size_gives_the_same_positions(make_scene):
     found = by_label(scene.objects[0])
     for index, label in enumerate(LABELS):
         assert xyz(found[label].results[0].pose.pose.position) == pytest.approx(expected(index), abs=0.03)
+
+
+def test_distortion_of_the_lens_is_undone(make_scene):
+    scene = make_scene()
+    scene.inform(model="plumb_bob", d=(-0.25, 0.05, 0.0, 0.0, 0.0))
+    scene.measure(flat())
+    scene.settle()
+    scene.look()
+    scene.bench.spin_until(lambda: scene.points, what="points")
+    points = np.frombuffer(scene.points[0].data, POINT)
+    k = np.array([[FOCAL, 0, CENTER[0]], [0, FOCAL, CENTER[1]], [0, 0, 1]])
+    d = np.array([-0.25, 0.05, 0, 0, 0])
+    seen = np.stack([points[name] for name in "xyz"], -1).astype(np.float64)
+    pixels = cv2.projectPoints(seen, np.zeros(3), np.zeros(3), k, d)[0].reshape(HEIGHT, WIDTH, 2)
+    assert np.abs(pixels - np.stack(np.meshgrid(np.arange(WIDTH), np.arange(HEIGHT)), -1)).max() < 0.01
 
 
 def transform(parent, child, translation, quaternion=(0.0, 0.0, 0.0, 1.0), stamp=0):
@@ -301,6 +317,17 @@ def test_a_location_that_is_asked_for_has_a_position_in_the_target_frame(make_sc
         assert thing.box_size.y == pytest.approx(HEIGHT / FOCAL * 2.0, abs=0.1)
 
 
+def test_a_location_that_is_asked_for_has_the_id_of_its_detection(make_scene):
+    scene = make_scene(depth_topics=[""])
+    answer = Asker(scene.rig).ask(Locate, scene.rig.show, labels=["cup"])
+    (thing,) = answer.results[0].instances
+    # One label alone fills the image in this engine: it is the cup whose stripe lies in it.
+    stamp = answer.headers[0].stamp
+    scene.bench.spin_until(lambda: any(one.header.stamp == stamp for one in scene.detections), what="its detections")
+    (message,) = (one for one in scene.detections if one.header.stamp == stamp)
+    assert str(thing.track_id) == by_label(message)["cup"].id
+
+
 def test_objects_without_depth_of_their_own_are_left_out(make_scene):
     scene = make_scene()
     metres = flat()
@@ -339,6 +366,11 @@ def info_of_another(scene):
     scene.measure(flat())
 
 
+def unknown_lens(scene):
+    scene.inform(model="division", d=(0.1,))
+    scene.measure(flat())
+
+
 def another_shape(scene):
     scene.inform()
     scene.measure(flat(height=WIDTH, width=HEIGHT))
@@ -369,6 +401,7 @@ def not_depth(scene):
         (old_depth, "the nearest is 0.200 s newer"),
         (uncalibrated, "camera is not calibrated: its camera_info has K = 0"),
         (info_of_another, "is of the frame 'other', and the image of 'lens': set camera_info_topics"),
+        (unknown_lens, "the distortion model 'division' of the camera_info is not known: expected one of plumb_bob"),
         (another_shape, "does not show the view"),
         (no_transform, "transform not available: no transform of the frame 'depth_lens' has arrived"),
         (no_depth_info, "no camera_info of the depth camera has arrived on /camera/depth/camera_info"),
