@@ -9,6 +9,7 @@ from rosbags.interfaces import Connection
 
 from synseg_model.cli.progress import progress_bar
 from synseg_model.segmenter import Segmenter
+from synseg_model.viewer.viewer import Viewer
 from synseg_ros.bags.cameras import RecordedCamera
 from synseg_ros.bags.depth import RecordedDepth
 from synseg_ros.bags.message_types import VOCABULARY, MessageTypes
@@ -17,6 +18,7 @@ from synseg_ros.bags.writing import NewBag, qos
 from synseg_ros.interfaces.frame_outputs import FRAME_OUTPUTS, FrameOutput, SegmentedImage
 from synseg_ros.space.object_finder import ObjectFinder
 from synseg_ros.space.object_outputs import OBJECT_OUTPUTS, object_outputs
+from synseg_ros.space.viewed_frame import view_frame
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +36,7 @@ class BagJob:
         types: The message types.
         bag: Where the outputs go.
         depth: What the recording says of depth.
+        viewer: Shows the frames in Rerun, too; None: they are not shown.
     """
 
     def __init__(
@@ -44,7 +47,10 @@ class BagJob:
         types: MessageTypes,
         bag: NewBag,
         depth: RecordedDepth,
+        viewer: Viewer | None = None,
     ) -> None:
+        self._viewer = viewer
+        self._viewed = {camera.topic: depth.finder(camera.name) for camera in cameras} if viewer else {}
         self._recording, self._segmenter, self._types, self._bag = recording, segmenter, types, bag
         self._cameras, self._depth = {camera.topic: camera for camera in cameras}, depth
         self._finders: dict[str, ObjectFinder] = {}  # by the camera's topic
@@ -132,6 +138,9 @@ class BagJob:
         segmented = SegmentedImage(image, result, header, self._version, milliseconds)
         made = [(topic, output.make(self._types.maker, segmented)) for topic, output in self._outputs[camera.topic]]
         self._bag.write([(topic, message) for topic, message in made if message is not None], timestamp)
+        if self._viewer:
+            finder = self._viewed[camera.topic]
+            self._viewer.show(view_frame(camera.name, camera.segmented, segmented, finder))
         camera.segmented += 1
 
     def _follow(self, timestamp: int, data: bytes, threshold: float | None) -> None:
