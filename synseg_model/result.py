@@ -121,7 +121,12 @@ class Result:
 
     @property
     def on_device(self) -> bool:
-        """Whether maps and masks are computed on a GPU, on the thread that asks for them."""
+        """Whether maps and masks are computed on a GPU, on the thread that asks for them.
+
+        Example:
+            >>> result.on_device
+            False
+        """
         return self._on_device is not None
 
     @property

@@ -41,15 +41,6 @@ class Viewer:
     Raises:
         ModuleNotFoundError: without rerun-sdk.
         ValueError: for a target that cannot be used on this machine.
-
-    Example:
-        >>> from pathlib import Path
-        >>> from synseg_model.viewer.frame import ViewedFrame
-        >>> from synseg_model.viewer.target import read_target
-        >>> viewer = Viewer(read_target("masks.rrd"))
-        >>> viewer.show(ViewedFrame("camera", 0, image, segmenter.segment(image)))
-        True
-        >>> viewer.close()
     """
 
     def __init__(
@@ -59,6 +50,8 @@ class Viewer:
         warn: Callable[[str], None] = logger.warning,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        import rerun  # noqa: F401 (the modules below may have been imported before it was lost)
+
         from synseg_model.viewer import entities, stream
 
         target.check()
@@ -110,14 +103,17 @@ class Viewer:
         self.shown += 1
         return True
 
-    def close(self) -> bool:
+    def close(self, seconds: float = END_SECONDS) -> bool:
         """End the file or the connection.
+
+        Args:
+            seconds: longest time to wait for a viewer to take what is under way.
 
         Returns:
             False where the viewer hangs. It may lack the last frames then.
         """
         stream, self._stream = self._stream, None
-        return stream is None or stream.close(END_SECONDS)
+        return stream is None or stream.close(seconds)
 
     def _target_now(self) -> ViewerTarget:
         """Return the target; a viewer that users closed is not started again."""

@@ -1,7 +1,6 @@
 """What is logged is what was found; a viewer that goes away, or hangs, costs a warning and bounded time."""
 
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,16 +20,9 @@ from synseg_model.viewer.frame import SeenMaps, Space, ViewedFrame, for_another_
 from synseg_model.viewer.target import ViewerTarget, read_target
 from synseg_model.viewer.viewer import Viewer
 from tests.synseg_model.viewer.logged import rows
+from tests.synseg_model.viewer.server import Server, free_port
 
 LABELS = ("ball", "red cup", "box")
-# What receives data as a viewer does, without a window. It prints a line once it listens.
-SERVER = """
-import sys, time
-import rerun as rr
-stream = rr.RecordingStream("server")
-print(stream.serve_grpc(grpc_port=int(sys.argv[1])), flush=True)
-time.sleep(600)
-"""
 
 
 @pytest.fixture
@@ -155,30 +147,6 @@ def test_another_thread_gets_the_same_maps(segmenter, gradient_image):
     assert (seen.labels, seen.ids, seen.shape) == (later.labels, later.ids, later.shape)
 
 
-class Server:
-    """A process that receives what a viewer would."""
-
-    def __init__(self):
-        self.port, self.process = free_port(), None
-
-    def start(self):
-        command = [sys.executable, "-c", SERVER, str(self.port)]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE)
-        assert self.process.stdout.readline()
-
-    def end(self):
-        if self.process:
-            self.process.kill()
-            self.process.wait()
-            self.process.stdout.close()
-            self.process = None
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        return found.getsockname()[1]
-
-
 @pytest.fixture
 def server():
     server = Server()
@@ -237,7 +205,7 @@ from synseg_model import Result, Vocabulary
 from synseg_model.viewer import viewer as viewers
 from synseg_model.viewer.frame import ViewedFrame
 from synseg_model.viewer.target import read_target
-viewers.SETTLE_SECONDS = viewers.END_SECONDS = 0.2
+viewers.SETTLE_SECONDS = 0.2
 viewer = viewers.Viewer(read_target("127.0.0.1:{server.port}"))
 result = Result(Vocabulary(("a",), [0.5], np.eye(1), fingerprint="0"), np.ones((1, 4, 4), np.float32), (64, 64))
 frame = ViewedFrame("front", 0, np.zeros((64, 64, 3), np.uint8), result)
@@ -245,7 +213,7 @@ assert viewer.show(frame)
 os.kill({server.process.pid}, signal.SIGSTOP)
 while viewer.show(frame):
     pass
-viewer.close()
+viewer.close(0.2)
 print("closed", flush=True)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
