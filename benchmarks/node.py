@@ -39,6 +39,7 @@ class NodeBenchmarkConfig:
         width: of the images. height: of the images. rate: of the cameras, frames per second.
         slow: milliseconds that the slow engine takes.
         model: for the change of the vocabulary. engine: for it. labels: how many unknown ones it has.
+        rerun: the node's parameter of this name, for the latency.
         parts: what to measure. output: JSON file.
     """
 
@@ -51,6 +52,7 @@ class NodeBenchmarkConfig:
     model: str = "synseg-tiny"
     engine: str = "auto"
     labels: int = 50
+    rerun: str = ""
     parts: tuple[Literal["latency", "cameras", "age", "vocabulary"], ...] = ("latency", "cameras", "age", "vocabulary")
     output: str = "benchmarks/results/node.json"
 
@@ -91,7 +93,7 @@ def latency(config: NodeBenchmarkConfig) -> dict:
     bare = bare_calls(config)
     with Robot(["camera"], config.width, config.height, config.rate, echoed=["echoed"]) as robot:
         robot.start_echo_node()
-        robot.start_node(engine="null", labels=list(LABELS))
+        robot.start_node(engine="null", labels=list(LABELS), rerun=config.rerun)
         _play(robot, config)
         node, echo = (percentiles(robot.latencies(camera)) for camera in ("camera", "echoed"))
     keys = ("p50", "p99")

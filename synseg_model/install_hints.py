@@ -66,6 +66,7 @@ EXTRAS = {
     ),
     "bag": _Extra("recordings need", ("rosbags>=0.11.9,<0.12",), ("rosbags",)),
     "live": _Extra("`synseg live` needs", ("aiohttp>=3.9",), ("aiohttp",)),
+    "rerun": _Extra("the viewer Rerun needs", ("rerun-sdk>=0.39",), ("rerun",)),
     "refine": _Extra("--refine needs", ("scikit-image>=0.22",), ("skimage",)),
     "ray": _Extra("--runner ray needs", ("ray>=2.9",), ("ray",)),
     "train": _Extra(

@@ -120,6 +120,16 @@ class Result:
         return self._on_device.numpy()
 
     @property
+    def on_device(self) -> bool:
+        """Whether maps and masks are computed on a GPU, on the thread that asks for them.
+
+        Example:
+            >>> result.on_device
+            False
+        """
+        return self._on_device is not None
+
+    @property
     def labels(self) -> tuple[str, ...]:
         """Labels, in the order of activations and masks."""
         return self.vocabulary.labels

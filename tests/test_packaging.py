@@ -19,6 +19,7 @@ from synseg_model.config import DEFAULT_MODEL
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("synseg_model", "synseg_ros", "training")
+NAMES = {"rerun": "rerun-sdk"}  # of libraries that may be absent, where the module is called otherwise
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +84,8 @@ def test_every_library_that_is_imported_is_declared():
         for package in ("synseg_model", "training")
         for module in imported_modules(package)
         # A library that is not installed, as pycuda where no CUDA is, is called what its module is called.
-        if not declared & {name.lower().replace("_", "-") for name in distributions.get(module, (module,))}
+        for names in [distributions.get(module, (NAMES.get(module, module),))]
+        if not declared & {name.lower().replace("_", "-") for name in names}
     }
     assert missing == set()
 

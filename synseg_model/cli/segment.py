@@ -14,6 +14,7 @@ from synseg_model.cli.shared_arguments import (
     read_labels,
     read_thresholds,
 )
+from synseg_model.cli.viewing import add_rerun, check_rerun, viewing
 from synseg_model.cli.workers.arguments import add_runner, for_workers, make_pool, splits
 
 if TYPE_CHECKING:
@@ -39,9 +40,9 @@ which runs until Ctrl-C. The output folder gets:
 
 A video gets label_map and overlay.mp4 unless --write says otherwise.
 
-To continue an interrupted run, repeat it. Images that have their results are left as they are; a
-video begins again. A folder with results of other labels or another model is refused, unless
---overwrite is given.
+To continue an interrupted run, repeat it. Images that have their results are left as they are, and
+--rerun does not show them; a video begins again. A folder with results of other labels or another
+model is refused, unless --overwrite is given.
 
 With --runner, several workers share the work, on one machine or many. A video's results are in DIR/VIDEO then.
 """
@@ -50,6 +51,7 @@ examples:
   synseg segment street.jpg --labels "road, car, tree" --output out
   synseg segment photos/ --labels-file labels.txt --thresholds 0.4 --output out
   synseg segment drive.mp4 --labels "road, car" --thresholds "0.6, 0.3" --output out --write overlay video
+  synseg segment drive.mp4 --labels "road, car" --output out --rerun out.rrd
   synseg segment /data/photos --labels "road, car" --output /data/out --runner ray --ray-address auto
 
 exit status: 0 done; 1 some images could not be read or done; 2 nothing could be done, for the reason
@@ -82,6 +84,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "sgc corrects them by CLIP's attention, with the torch engine only (default: %(default)s)",
     )
     parser.add_argument("--overwrite", action="store_true", help="segment everything again, whatever DIR holds")
+    add_rerun(parser)
     add_runner(parser, "chunks of images, or by whole videos, of which INPUT then may name several")
 
 
@@ -90,9 +93,12 @@ def run(arguments: argparse.Namespace) -> int:
     from synseg_model.cli.segment_files import FileJob, describe_file
     from synseg_model.io.result_files import ResultFolder
     from synseg_model.io.sources import open_source
+    from synseg_model.viewer.image_view import ImageView
 
     read_labels(arguments)  # complain here already: loading a model takes seconds
-    if splits(arguments):
+    split = splits(arguments)
+    check_rerun(arguments, split)
+    if split:
         return _run_split(arguments)
     source = open_source(arguments.input)
     video = source.kind != "images"
@@ -102,11 +108,12 @@ def run(arguments: argparse.Namespace) -> int:
         path = Path(arguments.input[0])
         settings["video"] = describe_file(path) if source.kind == "video" else {"path": str(path)}
     folder = ResultFolder(Path(arguments.output), settings, kinds, arguments.overwrite)
-    job = FileJob(segmenter, source, folder)
-    if video:
-        job.segment_video()
-    else:
-        job.segment_images()
+    with viewing(arguments) as viewer:
+        job = FileJob(segmenter, source, folder, viewer and ImageView(viewer, source))
+        if video:
+            job.segment_video()
+        else:
+            job.segment_images()
     return job.report()
 
 

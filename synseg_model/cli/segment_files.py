@@ -14,6 +14,7 @@ from synseg_model.io.image_file import MediaError, read_image
 from synseg_model.io.result_files import ResultFolder, VideoFile, image_names
 from synseg_model.io.sources import Source
 from synseg_model.segmenter import Segmenter
+from synseg_model.viewer.image_view import ImageView
 
 logger = logging.getLogger(__name__)
 
@@ -27,13 +28,16 @@ class FileJob:
         segmenter: a Segmenter with a vocabulary.
         source: where images come from.
         folder: where results go.
+        view: shows the images in Rerun, too; None: they are not shown.
 
     Attributes:
         done: number of images or frames that were segmented.
     """
 
-    def __init__(self, segmenter: Segmenter, source: Source, folder: ResultFolder) -> None:
-        self._segmenter, self._source, self._folder = segmenter, source, folder
+    def __init__(
+        self, segmenter: Segmenter, source: Source, folder: ResultFolder, view: ImageView | None = None
+    ) -> None:
+        self._segmenter, self._source, self._folder, self._view = segmenter, source, folder, view
         self.done = self._kept = 0
         self._noun = "frame"
 
@@ -89,7 +93,10 @@ class FileJob:
         result = self._segmenter.segment(image)
         milliseconds = 1000 * (time.perf_counter() - start)
         self.done += 1
-        return self._folder.add(name, described, image, result, milliseconds)
+        drawn = self._folder.add(name, described, image, result, milliseconds)
+        if self._view:
+            self._view.show(name, image, result)
+        return drawn
 
 
 def describe_file(path: Path) -> dict[str, Any]:

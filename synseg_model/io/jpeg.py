@@ -1,6 +1,7 @@
 """JPEGs, decoded by a library that reports damage: OpenCV shows grey where data is missing, and says nothing.
 
 simplejpeg hands out libjpeg-turbo's warnings. Where it is not installed, OpenCV decodes, and one warning says so.
+OpenCV encodes.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import re
 from functools import cache
 from types import ModuleType
 
+import cv2
 import numpy as np
 
 from synseg_model.install_hints import install_command
@@ -62,6 +64,26 @@ def decode_jpeg(data: np.ndarray) -> np.ndarray | None:
         return library.decode_jpeg(content, strict=False)
     except ValueError:
         return None
+
+
+def encode_jpeg(image: np.ndarray, quality: int) -> bytes:
+    """Encode an image as a JPEG.
+
+    Args:
+        image: (H,W,3) uint8 RGB.
+        quality: 1 to 100.
+
+    Raises:
+        ValueError: for an image of which no JPEG can be made, such as one with a side over 65535 pixels.
+    """
+    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    try:
+        done, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    except cv2.error:
+        done = False
+    if not done:
+        raise ValueError(f"no JPEG of {image.shape[1]}x{image.shape[0]} pixels can be made")
+    return data.tobytes()
 
 
 def _is_damage(warning: str) -> bool:

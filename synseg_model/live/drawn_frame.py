@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 
 from synseg_model.folding import fold
 from synseg_model.io.drawing import overlay
+from synseg_model.io.jpeg import encode_jpeg
 from synseg_model.live.feed import NOTHING, LiveFrame, LiveLabels, shrink
 
 __all__ = ["DrawnFrame", "draw"]
@@ -62,9 +62,7 @@ def draw(frame: LiveFrame, hidden: set[str], names: bool, rate: float, live: boo
     if frame.label_map is not None:
         label_map = shrink(_without(frame.label_map, frame.labels, hidden))
         image = overlay(image, _Labelled(label_map, frame.labels.ids, frame.labels.labels), names=names)
-    done, jpeg = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-    if not done:
-        raise ValueError(f"no JPEG of {image.shape[1]}x{image.shape[0]} pixels can be made")
+    jpeg = encode_jpeg(image, JPEG_QUALITY)
     latency = None if frame.captured is None or not live else 1000 * (time.monotonic() - frame.captured)
     about = {
         "type": "frame",
@@ -79,7 +77,7 @@ def draw(frame: LiveFrame, hidden: set[str], names: bool, rate: float, live: boo
             for label, number in zip(frame.labels.labels, frame.labels.ids, strict=True)
         },
     }
-    return DrawnFrame(image, jpeg.tobytes(), about)
+    return DrawnFrame(image, jpeg, about)
 
 
 def _without(label_map: np.ndarray, labels: LiveLabels, hidden: set[str]) -> np.ndarray:

@@ -12,6 +12,7 @@ from synseg_model.cli.shared_arguments import (
     read_labels,
     read_thresholds,
 )
+from synseg_model.cli.viewing import add_rerun, check_rerun
 from synseg_model.cli.workers.arguments import add_runner, for_workers, make_pool, splits
 from synseg_model.cli.workers.pools import SinglePool
 from synseg_ros.bags.kinds import IMAGE_KINDS, OBJECT_KINDS, OVERLAY_JPEG
@@ -50,6 +51,7 @@ examples:
   synseg bag drive_0.mcap --labels "person" --topics front=/cam0/image_raw --every 5 --write masks --output out
   synseg bag drive/ --labels "road, car" --copy --follow-vocab --output drive_and_masks
   synseg bag desk/ --labels "mug" --depth /camera/depth/image_raw --target-frame base_link --output mugs
+  synseg bag desk/ --labels "mug" --depth /camera/depth/image_raw --output mugs --rerun mugs.rrd
   synseg bag /data/drives/* --labels "road, car" --output /data/masks --runner ray --ray-address auto
 
 exit status: 0 done; 1 some of the recording could not be read or copied; 2 nothing could be done, for the
@@ -116,6 +118,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_model(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace a bag that is at OUT")
+    add_rerun(parser)
     add_runner(parser, "whole recordings", "OUT")
 
 
@@ -137,7 +140,9 @@ def run(arguments: argparse.Namespace) -> int:
     read_labels(arguments), read_thresholds(arguments.thresholds)
     if arguments.every < 1:
         raise ValueError(f"--every {arguments.every}: expected 1 or more")
-    if splits(arguments):
+    split = splits(arguments)
+    check_rerun(arguments, split or len(arguments.input) > 1)
+    if split:
         with program_with_messages() as program:
             return segment_recordings(for_workers(arguments), make_pool(arguments, program))
     if len(arguments.input) > 1:

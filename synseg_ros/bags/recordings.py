@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from synseg_model.cli.progress import progress_bar
 from synseg_model.cli.shared_arguments import engine_options, load_segmenter, read_labels, read_thresholds
+from synseg_model.cli.viewing import viewing
 from synseg_model.cli.workers.crew import Crew, shared_folder
 from synseg_model.cli.workers.host import Outcome
 from synseg_model.cli.workers.pools import Pool
@@ -78,8 +79,8 @@ def segment_recording(
                 | engine_options(arguments)
             )
         }
-        with bag:
-            job = BagJob(recording, cameras, segmenter, types, bag, depth, arguments.mask_encoding)
+        with viewing(arguments) as viewer, bag:
+            job = BagJob(recording, cameras, segmenter, types, bag, depth, arguments.mask_encoding, viewer)
             kinds = arguments.write or (*IMAGE_KINDS, *(OBJECT_KINDS[:2] if arguments.depth else ()))
             job.add_outputs([kind for kind in OUTPUTS if kind in kinds])
             if arguments.copy:

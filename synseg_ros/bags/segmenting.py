@@ -9,6 +9,7 @@ from rosbags.interfaces import Connection
 
 from synseg_model.cli.progress import progress_bar
 from synseg_model.segmenter import Segmenter
+from synseg_model.viewer.viewer import Viewer
 from synseg_ros.bags.cameras import RecordedCamera
 from synseg_ros.bags.depth import RecordedDepth
 from synseg_ros.bags.message_types import VOCABULARY, MessageTypes
@@ -18,6 +19,7 @@ from synseg_ros.interfaces.frame_outputs import FRAME_OUTPUTS, FrameOutput, Segm
 from synseg_ros.interfaces.mask_kinds import MONO8
 from synseg_ros.space.object_finder import ObjectFinder
 from synseg_ros.space.object_outputs import OBJECT_OUTPUTS, object_outputs
+from synseg_ros.space.viewed_frame import view_frame
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +38,7 @@ class BagJob:
         bag: Where the outputs go.
         depth: What the recording says of depth.
         mask_encoding: How masks are encoded, one of MASK_ENCODINGS.
+        viewer: Shows the frames in Rerun, too; None: they are not shown.
     """
 
     def __init__(
@@ -47,7 +50,10 @@ class BagJob:
         bag: NewBag,
         depth: RecordedDepth,
         mask_encoding: str = MONO8,
+        viewer: Viewer | None = None,
     ) -> None:
+        self._viewer = viewer
+        self._viewed = {camera.topic: depth.finder(camera.name) for camera in cameras} if viewer else {}
         self._recording, self._segmenter, self._types, self._bag = recording, segmenter, types, bag
         self._maker = types.maker.with_masks(mask_encoding)
         self._cameras, self._depth = {camera.topic: camera for camera in cameras}, depth
@@ -136,6 +142,9 @@ class BagJob:
         segmented = SegmentedImage(image, result, header, self._version, milliseconds)
         made = [(topic, output.make(self._maker, segmented)) for topic, output in self._outputs[camera.topic]]
         self._bag.write([(topic, message) for topic, message in made if message is not None], timestamp)
+        if self._viewer:
+            finder = self._viewed[camera.topic]
+            self._viewer.show(view_frame(camera.name, camera.segmented, segmented, finder))
         camera.segmented += 1
 
     def _follow(self, timestamp: int, data: bytes, threshold: float | None) -> None:

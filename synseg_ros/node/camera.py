@@ -15,6 +15,7 @@ from synseg_ros.node.camera_statistics import CameraStatistics
 from synseg_ros.node.depth_input import DepthInput
 from synseg_ros.node.frames import Frame, SegmentedFrame
 from synseg_ros.node.transform_source import TransformSource
+from synseg_ros.node.viewer_output import ViewerOutput, ViewerThread
 from synseg_ros.parameters.tables import NodeSettings
 from synseg_ros.space.depth_view import DepthTopics
 from synseg_ros.space.object_finder import ObjectFinder, Positions
@@ -33,6 +34,7 @@ class Camera:
         offer: Takes a frame for the engine; returns False when it replaced one that still waited.
         depth: The topics that say how far away things are; None without.
         transforms: Where the transforms between frames come from.
+        viewer: Shows the frames in Rerun; None where they are not shown.
 
     Attributes:
         input: What arrives. Used on the executor's thread.
@@ -53,12 +55,17 @@ class Camera:
         offer: Callable[[Frame], bool],
         depth: DepthTopics | None,
         transforms: TransformSource,
+        viewer: ViewerThread | None = None,
     ) -> None:
         self.name, self.topic = name, node.resolve_topic_name(topic)
         self.log = CameraLog(node, self.topic)
         self.depth = DepthInput(node, depth, settings, transforms) if depth else None
-        self.objects = ObjectFinder(settings, self.depth)
-        self.outputs = CameraOutputs(node, name, settings, self.objects)
+        self.objects = ObjectFinder(settings, self.depth.of_frames if self.depth else None)
+        shown = []
+        if viewer:
+            aside = ObjectFinder(settings, self.depth.for_another_thread() if self.depth else None)
+            shown.append(ViewerOutput(name, viewer, aside))
+        self.outputs = CameraOutputs(node, name, settings, self.objects, shown)
         self._ready = ready
         self.input = CameraInput(node, name, self.topic, settings, self.log, self.wanted, asked_for, offer)
 
@@ -109,7 +116,7 @@ class Camera:
         finally:
             self.objects.forget()
             if self.depth:
-                self.depth.forget_failure()
+                self.depth.of_frames.forget_failure()
 
     def positions_of(self, frame: Frame, instances: Sequence[Instance], shape: tuple[int, int]) -> Positions:
         """Find where any instances of a frame are, in `target_frame`.

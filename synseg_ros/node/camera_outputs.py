@@ -6,7 +6,7 @@ the methods of `OutputTopic`, in the list of `CameraOutputs`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from rclpy.node import Node
@@ -18,6 +18,7 @@ from synseg_ros.interfaces.optional_types import optional_type, required_type
 from synseg_ros.node.class_topics import MOST_CLASS_TOPICS, ClassTopics
 from synseg_ros.node.frames import SegmentedFrame
 from synseg_ros.node.publishers import create_output, has_subscriber
+from synseg_ros.node.viewer_output import ViewerOutput
 from synseg_ros.parameters.tables import NodeSettings
 from synseg_ros.qos import LATCHED, OUTPUT
 from synseg_ros.ros_messages import MAKER, OBJECT_MAKER
@@ -78,12 +79,20 @@ class CameraOutputs:
         camera: Name of the camera, as in synseg/<camera>/...
         settings: Returns the settings in force.
         objects: Finds the objects of its frames.
+        others: What else the frames go to, after the topics.
 
     Attributes:
         missing: Names of the topics that are not there, because their package is not installed.
     """
 
-    def __init__(self, node: Node, camera: str, settings: Callable[[], NodeSettings], objects: ObjectFinder) -> None:
+    def __init__(
+        self,
+        node: Node,
+        camera: str,
+        settings: Callable[[], NodeSettings],
+        objects: ObjectFinder,
+        others: Sequence[ViewerOutput] = (),
+    ) -> None:
         base = f"synseg/{camera}"
         self._node, self._settings = node, settings
         self._classes = ClassTopics(node, base)
@@ -92,6 +101,7 @@ class CameraOutputs:
         self._topics = (
             *(OutputTopic(node, base, kind, output, settings) for kind, output in kinds if kind is not None),
             self._classes,
+            *others,
         )
         self.missing = [output.name for kind, output in kinds if kind is None]
         label_info = optional_type("vision_msgs/msg/LabelInfo")

@@ -25,16 +25,70 @@ TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage", "stereo_msg
 SENSOR = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
 
 
-class DepthInput:
-    """Subscribe to a camera's depth while the node is active, and find the depth of a frame.
+class FrameDepth:
+    """Find the depth of a camera's frames. All methods are called on one thread, which is not the executor's.
 
-    `view`, `lookup` and `forget_failure` are called on the worker's thread, all else on the executor's.
+    Args:
+        messages: The messages about the camera's depth.
+        transforms: Where transforms come from.
+        settings: Returns the settings in force.
+    """
+
+    def __init__(
+        self, messages: DepthMessages, transforms: TransformSource, settings: Callable[[], NodeSettings]
+    ) -> None:
+        self._messages, self._transforms, self._settings = messages, transforms, settings
+        self._last: tuple[tuple, DepthView | str] | None = None  # of the newest frame, which may be asked for again
+
+    def view(self, header: Header, size: tuple[int, int]) -> DepthView | str:
+        """Find the depth of a frame; it may wait a moment for what is still under way.
+
+        Args:
+            header: Header of the frame.
+            size: (H, W) of the frame in pixels.
+
+        Returns:
+            The depth, or why there is none.
+        """
+        frame, settings = (nanoseconds(header), header.frame_id, size), self._settings()
+        if self._last is None or self._last[0] != frame:
+            tolerance, wait = settings.depth_tolerance, settings.position_wait
+            self._last = (frame, self._messages.view(header, size, tolerance, self.lookup, wait=wait))
+        return self._last[1]
+
+    def lookup(self, target: str, source: str, stamp: int) -> np.ndarray:
+        """Find the transform from one frame to another; it may wait a moment for what is still under way.
+
+        Args:
+            target: The frame to transform to.
+            source: The frame to transform from.
+            stamp: The time in nanoseconds.
+
+        Returns:
+            (4, 4) float64; it takes points from `source` to `target`.
+
+        Raises:
+            TransformError: It is not available; the text says why.
+        """
+        return self._transforms.lookup(target, source, stamp, self._settings().position_wait)
+
+    def forget_failure(self) -> None:
+        """Look again if the newest frame is asked for once more, as when a player sends it twice."""
+        if self._last is not None and isinstance(self._last[1], str):
+            self._last = None
+
+
+class DepthInput:
+    """Subscribe to a camera's depth while the node is active. All methods are called on the executor's thread.
 
     Args:
         node: The node that subscribes.
         topics: What it subscribes to, resolved.
         settings: Returns the settings in force.
         transforms: Where transforms come from.
+
+    Attributes:
+        of_frames: The depth of frames, for the worker's thread.
     """
 
     def __init__(
@@ -42,9 +96,13 @@ class DepthInput:
     ) -> None:
         self.topics, self.messages = topics, DepthMessages(topics)
         self._node, self._settings, self._transforms = node, settings, transforms
+        self.of_frames = self.for_another_thread()
         self._depth: Subscription | None = None
         self._infos: list[Subscription] = []
-        self._last: tuple[tuple, DepthView | str] | None = None  # of the newest frame, which may be asked for again
+
+    def for_another_thread(self) -> FrameDepth:
+        """Return the depth of frames, for one more thread."""
+        return FrameDepth(self.messages, self._transforms, self._settings)
 
     def listen(self) -> None:
         """Subscribe."""
@@ -71,43 +129,6 @@ class DepthInput:
     def age(self) -> float:
         """Return for how many seconds no depth image has arrived; inf before the first one."""
         return self.messages.images.age()
-
-    def view(self, header: Header, size: tuple[int, int]) -> DepthView | str:
-        """Find the depth of a frame; it may wait a moment for what is still under way.
-
-        Args:
-            header: Header of the frame.
-            size: (H, W) of the frame in pixels.
-
-        Returns:
-            The depth, or why there is none.
-        """
-        frame, settings = (nanoseconds(header), header.frame_id, size), self._settings()
-        if self._last is None or self._last[0] != frame:
-            found = self.messages.view(header, size, settings.depth_tolerance, self.lookup, wait=settings.position_wait)
-            self._last = (frame, found)
-        return self._last[1]
-
-    def lookup(self, target: str, source: str, stamp: int) -> np.ndarray:
-        """Find the transform from one frame to another; it may wait a moment for what is still under way.
-
-        Args:
-            target: The frame to transform to.
-            source: The frame to transform from.
-            stamp: The time in nanoseconds.
-
-        Returns:
-            (4, 4) float64; it takes points from `source` to `target`.
-
-        Raises:
-            TransformError: It is not available; the text says why.
-        """
-        return self._transforms.lookup(target, source, stamp, self._settings().position_wait)
-
-    def forget_failure(self) -> None:
-        """Look again if the newest frame is asked for once more, as when a player sends it twice."""
-        if self._last is not None and isinstance(self._last[1], str):
-            self._last = None
 
     def _source(self) -> tuple[type, str]:
         """Choose the type and the topic to subscribe to, by the publishers at present."""

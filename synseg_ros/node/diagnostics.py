@@ -16,6 +16,7 @@ from synseg_ros.node.camera import Camera
 from synseg_ros.node.camera_statistics import pairs
 from synseg_ros.node.depth_input import DepthInput
 from synseg_ros.node.pipeline import Pipeline
+from synseg_ros.node.viewer_output import ViewerThread
 from synseg_ros.node.vocabulary_switch import ActiveVocabulary
 from synseg_ros.parameters.tables import NodeSettings
 
@@ -34,7 +35,13 @@ class Diagnostics:
         self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
 
     def publish(
-        self, state: str, error: str, model_warning: str, pipeline: Pipeline | None, requests: Mapping[str, str]
+        self,
+        state: str,
+        error: str,
+        model_warning: str,
+        pipeline: Pipeline | None,
+        requests: Mapping[str, str],
+        viewer: ViewerThread | None = None,
     ) -> None:
         """Publish how things are now.
 
@@ -44,12 +51,16 @@ class Diagnostics:
             model_warning: What is to be said against the model, "" for nothing.
             pipeline: The running pipeline, None while the node is not configured.
             requests: What is to be said of the services, as rows.
+            viewer: What shows frames in Rerun, None where nothing does.
         """
         cameras = [self._camera_status(state, camera, pipeline) for camera in self._cameras.values()]
         message = DiagnosticArray()
         message.header.stamp = self._node.get_clock().now().to_msg()
         own = self._own_status(state, error, model_warning, pipeline, cameras)
-        own.values += pairs(requests)
+        own.values += pairs(requests) + pairs(viewer.rows() if viewer else {"viewer": ""})
+        if viewer and viewer.problem:
+            own.level = max(own.level, DiagnosticStatus.WARN)
+            own.message = "; ".join(filter(None, (own.message, f"not shown in Rerun: {viewer.problem}")))
         message.status = [*cameras, own]
         self._publisher.publish(message)
 

@@ -16,6 +16,8 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 
 from synseg_model import Segmenter
 from synseg_model.install_hints import missing_module
+from synseg_model.viewer.target import read_target
+from synseg_model.viewer.viewer import Viewer
 from synseg_model.weights.domain import domain_warning
 from synseg_ros.node import bond
 from synseg_ros.node.camera import Camera
@@ -24,6 +26,7 @@ from synseg_ros.node.pipeline import Pipeline
 from synseg_ros.node.rate_limit import RateLimit
 from synseg_ros.node.services import Services
 from synseg_ros.node.transform_source import TransformSource
+from synseg_ros.node.viewer_output import ViewerThread, unused
 from synseg_ros.node.vocabulary_clients import ClientLimits, VocabularyClients
 from synseg_ros.node.vocabulary_input import VocabularyRequest, VocabularySubscription
 from synseg_ros.node.vocabulary_output import VocabularyOutput
@@ -53,6 +56,7 @@ class SynSegNode(LifecycleNode):
         self._live = LiveSettings(self, NodeSettings, self._settings_changed)
         warn_of_unknown(self)
         self._pipeline: Pipeline | None = None
+        self._viewer: ViewerThread | None = None  # while it is configured with one
         self._cameras: dict[str, Camera] = {}
         self._domain_warning = ""  # of a model that was made for other images
         self._release: list[Callable[[], object]] = []  # what undoes configure, in the order of doing
@@ -87,9 +91,10 @@ class SynSegNode(LifecycleNode):
         return self.trigger_configure() == DONE and self.trigger_activate() == DONE
 
     def close(self) -> bool:
-        """End the bond and the threads; return False where one is still busy in a call of the engine."""
+        """End the bond and the threads; return False where one is still busy in a call of the engine or a viewer."""
         self._break_bond()
-        return self._pipeline is None or self._pipeline.stop()
+        ended = self._pipeline is None or self._pipeline.stop()
+        return self._stop_viewer() and ended
 
     def report(self, error: Exception) -> None:
         """Log an error that belongs to no camera, not too often.
@@ -161,6 +166,7 @@ class SynSegNode(LifecycleNode):
 
     def _configure(self) -> None:
         settings = self.settings
+        viewer = self._open_viewer(settings.rerun) if settings.rerun else None  # before what takes seconds
         segmenter = Segmenter.load(
             settings.model,
             engine=settings.engine,
@@ -200,6 +206,7 @@ class SynSegNode(LifecycleNode):
                 pipeline.offer,
                 depth,
                 transforms,
+                viewer,
             )
             self._release.append(camera.destroy)
         if camera.outputs.missing:
@@ -218,6 +225,24 @@ class SynSegNode(LifecycleNode):
             f"segmenting {topics} with {settings.model} ({segmenter.engine.name} on {segmenter.engine.device}); "
             f"labels are taken from {self.resolve_topic_name('synseg/vocab')}"
         )
+
+    def _open_viewer(self, text: str) -> ViewerThread:
+        """Start what shows frames in Rerun; raise ValueError or ModuleNotFoundError where that cannot work here."""
+        target = unused(read_target(text, "rerun"))
+        # A node may record for days, and the index of a file takes memory as long as it is written.
+        viewer = Viewer(target, footer=False, warn=self._warn)
+        self._viewer = ViewerThread(viewer, self.report)
+        self._viewer.start()
+        self.get_logger().info(f"showing frames in Rerun: {target}")
+        return self._viewer
+
+    def _stop_viewer(self) -> bool:
+        viewer, self._viewer = self._viewer, None
+        return viewer is None or viewer.stop()
+
+    def _warn(self, text: str) -> None:
+        if self.context.ok():
+            self.get_logger().warning(text)
 
     def _resolved(self, topic: str) -> str:
         """Return the topic that ROS makes of one that was given, without this node's namespace."""
@@ -241,6 +266,7 @@ class SynSegNode(LifecycleNode):
             self._last = pipeline.active if pipeline.active.version else self._last
             pipeline.worker.pause()
             pipeline.stop(CLEANUP_SECONDS)
+        self._stop_viewer()  # before what it looks transforms up with
         for undo in reversed(self._release):
             undo()
         self._release.clear()
@@ -262,7 +288,12 @@ class SynSegNode(LifecycleNode):
         for camera in active:
             camera.follow()
         self._diagnostics.publish(
-            self._state, self._error, self._domain_warning, self._pipeline, self._request_services.rows()
+            self._state,
+            self._error,
+            self._domain_warning,
+            self._pipeline,
+            self._request_services.rows(),
+            self._viewer,
         )
         for camera in active:
             camera.watch()

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from synseg_model.config import DEFAULT_MODEL
+from synseg_model.viewer.target import read_target
 from synseg_ros.interfaces.camera_names import camera_names
 from synseg_ros.interfaces.mask_kinds import MASK_ENCODINGS, MONO8
 from synseg_ros.parameters.depth_topics import DepthTopicNames, depth_topics
@@ -169,6 +170,11 @@ class NodeSettings:
         maximum=1.0,
         live=True,
     )
+    rerun: str = option(
+        "",
+        "Where the viewer Rerun shows the frames: the HOST:PORT of a viewer, a FILE.rrd, or 'spawn' to start a viewer "
+        "on this machine. Empty: nowhere.",
+    )
     stale_seconds: float = option(
         3.0,
         "Seconds without a frame after which the log and the diagnostics warn of a camera.",
@@ -187,6 +193,8 @@ class NodeSettings:
     def __post_init__(self) -> None:
         for topic in self.camera_topics or (self.camera,):
             check_topic("camera_topics" if self.camera_topics else "camera", topic)
+        if self.rerun:
+            read_target(self.rerun, "rerun")
         self.thresholds_by_label()
         self.depths(self.cameras(), check_names=False)  # the names may be others where ROS resolves the topics
 

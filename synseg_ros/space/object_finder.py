@@ -155,18 +155,32 @@ class ObjectFinder:
             instances: Instances of the frame.
             shape: (H, W) of the frame in pixels.
         """
-        frame_id = self._settings().target_frame or header.frame_id
+        frame_id = self._target(header)
         view = self._view(header, shape)
         if isinstance(view, str):
             return Positions((view,) * len(instances), frame_id, view)
         try:
-            matrix = self._to(frame_id, header)
+            matrix = self.to_target(header)
         except TransformError as error:
             return Positions((str(error),) * len(instances), frame_id, str(error))
         each = locate(instances, view.depth, view.intrinsics, shape)
         if matrix is not None:
             each = tuple(one.moved(matrix) if isinstance(one, Position) else one for one in each)
         return Positions(each, frame_id)
+
+    def to_target(self, header: Any) -> np.ndarray | None:
+        """Find the (4, 4) transform from a frame's optical frame to `target_frame`; None where they are the same.
+
+        Args:
+            header: Header of the frame.
+
+        Raises:
+            TransformError: It is not known; the text says why.
+        """
+        frame_id = self._target(header)
+        if frame_id == header.frame_id:
+            return None
+        return self._surroundings.lookup(frame_id, header.frame_id, nanoseconds(header))
 
     def points(self, segmented: Segmented) -> np.ndarray | str:
         """Make the labelled points of a frame, in the camera's optical frame.
@@ -203,8 +217,5 @@ class ObjectFinder:
     def _view(self, header: Any, size: tuple[int, int]) -> DepthView | str:
         return self._surroundings.view(header, size) if self._surroundings else NO_DEPTH
 
-    def _to(self, frame_id: str, header: Any) -> np.ndarray | None:
-        """Return the transform from a frame's optical frame to another; None for the same."""
-        if frame_id == header.frame_id:
-            return None
-        return self._surroundings.lookup(frame_id, header.frame_id, nanoseconds(header))
+    def _target(self, header: Any) -> str:
+        return self._settings().target_frame or header.frame_id

@@ -26,6 +26,7 @@ NEEDS = {
     "gpu": "a GPU",
     "network": "a package registry",
     "recording": "a recorded bag",
+    "rerun": "rerun-sdk, which `dev` goes without: they run where it is installed",
     "ros2": "the command line tools of a ROS 2 installation",
     "terminals": "a program that runs until somebody ends it",
     "time": "minutes",
@@ -138,6 +139,14 @@ def test_example_runs_and_gives_what_the_page_shows(example, project):
         assert made == example.output.split()
     elif example.output:
         assert without_numbers(done.stdout) == without_numbers(example.output)
+
+
+@pytest.mark.parametrize("example", [example for example in ALL if example.needs == "rerun"], ids=str)
+def test_example_with_rerun_runs(example, project):
+    pytest.importorskip("rerun", reason="needs rerun-sdk: the extra rerun")
+    done = run(example, project, LIMIT_SECONDS)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert (project / "seen.rrd").stat().st_size > 0
 
 
 @pytest.mark.slow

@@ -1,0 +1,1 @@
+"""What the viewer Rerun shows: images, masks, instances and positions over time. It knows nothing of ROS."""
