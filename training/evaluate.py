@@ -1,5 +1,6 @@
 """Measure a model: `python -m training.evaluate --model synseg-tiny`, on generated scenes or on a data set.
 
+`--dataset photos --root runs/photos` measures each class of the photographs that `training.prepare_photos` held out.
 `--dataset voc21 --root VOCdevkit` and the like follow the protocols that the field compares by.
 `training/evaluation/protocols.py` describes the data sets, and `training/evaluation/scenes.py` what scenes measure.
 """
@@ -16,9 +17,12 @@ from pathlib import Path
 import cv2
 import jsonargparse
 
+from synseg_model.engines.torch import choose_device
+from synseg_model.files import write_json
 from synseg_model.segmenter import Segmenter
 from training.evaluation import figures, report
 from training.evaluation import images as images
+from training.evaluation.measured import measure_classes
 from training.evaluation.predict import PredictSettings
 from training.evaluation.protocols import Protocol, protocol
 from training.evaluation.run import Evaluation, Request, evaluate_dataset
@@ -33,9 +37,9 @@ class EvaluateConfig:
 
     Args:
         model: a shipped name or a model folder.
-        dataset: scenes, voc21, voc20, context60, context59, coco-object, coco-stuff, cityscapes, ade20k, camvid, nyu40,
-            nyu13 or coco-mini.
-        root: folder of the data set; scenes need none.
+        dataset: scenes, photos, voc21, voc20, context60, context59, coco-object, coco-stuff, cityscapes, ade20k, camvid,
+            nyu40, nyu13 or coco-mini.
+        root: folder of the data set, for photos what `training.prepare_photos` wrote; scenes need none.
         split: the part that is reported; empty for the protocol's own.
         images: number of images to measure on, spread over the split; 0 for all.
         mode: slide (windows), whole (one pass at the model's own size), or auto for the data set's usual one.
@@ -63,8 +67,8 @@ class EvaluateConfig:
         width: width of generated images in pixels.
         seed: seed of generated images, and of the choice by --share.
         device: cpu, cuda, cuda:N, or auto for a GPU where there is one.
-        output: folder for `scenes.json` and `scenes.png`, or for a folder per data set with `report.md`,
-            `results.json`, `confusion.csv` and figures. Nothing is written where it is empty.
+        output: folder for `scenes.json` and `scenes.png`, for `photos.json` and `photos.md`, or for a folder per data
+            set with `report.md`, `results.json`, `confusion.csv` and figures. Nothing is written where it is empty.
     """
 
     model: str = "synseg-tiny"
@@ -104,7 +108,8 @@ def evaluate(segmenter: Segmenter, config: EvaluateConfig) -> tuple[dict, list[t
 
 def main(config: EvaluateConfig) -> dict:
     """Evaluate, print and write the results; returns what the JSON file holds."""
-    return _on_scenes(config) if config.dataset == "scenes" else _on_dataset(config)
+    measure = {"scenes": _on_scenes, "photos": _on_photographs}.get(config.dataset, _on_dataset)
+    return measure(config)
 
 
 def _on_scenes(config: EvaluateConfig) -> dict:
@@ -118,6 +123,25 @@ def _on_scenes(config: EvaluateConfig) -> dict:
         (folder / "scenes.json").write_text(json.dumps(results, indent=2) + "\n")
         cv2.imwrite(str(folder / "scenes.png"), image_grid(segmenter, scored)[:, :, ::-1])
         print(f"wrote {folder / 'scenes.json'} and {folder / 'scenes.png'}")
+    return results
+
+
+def _on_photographs(config: EvaluateConfig) -> dict:
+    if not config.root:
+        raise ValueError("no --root for photos: expected the folder that training.prepare_photos wrote")
+    rows = measure_classes(config.model, choose_device(config.device), config.root, config.images)
+    results = {"model": config.model, "command": command(config), "classes": [list(row) for row in rows]}
+    table = "\n".join(
+        ["| set | class | IoU (%) | photographs |", "|---|---|---|---|"]
+        + [f"| {name} | {label} | {iou} | {images} |" for name, label, iou, images in rows]
+    )
+    print(table)
+    if config.output:
+        folder = Path(config.output)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / "photos.json", results)
+        (folder / "photos.md").write_text(table + "\n", encoding="utf-8")
+        print(f"wrote {folder / 'photos.json'} and {folder / 'photos.md'}")
     return results
 
 

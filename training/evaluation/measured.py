@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from synseg_model.segmenter import Segmenter
 from synseg_model.weights.model_folder import load_model
 from training.datasets.photos.packed import read_packed
-from training.evaluation.photos import BACKGROUND, image_logits, measure_photos
+from training.evaluation.metrics import ConfusionMatrix
+from training.evaluation.photos import BACKGROUND, image_logits, measure_photos, photo_truth
 from training.evaluation.scenes import evaluate_scenes
 from training.networks.text_embedding import TextEmbedder
 
@@ -34,25 +37,64 @@ def measure_on_photographs(
     count: photographs of each set, at most. Returns the mIoU of each set with masks in percent, all its names given,
     averaged over those that the photographs show, and "per_class". Raises ValueError where the folder has no such part.
     """
+    results: dict = {"per_class": {}}
+    for name, (matrix, names, shown) in _count_photographs(model, count, device, folder, decoder).items():
+        # A name that no photograph shows has an IoU of 0 where a model says it and none where it does not: the mean
+        # would be over more names for one model than for the other.
+        results[name] = round(matrix.mean_iou([place for place, images in enumerate(shown) if images]), 1)
+        results["per_class"][name] = {
+            names[place]: round(100 * float(matrix.iou()[place]), 1) for place, images in enumerate(shown) if images
+        }
+    return results
+
+
+def measure_classes(
+    model: str | Path, device: torch.device, folder: str | Path, count: int = 0
+) -> list[tuple[str, str, float, int]]:
+    """Measure each class that the held-out part of packed photographs shows.
+
+    Args:
+        model: a shipped name or a model folder.
+        device: where the network runs.
+        folder: what `training.prepare_photos` wrote.
+        count: photographs of each set, at most; 0 for all.
+
+    Returns:
+        (set, class, IoU in percent, number of photographs that show it), the best first.
+
+    Raises:
+        ValueError: The folder has no such part.
+    """
+    rows = [
+        (name, names[place], round(100 * float(matrix.iou()[place]), 1), images)
+        for name, (matrix, names, shown) in _count_photographs(model, count or None, device, folder, None).items()
+        for place, images in enumerate(shown)
+        if images
+    ]
+    return sorted(rows, key=lambda row: -row[2])
+
+
+def _count_photographs(
+    model: str | Path, count: int | None, device: torch.device, folder: str | Path, decoder: dict | None
+) -> dict[str, tuple[ConfusionMatrix, Sequence[str], list[int]]]:
+    """Count pixels of each set with masks: its matrix, its names, and how many photographs show each."""
     network, _ = load_model(model)
     if decoder:
         network.decoder.load_state_dict(decoder)
     network.to(device).eval()
     text = TextEmbedder(network)
     about, photos = read_packed(Path(folder) / "held_out")
-    results: dict = {"per_class": {}}
+    counted = {}
     for name in dict.fromkeys(photo.set for photo in photos if photo.kind == "masks"):
         found = [photo for photo in photos if photo.set == name][:count]
         names, background = about["exhaustive"][name], name in BACKGROUND
         matrix = measure_photos(
             lambda image, given: image_logits(network, image, text(list(given))), found, names, background, False
         )
-        # A name that no photograph shows has an IoU of 0 where a model says it and none where it does not: the mean
-        # would be over more names for one model than for the other.
-        shown = [place for place in range(len(names)) if matrix.counts[place].any()]
-        results[name] = round(matrix.mean_iou(shown), 1)
-        results["per_class"][name] = {names[place]: round(100 * float(matrix.iou()[place]), 1) for place in shown}
-    return results
+        truths = [photo_truth(photo.decode()[1], photo.regions, names, background) for photo in found]
+        present = Counter(place for truth in truths for place in np.unique(truth).tolist())
+        counted[name] = matrix, names, [present[place] for place in range(len(names))]
+    return counted
 
 
 def report(before: dict, after: dict) -> str:
