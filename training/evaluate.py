@@ -37,8 +37,8 @@ class EvaluateConfig:
 
     Args:
         model: a shipped name or a model folder.
-        dataset: scenes, photos, voc21, voc20, context60, context59, coco-object, coco-stuff, cityscapes, ade20k, camvid,
-            nyu40, nyu13 or coco-mini.
+        dataset: scenes, photos, voc21, voc20, context60, context59, coco-object, coco-stuff, cityscapes, ade20k,
+            camvid, nyu40, nyu13 or coco-mini.
         root: folder of the data set, for photos what `training.prepare_photos` wrote; scenes need none.
         split: the part that is reported; empty for the protocol's own.
         images: number of images to measure on, spread over the split; 0 for all.
