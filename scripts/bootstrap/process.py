@@ -32,22 +32,37 @@ class BootstrapError(Exception):
         self.output = output
 
 
+class Command:
+    """A command that runs from now on, with its output in a log file."""
+
+    def __init__(self, step: str, command: list, **variables: str) -> None:
+        LOGS.mkdir(exist_ok=True)
+        self._step, self._log = step, LOGS / f"bootstrap-{step}.log"
+        with self._log.open("w") as output:
+            self._process = subprocess.Popen(
+                [str(part) for part in command],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd=ROOT,
+                env=environment(**variables),
+            )
+
+    def finish(self) -> None:
+        """Wait for its end; raise BootstrapError with the reason if it fails."""
+        if _wait(self._process, self._log) != 0:
+            message = f"the step '{self._step}' failed: {_reason(self._log)} (the whole log: {self._log})"
+            raise BootstrapError(message, _tail(self._log, lines=25))
+
+    def stop(self) -> None:
+        """End it before its time."""
+        self._process.terminate()
+        self._process.wait()
+
+
 def run(step: str, command: list, **variables: str) -> None:
     """Run a command with further environment variables; raise BootstrapError with the reason if it fails."""
-    LOGS.mkdir(exist_ok=True)
-    log = LOGS / f"bootstrap-{step}.log"
-    with log.open("w") as output:
-        process = subprocess.Popen(
-            [str(part) for part in command],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            cwd=ROOT,
-            env=environment(**variables),
-        )
-    if _wait(process, log) != 0:
-        message = f"the step '{step}' failed: {_reason(log)} (the whole log: {log})"
-        raise BootstrapError(message, _tail(log, lines=25))
+    Command(step, command, **variables).finish()
 
 
 def run_pip(step: str, *arguments: str) -> None:

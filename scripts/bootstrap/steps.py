@@ -18,10 +18,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from machine import IDENTITY, identity, stamped_identity
-from process import LOGS, PYTHON, ROOT, STAMPS, VENV, WORKSPACE, environment, run, run_pip
+from process import LOGS, PYTHON, ROOT, STAMPS, VENV, WORKSPACE, Command, environment, run, run_pip
 
 CONSTRAINTS = ROOT / "scripts" / "constraints.txt"
 CHOSEN = STAMPS / "extras"
+MESSAGES_STAMP = WORKSPACE / "install" / "synseg-stamp"
 # What it takes to run the shipped model and to read recordings. No torch, so that the first demo starts soon.
 TO_RUN = "openvino,bag"
 
@@ -81,18 +82,19 @@ def plan(ros: dict[str, str]) -> list[Step]:
         _read(CONSTRAINTS, *wheels),
     )
     everything = "Install torch, open_clip and the other libraries (2 to 5 minutes, 6 GB)"
+    build = MessageBuild(venv.key)
     libraries = Step(
         everything if "dev" in EXTRAS.split(",") else f"Install the libraries of {EXTRAS}",
         STAMPS / "libraries",
-        install_libraries,
+        lambda: build.run_beside(install_libraries),
         tools.key,
         EXTRAS,
         _read(ROOT / "pyproject.toml", ROOT / "setup.py"),
     )
     messages = Step(
-        "Build the messages with colcon (about 15 s)",
-        WORKSPACE / "install" / "synseg-stamp",
-        lambda: build_messages(venv.key),
+        "Build the messages with colcon (15 s, less after libraries)",
+        MESSAGES_STAMP,
+        build.finish,
         libraries.key,
         _read(ROOT / "CMakeLists.txt", ROOT / "package.xml", *_interface_files()),
         *_installed_files(),
@@ -150,27 +152,52 @@ def install_libraries() -> None:
     CHOSEN.write_text(EXTRAS)
 
 
-def build_messages(venv_key: str) -> None:
-    """Build msg/ and srv/ with colcon into the workspace's install/, and try what was built."""
-    build, install = WORKSPACE / "build", WORKSPACE / "install"
-    made_for = build / "synseg-made-for"
-    if not made_for.is_file() or made_for.read_text() != venv_key:
-        for folder in (build, install):  # CMake's cache names the environment it was configured with
-            shutil.rmtree(folder, ignore_errors=True)
-        build.mkdir(parents=True)
-        made_for.write_text(venv_key)
-    command = [PYTHON, "-m", "colcon", "--log-base", LOGS, "build", "--base-paths", ROOT, "--symlink-install"]
-    command += ["--build-base", build, "--install-base", install]
-    command += ["--event-handlers", "console_direct+", "--packages-select", "synseg_ros"]
-    command += ["--cmake-args", "-DBUILD_TESTING=OFF", f"-DPython3_EXECUTABLE={PYTHON}"]
-    prefixes = {
-        name: os.pathsep.join(filter(None, [str(VENV), os.environ.get(name)]))
-        for name in ("CMAKE_PREFIX_PATH", "AMENT_PREFIX_PATH")
-    }
-    run("messages", command, **prefixes)
-    attempt = "import cv2, rclpy; from synseg_ros.msg import ClassMasks; ClassMasks()"
-    network = "; import open_clip, torch" if "dev" in EXTRAS.split(",") else ""
-    run("check", [ROOT / "scripts" / "with_env", "python", "-c", attempt + network])
+class MessageBuild:
+    """Build msg/ and srv/ with colcon into the workspace's install/, and try what was built.
+
+    It needs ROS and colcon alone. So it runs while the libraries are installed: pip takes one core.
+    """
+
+    def __init__(self, venv_key: str) -> None:
+        self._venv_key = venv_key
+        self._command: Command | None = None
+
+    def run_beside(self, action: Callable[[], None]) -> None:
+        """Start the build, and do something else meanwhile."""
+        self._start()
+        try:
+            action()
+        except BaseException:
+            self._command.stop()
+            raise
+
+    def finish(self) -> None:
+        """Wait for the build, which may not have begun, and try the messages."""
+        if self._command is None:
+            self._start()
+        self._command.finish()
+        attempt = "import cv2, rclpy; from synseg_ros.msg import ClassMasks; ClassMasks()"
+        network = "; import open_clip, torch" if "dev" in EXTRAS.split(",") else ""
+        run("check", [ROOT / "scripts" / "with_env", "python", "-c", attempt + network])
+
+    def _start(self) -> None:
+        build, install = WORKSPACE / "build", WORKSPACE / "install"
+        MESSAGES_STAMP.unlink(missing_ok=True)  # so that `finish` is not left out
+        made_for = build / "synseg-made-for"
+        if not made_for.is_file() or made_for.read_text() != self._venv_key:
+            for folder in (build, install):  # CMake's cache names the environment it was configured with
+                shutil.rmtree(folder, ignore_errors=True)
+            build.mkdir(parents=True)
+            made_for.write_text(self._venv_key)
+        command = [PYTHON, "-m", "colcon", "--log-base", LOGS, "build", "--base-paths", ROOT, "--symlink-install"]
+        command += ["--build-base", build, "--install-base", install]
+        command += ["--event-handlers", "console_direct+", "--packages-select", "synseg_ros"]
+        command += ["--cmake-args", "-DBUILD_TESTING=OFF", f"-DPython3_EXECUTABLE={PYTHON}"]
+        prefixes = {
+            name: os.pathsep.join(filter(None, [str(VENV), os.environ.get(name)]))
+            for name in ("CMAKE_PREFIX_PATH", "AMENT_PREFIX_PATH")
+        }
+        self._command = Command("messages", command, **prefixes)
 
 
 def _interface_files() -> list[Path]:

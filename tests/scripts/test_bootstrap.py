@@ -120,6 +120,47 @@ def test_package_that_an_interrupted_pip_left_is_not_taken_for_installed(module,
     assert [path.name for path in site.iterdir()] == ["whole-1.0.dist-info"]
 
 
+@pytest.fixture
+def sleeping(module, monkeypatch, tmp_path):
+    """Let the build of the messages be a long sleep; returns the commands that were started."""
+    process, started = module("process"), []
+
+    def start(step, command, **variables):
+        started.append(process.Command(step, [sys.executable, "-c", "import time; time.sleep(60)"]))
+        return started[-1]
+
+    monkeypatch.setattr(process, "LOGS", tmp_path / "log")
+    monkeypatch.setattr(module("steps"), "Command", start)
+    return started
+
+
+def test_a_failed_installation_ends_the_build_beside_it(module, sleeping):
+    steps = module("steps")
+    steps.MESSAGES_STAMP.parent.mkdir(parents=True)
+    steps.MESSAGES_STAMP.write_text("of an earlier build")
+
+    def fail():
+        assert sleeping[0]._process.poll() is None
+        raise steps_error("no network")
+
+    steps_error = module("process").BootstrapError
+    with pytest.raises(steps_error, match="no network"):
+        steps.MessageBuild("venv").run_beside(fail)
+    assert sleeping[0]._process.returncode is not None
+    assert not steps.MESSAGES_STAMP.exists(), "what was built by half is not taken for whole"
+
+
+def test_messages_are_built_once_beside_the_installation(module, sleeping, monkeypatch):
+    steps = module("steps")
+    monkeypatch.setattr(steps, "run", lambda *arguments: None)
+    build = steps.MessageBuild("venv")
+    build.run_beside(lambda: None)
+    sleeping[0].stop()
+    with pytest.raises(module("process").BootstrapError, match="'messages' failed"):
+        build.finish()
+    assert len(sleeping) == 1
+
+
 def test_sourced_ros_keeps_its_numpy(module, tmp_path):
     steps = module("steps")
     steps.STAMPS.mkdir(parents=True)
