@@ -11,16 +11,12 @@ if sys.version_info < (3, 10):  # noqa: UP036 - first of all, because an older P
     found = ".".join(str(part) for part in sys.version_info[:2])
     sys.exit("make env: Python " + found + " is too old; name 3.10 or newer: make env PYTHON=python3.12")
 
-import contextlib
-import fcntl
-import os
 import platform
 import signal
 import time
-from pathlib import Path
 
 import machine
-from process import ROOT, VENV, BootstrapError
+from process import LOGS, VENV, BootstrapError, only_one_at_a_time
 from steps import plan
 
 
@@ -30,10 +26,10 @@ def main() -> int:
     started = time.monotonic()
     try:
         ros = machine.find_ros()
-        if all(step.is_done() for step in plan(ros)):  # also while another environment of this project is being made
+        if all(step.is_done() for step in plan(ros)):  # also while another run makes it anew
             return 0
         machine.check(ros)
-        with only_one_at_a_time(ROOT):
+        with only_one_at_a_time(LOGS, "this environment"):
             steps = plan(ros)
             if all(step.is_done() for step in steps):
                 return 0
@@ -51,21 +47,6 @@ def main() -> int:
     except KeyboardInterrupt:
         print("\nmake env: interrupted; the next run goes on from here.", file=sys.stderr)
         return 130
-
-
-@contextlib.contextmanager
-def only_one_at_a_time(folder: Path):
-    """Hold a lock on a folder, so that two runs do not install over each other."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print("Waiting for another `make env` in this project ...", flush=True)
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
 
 
 if __name__ == "__main__":

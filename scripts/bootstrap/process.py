@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import re
 import subprocess
@@ -15,7 +17,7 @@ PYTHON = VENV / "bin" / "python"
 STAMPS = VENV / "synseg-stamps"
 # Where colcon builds, as `scripts/with_env` has it: an environment beside the usual one has messages of its own.
 WORKSPACE = ROOT if VENV == ROOT / ".venv" else VENV / "workspace"
-LOGS = ROOT / "log"
+LOGS = ROOT / "log" if WORKSPACE == ROOT else ROOT / "log" / VENV.name
 
 # Signs in pip's output that the network failed rather than the request.
 NETWORK_ERRORS = re.compile(
@@ -32,11 +34,27 @@ class BootstrapError(Exception):
         self.output = output
 
 
+@contextlib.contextmanager
+def only_one_at_a_time(folder: Path, what: str):
+    """Hold a lock on a folder, and say what is waited for where another run holds it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"Waiting for another `make env` in {what} ...", flush=True)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
 class Command:
     """A command that runs from now on, with its output in a log file."""
 
     def __init__(self, step: str, command: list, **variables: str) -> None:
-        LOGS.mkdir(exist_ok=True)
+        LOGS.mkdir(parents=True, exist_ok=True)
         self._step, self._log = step, LOGS / f"bootstrap-{step}.log"
         with self._log.open("w") as output:
             self._process = subprocess.Popen(

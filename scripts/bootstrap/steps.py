@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from machine import IDENTITY, identity, stamped_identity
-from process import LOGS, PYTHON, ROOT, STAMPS, VENV, WORKSPACE, Command, environment, run, run_pip
+from process import LOGS, PYTHON, ROOT, STAMPS, VENV, WORKSPACE, Command, environment, only_one_at_a_time, run, run_pip
 
 CONSTRAINTS = ROOT / "scripts" / "constraints.txt"
 CHOSEN = STAMPS / "extras"
@@ -148,7 +148,8 @@ def fix_include_paths() -> None:
 
 def install_libraries() -> None:
     """Install SynSeg with the chosen extras, and note which."""
-    run_pip("libraries", "--no-build-isolation", "--editable", f".[{EXTRAS}]")
+    with only_one_at_a_time(ROOT, "this project"):  # pip writes about the package into its folder
+        run_pip("libraries", "--no-build-isolation", "--editable", f".[{EXTRAS}]")
     CHOSEN.write_text(EXTRAS)
 
 

@@ -6,6 +6,7 @@ import importlib
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,22 @@ def test_a_complete_environment_does_not_wait_for_another_one_of_the_project(mod
     done = run_bootstrap()
     os.close(project)
     assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_a_run_waits_for_another_one_and_says_so(module, tmp_path, monkeypatch):
+    process, said = module("process"), threading.Event()
+    monkeypatch.setattr("builtins.print", lambda text, **options: "this project" in text and said.set())
+
+    def take():
+        with process.only_one_at_a_time(tmp_path, "this project"):
+            pass
+
+    waiting = threading.Thread(target=take)
+    with process.only_one_at_a_time(tmp_path, "this project"):
+        waiting.start()
+        assert said.wait(30) and waiting.is_alive()
+    waiting.join(30)
+    assert not waiting.is_alive()
 
 
 def test_missing_python_headers_are_named_with_their_package(module, monkeypatch, tmp_path):
