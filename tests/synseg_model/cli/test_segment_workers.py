@@ -9,6 +9,7 @@ import threading
 import numpy as np
 import pytest
 
+from synseg_model.cli.workers import report as reports
 from tests.synseg_model.cli.running import all_files, one_line, save, segment, summary
 
 ENGINE = ("--engine", "null", "--device", "cpu")
@@ -35,14 +36,15 @@ def report(output):
 
 @contextlib.contextmanager
 def killing_a_worker(output):
-    """Kill the first worker once it has begun with its images."""
+    """Kill the first worker that has done images; it is busy with the next ones."""
     over = threading.Event()
 
     def kill():
         while not over.wait(0.02):
-            if any((output / "label_map").glob("*.png")):
-                os.kill(report(output)["workers"][0]["pid"], signal.SIGKILL)
-                return
+            for worker in report(output)["workers"] if (output / "report.json").exists() else ():
+                if worker["images"]:
+                    os.kill(worker["pid"], signal.SIGKILL)
+                    return
 
     thread = threading.Thread(target=kill)
     thread.start()
@@ -70,10 +72,11 @@ def test_processes_write_what_one_process_writes_and_continue_it(many, clip, tmp
 
 
 @pytest.mark.slow
-def test_a_cluster_that_loses_a_worker_writes_what_one_process_writes(ray_cluster, many, tmp_path):
+def test_a_cluster_that_loses_a_worker_writes_what_one_process_writes(ray_cluster, many, tmp_path, monkeypatch):
+    monkeypatch.setattr(reports, "_SECONDS_BETWEEN_SAVES", 0.0)
     assert segment(many, tmp_path / "one", *ENGINE) == 0
     output = tmp_path / "two"
-    slow = ("--engine", "null:500", "--device", "cpu")  # so that a new worker is there before the other has done all
+    slow = ("--engine", "null:500", "--device", "cpu")  # so that images are left when the worker is killed
     with killing_a_worker(output):
         assert segment(many, output, *slow, "--runner", "ray", "--ray-address", ray_cluster.address) == 0
     assert results(tmp_path / "one") == results(output)
