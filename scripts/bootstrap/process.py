@@ -108,6 +108,8 @@ def environment(**variables: str) -> dict[str, str]:
     result.setdefault("PIP_DEFAULT_TIMEOUT", "60")
     # Set by the wheels of whichever environment this runs in; ours has to find its own libraries.
     result.pop("_ROS_WHEELS_BOOTSTRAP_COMPLETE", None)
+    if result.pop("PYTHONDONTWRITEBYTECODE", ""):  # see scripts/with_env: a hundred processes make the messages
+        result.setdefault("PYTHONPYCACHEPREFIX", str(VENV / "pycache"))
     if not os.environ.get("ROS_DISTRO"):
         result.pop("PYTHONPATH", None)  # pip would take what lies there for installed
     return {**result, **variables}

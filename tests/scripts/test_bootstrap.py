@@ -264,3 +264,21 @@ def test_installation_is_tried_again_after_a_failure_of_the_network_only(module,
     with contextlib.suppress(process.BootstrapError):
         process.run_pip("libraries", "torch")
     assert len(calls) == attempts
+
+
+@pytest.mark.parametrize("own", [None, "/somewhere/else"])
+def test_where_no_compiled_files_are_wanted_among_the_sources_they_lie_in_the_environment(
+    module, monkeypatch, tmp_path, own
+):
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    monkeypatch.delenv("PYTHONPYCACHEPREFIX", raising=False)
+    if own:
+        monkeypatch.setenv("PYTHONPYCACHEPREFIX", own)
+    says = "import sys; print(sys.dont_write_bytecode, sys.pycache_prefix)"
+    steps = module("process").environment()
+    done = subprocess.run([sys.executable, "-c", says], env=steps, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", own or str(tmp_path / "venv" / "pycache")]
+    monkeypatch.delenv("SYNSEG_VENV")
+    commands = [BOOTSTRAP.parent / "with_env", "python", "-c", says]
+    done = subprocess.run(commands, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", own or str(BOOTSTRAP.parents[1] / ".venv" / "pycache")]
