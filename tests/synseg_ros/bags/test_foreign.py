@@ -1,10 +1,17 @@
 """Files that hold something else than ROS 2 messages are called by what they hold."""
 
 import struct
+import subprocess
+import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip("rosbags", reason="needs rosbags: the extra bag")
+
+from rosbags.rosbag1 import Writer
+from rosbags.typesys import Stores, get_typestore
 
 from synseg_ros.bags.message_types import IMAGE
 from tests.synseg_ros.bags.recordings import FRONT, START, TYPES, front_frame, read, refused, run
@@ -72,3 +79,19 @@ def test_a_ros_1_bag_is_called_so_with_the_command_that_converts_it(tmp_path, ca
     assert f"is not a rosbag2 but a bag of ROS 1. Convert it: rosbags-convert --src '{source}'" in refused(
         capsys, source, tmp_path / "out"
     )
+
+
+def test_a_converted_bag_of_ros_1_is_segmented(tmp_path):
+    types = get_typestore(Stores.ROS1_NOETIC)
+    header = types.types["std_msgs/msg/Header"](7, types.types["builtin_interfaces/msg/Time"](5, 600), "front_camera")
+    pixels = np.zeros(48 * 64 * 3, np.uint8)
+    image = types.types[IMAGE](header, 48, 64, "rgb8", 0, 192, pixels)
+    with Writer(tmp_path / "drive.bag") as bag:
+        topic = bag.add_connection(FRONT, IMAGE, typestore=types)
+        bag.write(topic, START, types.serialize_ros1(image, IMAGE))
+    convert = Path(sys.executable).with_name("rosbags-convert")  # as the error of a bag of ROS 1 says
+    subprocess.run([convert, "--src", tmp_path / "drive.bag", "--dst", tmp_path / "drive"], check=True)
+    assert run(tmp_path / "drive", tmp_path / "out") == 0
+    ((time, masks),) = read(tmp_path / "out")["/synseg/front/masks"]
+    assert (time, masks.header.stamp.sec, masks.header.stamp.nanosec) == (START, 5, 600)
+    assert (masks.header.frame_id, masks.height, masks.width) == ("front_camera", 48, 64)
