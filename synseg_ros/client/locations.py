@@ -26,6 +26,7 @@ class Thing:
         position: x, y, z in metres in the frame `frame_id`; None where that is not known.
         frame_id: Frame of the position.
         reason: Why the position is not known; "" where it is.
+        track_id: Its id from frame to frame, as in `detections`; None where it is not followed.
         message: The message, with all that is not here.
     """
 
@@ -39,6 +40,7 @@ class Thing:
     position: tuple[float, float, float] | None
     frame_id: str
     reason: str
+    track_id: int | None
     message: Instance
 
     @classmethod
@@ -57,6 +59,7 @@ class Thing:
             (point.x, point.y, point.z) if message.has_position else None,
             message.position_frame_id,
             message.position_reason,
+            message.track_id or None,
             message,
         )
 

@@ -9,7 +9,7 @@ pytest.importorskip("synseg_ros.srv", reason="needs ROS 2 and the built messages
 
 from rclpy.parameter import Parameter
 
-from synseg_ros.client import FrameMasks, RequestRefusedError, SynSegClient
+from synseg_ros.client import FrameMasks, RequestRefusedError, SynSegClient, Thing
 from tests.synseg_ros.paint import PaintEngine, painted
 from tests.synseg_ros.rig import HEIGHT, WIDTH
 
@@ -60,6 +60,9 @@ def test_locate_waits_and_says_where(rig, bench, client):
     assert thing.center == pytest.approx((35 / WIDTH, 20 / HEIGHT))
     assert (thing.position, "depth" in thing.reason) == (None, True)
     np.testing.assert_array_equal(thing.mask, RED[..., 0] == 255)
+    assert thing.track_id is None  # the label is not in the running vocabulary
+    thing.message.track_id = 7
+    assert Thing.from_message(thing.message).track_id == 7
 
 
 def test_locate_all_tells_what_is_not_in_view(rig, bench, client):
