@@ -105,7 +105,8 @@ def gpu_frames(results: Results) -> list[str]:
         ("eight, K = 10", "everyday_8", 10),
         ("eight, K = 20", "everyday_8", 20),
     ]
-    rows = ["torch, half", GRAPH, COMPILED, "onnxruntime", "onnxruntime, fp16", "CLIPSeg, one encoding"]
+    onnx = [f"onnxruntime{precision}{graph}" for precision in ("", ", fp16") for graph in ("", ", CUDA graph")]
+    rows = ["torch, half", GRAPH, COMPILED, *onnx, "CLIPSeg, one encoding"]
     suffixes = {COMPILED: "_compiled", "CLIPSeg, one encoding": "_clipseg"}
     lines = _head(["ms", *(title for title, _, _ in columns)])
     for row in rows:

@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 ENGINES = ("auto", "torch", "onnxruntime", "openvino", "tensorrt")
 GPU_FILES = ("/dev/nvidiactl", "/dev/nvhost-gpu", "/dev/dxg")  # of a driver: on a PC, on a Jetson, under WSL
 # Options of load_engine that are the engine's own; torch takes all of them.
-OPTIONS = {"onnxruntime": {"keep_labels"}, "openvino": {"keep_labels", "precision"}, "tensorrt": set()}
+OPTIONS = {"onnxruntime": {"keep_labels", "cuda_graphs"}, "openvino": {"keep_labels", "precision"}, "tensorrt": set()}
 
 
 def load_engine(
@@ -33,8 +33,8 @@ def load_engine(
     device: "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:N".
     build_beside: where TensorRT's engines are still to be built, do not wait for that: return an `UpgradingEngine`
     that runs on onnxruntime meanwhile, to be started and stopped by whoever asked for it.
-    options: keep_labels, not of tensorrt; precision, of torch and openvino; cuda_graphs and compile, of torch. See
-    `TorchEngine`.
+    options: keep_labels, not of tensorrt; precision, of torch and openvino; cuda_graphs, of torch and onnxruntime;
+    compile, of torch. See `TorchEngine`.
     Raise ValueError for an unknown engine, device or option, ModelError for a model that cannot be loaded.
     """
     if engine.partition(":")[0] == "null":

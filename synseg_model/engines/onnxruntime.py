@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import math
 import re
+import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,19 +16,18 @@ import onnxruntime as ort
 
 from synseg_model.config import DECODER_MEMORY, ModelError
 from synseg_model.engines.exported import GPU_DECODER_MEMORY, ExportedEngine
+from synseg_model.engines.onnx_recordings import (
+    NO_GRAPH,
+    SMALL,
+    OnnxArray,
+    OnnxRecordings,
+    bind_inputs,
+    graph_options,
+)
 from synseg_model.engines.text_encoder import TextEncoder
 from synseg_model.weights.exported_folder import GPU_GRAPHS, TEXT_ENCODER, Export
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class OnnxArray:
-    """A value of onnxruntime's on its device, or a part of one: `offset` elements from its beginning."""
-
-    value: ort.OrtValue
-    shape: tuple[int, ...]
-    offset: int = 0
 
 
 class OnnxEngine(ExportedEngine[OnnxArray]):
@@ -35,48 +35,79 @@ class OnnxEngine(ExportedEngine[OnnxArray]):
 
     decoder_memory: bytes, see `ExportedEngine`; None for what is usual on the device. A GPU has more: every pass of the
     decoder makes one more run of the label map's graph for each frame, and runs, not sums, take a GPU's time.
+    cuda_graphs: record runs that come again as CUDA graphs, and replay them; None for wherever that is possible.
     """
 
     name = "onnxruntime"
 
     def __init__(
-        self, folder: str | Path, device: str = "auto", keep_labels: int = 0, decoder_memory: int | None = None
+        self,
+        folder: str | Path,
+        device: str = "auto",
+        keep_labels: int = 0,
+        decoder_memory: int | None = None,
+        cuda_graphs: bool | None = None,
     ) -> None:
         super().__init__(folder, decoder_memory or DECODER_MEMORY, keep_labels)
         folder = self.folder
         self.device = choose_device(device)
+        if cuda_graphs and self.device == "cpu":
+            raise ValueError("cuda_graphs on device cpu: they need a GPU")
+        self._cuda_graphs = cuda_graphs
         self._sessions: dict[str, ort.InferenceSession] = {}
+        self._recordings: dict[str, OnnxRecordings] = {}
+        self._turn = threading.RLock()
         for name in GPU_GRAPHS:
-            self._sessions[name] = _session(self._export.check_file(folder, name), self.device)
-            if self.device != "cpu" and "CUDAExecutionProvider" not in self._sessions[name].get_providers():
-                if device != "auto":
-                    raise ValueError(f"device {device!r}: onnxruntime cannot use it (CUDA or cuDNN is missing)")
-                logger.warning("onnxruntime cannot use the GPU (CUDA or cuDNN is missing): running on the CPU")
-                self.device = "cpu"
+            self._load(name, self._export.check_file(folder, name), device)
         if self.device != "cpu" and decoder_memory is None:
             self.decoder_memory = GPU_DECODER_MEMORY
         self._text = make_text_encoder(folder, self._export, self.config.context_length, self.device)
 
+    @property
+    def _records(self) -> bool:
+        """Whether runs are to be recorded: on a CPU there is nothing to gain."""
+        return self.device != "cpu" and self._cuda_graphs is not False
+
+    def _load(self, name: str, path: Path, device: str) -> None:
+        """Load a graph, so that its runs can be recorded where that is possible."""
+        recorded = self._records
+        if recorded and self.device != "cpu":
+            try:
+                self._sessions[name] = _session(path, self.device, recorded=True)
+            except ModelError as error:  # one with a part that onnxruntime leaves to the CPU, say
+                logger.info("%s runs without CUDA graphs: %s", name, error)
+                recorded = False
+        if name not in self._sessions:
+            self._sessions[name] = _session(path, self.device)
+        if self.device != "cpu" and "CUDAExecutionProvider" not in self._sessions[name].get_providers():
+            if device != "auto":
+                raise ValueError(f"device {device!r}: onnxruntime cannot use it (CUDA or cuDNN is missing)")
+            logger.warning("onnxruntime cannot use the GPU (CUDA or cuDNN is missing): running on the CPU")
+            self.device, recorded = "cpu", False
+        if recorded:
+            self._recordings[name] = OnnxRecordings(self._sessions[name], _place(self.device))
+
+    def turn(self) -> contextlib.AbstractContextManager:
+        return self._turn if self._recordings else contextlib.nullcontext()
+
     def run(self, graph: str, inputs: dict[str, np.ndarray | OnnxArray]) -> dict[str, OnnxArray]:
+        recordings = self._recordings.get(graph)
+        replayed = None if recordings is None else recordings.run(inputs)
+        if replayed is not None:
+            return replayed
         session, place = self._sessions[graph], _place(self.device)
         binding = session.io_binding()
-        for name, array in inputs.items():
-            if isinstance(array, np.ndarray):
-                binding.bind_cpu_input(name, np.ascontiguousarray(array))
-            elif tuple(array.value.shape()) == array.shape:
-                binding.bind_ortvalue_input(name, array.value)
-            else:
-                address = array.value.data_ptr() + 4 * array.offset
-                binding.bind_input(name, *place, np.float32, array.shape, address)
+        bind_inputs(binding, inputs, place)
         names = [output.name for output in session.get_outputs()]
         for name in names:
             binding.bind_output(name, *place)
-        session.run_with_iobinding(binding)
+        session.run_with_iobinding(binding, graph_options(place, NO_GRAPH))
         values = zip(names, binding.get_outputs(), strict=True)
         return {name: OnnxArray(value, tuple(value.shape())) for name, value in values}
 
     def keep(self, array: np.ndarray) -> OnnxArray:
-        return OnnxArray(ort.OrtValue.ortvalue_from_numpy(array, *_place(self.device)), array.shape)
+        value = ort.OrtValue.ortvalue_from_numpy(array, *_place(self.device))
+        return OnnxArray(value, array.shape, stays=True, host=array.copy() if array.nbytes <= SMALL else None)
 
     def download(self, array: OnnxArray) -> np.ndarray:
         flat = array.value.numpy().reshape(-1)
@@ -84,7 +115,8 @@ class OnnxEngine(ExportedEngine[OnnxArray]):
 
     def part(self, array: OnnxArray, row: int, start: int, stop: int) -> OnnxArray:
         _, labels, height, width = array.shape
-        return OnnxArray(array.value, (1, stop - start, height, width), (row * labels + start) * height * width)
+        shape, offset = (1, stop - start, height, width), (row * labels + start) * height * width
+        return dataclasses.replace(array, shape=shape, offset=offset, host=None)
 
 
 def make_text_encoder(folder: Path, export: Export, context_length: int, device: str = "cpu") -> TextEncoder:
@@ -116,20 +148,23 @@ def _place(device: str) -> tuple[str, int]:
     return kind, int(index or 0)
 
 
-def _session(path: Path, device: str) -> ort.InferenceSession:
+def _session(path: Path, device: str, recorded: bool = False) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.log_severity_level = 3  # errors: a warning about every node placed on the CPU helps nobody
     try:
         with _no_warning_of_plug_ins(device):
             # Of bytes, not of a path, it would keep a copy.
-            return ort.InferenceSession(str(path), options, execution_providers(device))
+            return ort.InferenceSession(str(path), options, execution_providers(device, recorded))
     except Exception as error:  # onnxruntime's own kinds, which share no base but Exception
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelError(f"onnxruntime {ort.__version__} cannot run {path}: {reason}") from None
 
 
-def execution_providers(device: str) -> list[str | tuple[str, dict[str, str]]]:
-    """Name what runs a graph on "cpu" or "cuda:N", best first, with its options."""
+def execution_providers(device: str, recorded: bool = False) -> list[str | tuple[str, dict[str, str]]]:
+    """Name what runs a graph on "cpu" or "cuda:N", best first, with its options.
+
+    recorded: whether runs are recorded as CUDA graphs.
+    """
     if device == "cpu":
         return ["CPUExecutionProvider"]
     options = {
@@ -142,6 +177,8 @@ def execution_providers(device: str) -> list[str | tuple[str, dict[str, str]]]:
         "arena_extend_strategy": "kSameAsRequested",
         "do_copy_in_default_stream": "1",
     }
+    if recorded:
+        options["enable_cuda_graph"] = "1"
     index = _place(device)[1]
     if index:  # without it is the first GPU; see _no_warning_of_plug_ins
         options["device_id"] = str(index)

@@ -158,8 +158,8 @@ def test_no_more_labels_than_are_kept_are_all_decoded(small_model, frames):
 
 
 def test_options_that_an_engine_does_not_have_are_refused(small_model, exported_small):
-    with pytest.raises(ValueError, match="cuda_graphs, precision: the engine onnxruntime has no such option"):
-        load_engine(exported_small, "onnxruntime", "cpu", keep_labels=3, cuda_graphs=True, precision="bf16")
+    with pytest.raises(ValueError, match="compile, precision: the engine onnxruntime has no such option"):
+        load_engine(exported_small, "onnxruntime", "cpu", keep_labels=3, compile=True, precision="bf16")
     with pytest.raises(ValueError, match="cuda_graphs: the engine openvino has no such option"):
         load_engine(exported_small, "openvino", "cpu", keep_labels=3, cuda_graphs=True, precision="fp32")
     with pytest.raises(ValueError, match="keep_labels: the engine tensorrt has no such option"):
