@@ -33,8 +33,9 @@ def start():
     """Start a module as a process; all are ended after the test."""
     children = []
 
-    def start_module(module, **parameters):
-        children.append(Child(module, module, ros_arguments(parameters), os.environ))
+    def start_module(module, node_name=None, **parameters):
+        arguments = ros_arguments(parameters) + (["-r", f"__node:={node_name}"] if node_name else [])
+        children.append(Child(module, module, arguments, os.environ))
         return children[-1]
 
     yield start_module
@@ -77,8 +78,8 @@ class Listener:
         self.speaker.publish(Vocabulary(labels=list(labels)))
 
     def publishers(self, topic):
-        """Return the ids of a topic's publishers; those of a killed process stay for a while."""
-        return {tuple(info.endpoint_gid) for info in self.bench.node.get_publishers_info_by_topic(topic)}
+        """Return the names of the nodes that publish a topic."""
+        return {info.node_name for info in self.bench.node.get_publishers_info_by_topic(topic)}
 
     def wait_for_masks(self, labels, count=3):
         """Wait until count more masks with these labels have arrived."""
@@ -181,9 +182,9 @@ def test_a_signal_ends_the_node_without_a_traceback(start, listener, number):
 def test_a_second_signal_does_not_break_into_the_ending(start, listener, module, first, milliseconds):
     parameters = {"engine": "null", "labels": ["ball"]} if module == NODE else {"width": 64, "height": 48}
     topic = "/synseg/active_vocab" if module == NODE else "/camera/image_raw"
-    others = listener.publishers(topic)  # of processes that were killed a moment ago
-    process = start(module, **parameters)
-    listener.bench.spin_until(lambda: listener.publishers(topic) - others, what="the process")
+    name = f"ended_by_{first.name}_and_{milliseconds}"  # others may be listed: of killed processes, for a while
+    process = start(module, node_name=name, **parameters)
+    listener.bench.spin_until(lambda: name in listener.publishers(topic), what="the process")
     process._process.send_signal(first)
     for _ in range(3):
         with suppress(subprocess.TimeoutExpired):  # whether it has ended meanwhile is no matter
