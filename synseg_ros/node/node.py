@@ -96,6 +96,14 @@ class SynSegNode(LifecycleNode):
         ended = self._pipeline is None or self._pipeline.stop()
         return self._stop_viewer() and ended
 
+    def destroy_node(self) -> None:
+        """Destroy the node, so that nobody hears of it any more.
+
+        rclpy leaves the state machine of a lifecycle node. It would keep the node's DDS participant alive.
+        """
+        super().destroy_node()
+        self._state_machine.destroy_when_not_in_use()
+
     def report(self, error: Exception) -> None:
         """Log an error that belongs to no camera, not too often.
 

@@ -1,11 +1,13 @@
 """A bench to wait on, an engine and a model without training."""
 
 import dataclasses
+import os
 import time
 
 import pytest
 
 from synseg_model.engines.null import NullEngine
+from tests.ros_domain import remove_dead_ports
 
 PATIENCE = 180.0  # seconds; only ever used up by a failure
 
@@ -17,6 +19,7 @@ class Bench:
         import rclpy
         from rclpy.executors import SingleThreadedExecutor
 
+        remove_dead_ports(int(os.environ["ROS_DOMAIN_ID"]))  # of processes that the tests before have killed
         self.context = rclpy.Context()
         rclpy.init(context=self.context, args=[])
         self.executor = SingleThreadedExecutor(context=self.context)

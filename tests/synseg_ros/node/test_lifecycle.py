@@ -1,5 +1,6 @@
 """Every transition does what it says, can be repeated, and an error in one leaves the node where it was."""
 
+import gc
 import threading
 import weakref
 
@@ -136,3 +137,15 @@ def test_a_missing_library_is_called_by_its_own_name(make_rig, monkeypatch, capf
     assert rig.node.trigger_configure() == REFUSED
     said = capfd.readouterr().err
     assert f"{module} is not installed; the {extra} engine needs: {install_command(extra)}" in said
+
+
+def test_a_destroyed_node_is_gone_for_all_others_at_once(make_rig, bench):
+    rig = make_rig()
+    bench.spin_until(lambda: "synseg" in bench.node.get_node_names())
+    gc.disable()  # not only when Python gets round to it
+    try:
+        rig.node.close()
+        rig.node.destroy_node()
+        bench.spin_until(lambda: "synseg" not in bench.node.get_node_names(), what="the node's end")
+    finally:
+        gc.enable()
