@@ -5,6 +5,7 @@ semantic_segmentation_layer.cpp) and MIT-SPARK/Hydra (hydra_ros/src/input/image_
 """
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -96,8 +97,16 @@ def test_layouts_show_topics_that_the_node_has(make_rig):
     topics = {publisher.topic_name for publisher in rig.node.publishers}
     displays = yaml.safe_load((CONFIG / "synseg.rviz").read_text())["Visualization Manager"]["Displays"]
     assert {display["Topic"]["Value"] for display in displays} <= topics
-    panels = json.loads((CONFIG / "synseg.foxglove.json").read_text())["configById"].values()
+    layout = json.loads((CONFIG / "synseg.foxglove.json").read_text())
+    panels = layout["configById"].values()
     shown = {panel["imageMode"]["imageTopic"] for panel in panels if "imageMode" in panel}
     shown |= {topic for panel in panels for topic in panel.get("topics", ())}
     shown |= {panel["topicPath"].partition(".")[0] for panel in panels if "topicPath" in panel}
+    for script in layout["userNodes"].values():  # it makes a topic that panels show from topics of the node
+        made, read = (
+            json.loads(re.search(rf"export const {name} = (.+);", script["sourceCode"])[1])
+            for name in ("output", "inputs")
+        )
+        assert made in shown
+        shown = shown - {made} | set(read)
     assert shown and shown <= topics
