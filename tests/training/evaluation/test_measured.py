@@ -70,5 +70,5 @@ def test_the_program_takes_another_engine_for_photographs_alone(exported_levels,
     results = main(EvaluateConfig(dataset="photos", root=str(photos), **config))
     assert f"voc {results['miou']['voc']}" in capsys.readouterr().out
     assert "--engine onnxruntime" in results["command"]
-    with pytest.raises(ValueError, match="--engine onnxruntime .* with --dataset scenes: expected torch"):
+    with pytest.raises(ValueError, match=r"--engine onnxruntime .* with --dataset scenes: expected torch"):
         main(EvaluateConfig(dataset="scenes", **config))
