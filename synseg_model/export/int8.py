@@ -57,7 +57,7 @@ def add_int8(folder: str | Path, images: Sequence[np.ndarray]) -> float:
     made = nncf.quantize(
         model,
         nncf.Dataset(inputs),
-        preset=nncf.QuantizationPreset.PERFORMANCE,
+        preset=nncf.QuantizationPreset.MIXED,
         subset_size=len(inputs),
         ignored_scope=nncf.IgnoredScope(names=_convolutions(model)[:EXACT]),
     )
