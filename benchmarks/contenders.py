@@ -19,7 +19,7 @@ from synseg_model.export.folder import write_folder
 from synseg_model.export.graphs import make_graphs
 from synseg_model.network.synseg import SynSeg
 from synseg_model.vocabulary import Vocabulary
-from synseg_model.weights.exported_folder import is_exported
+from synseg_model.weights.exported_folder import INT8_ENCODER, INT8_WEIGHTS, is_exported
 from synseg_model.weights.find import find_folder
 from synseg_model.weights.model_folder import load_model, save_model
 
@@ -41,6 +41,7 @@ CONTENDERS = {
     "onnxruntime, fp16, CUDA graph": ("onnxruntime", "fp16 graph"),
     "openvino": ("openvino", "fp32"),
     "openvino, bf16": ("openvino", "bf16"),
+    "openvino, int8": ("openvino", "int8"),  # for models whose export has it
     "tensorrt, fp16": ("tensorrt", "fp16"),
     "onnxruntime, encoding alone": ("onnxruntime", "encoding"),
     "openvino, encoding alone": ("openvino", "encoding"),
@@ -67,7 +68,7 @@ def write_models(folder: Path, model: str, contenders: Iterable[str] = CONTENDER
 
     model: a shipped model, a model folder, or NAME@SIZE for an open_clip architecture with random weights.
     """
-    graphs = None
+    graphs, int8 = None, []
     if "@" in model:
         encoder, _, size = model.partition("@")
         config = ModelConfig("random", EncoderConfig(encoder, included=True), image=ImageConfig(int(size)))
@@ -80,12 +81,15 @@ def write_models(folder: Path, model: str, contenders: Iterable[str] = CONTENDER
         exported = find_folder(model) / "exported"
         if is_exported(exported):  # making graphs takes a minute
             graphs = {path.name: onnx.load(path) for path in exported.glob("*.onnx")}
+            int8 = [path for path in (exported / INT8_ENCODER, exported / INT8_WEIGHTS) if path.is_file()]
     if {CONTENDERS[name][0] for name in contenders} <= {"clipseg", "torch"}:
         return
     graphs = graphs or make_graphs(network)
     for precision in ("fp32", "fp16"):
         exported = folder / precision
         exported.mkdir()
+        for path in int8 if precision == "fp32" else []:
+            shutil.copy(path, exported)
         write_folder(network, exported, precision, "00", graphs)
 
 

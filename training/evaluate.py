@@ -17,12 +17,13 @@ from pathlib import Path
 import cv2
 import jsonargparse
 
+from synseg_model.engines.load import load_engine
 from synseg_model.engines.torch import choose_device
 from synseg_model.files import write_json
 from synseg_model.segmenter import Segmenter
 from training.evaluation import figures, report
 from training.evaluation import images as images
-from training.evaluation.measured import measure_classes
+from training.evaluation.measured import mean_of_sets, measure_classes
 from training.evaluation.predict import PredictSettings
 from training.evaluation.protocols import Protocol, protocol
 from training.evaluation.run import Evaluation, Request, evaluate_dataset
@@ -67,6 +68,10 @@ class EvaluateConfig:
         width: width of generated images in pixels.
         seed: seed of generated images, and of the choice by --share.
         device: cpu, cuda, cuda:N, or auto for a GPU where there is one.
+        engine: what runs the network on photos: torch, onnxruntime, openvino, tensorrt, or auto as `synseg segment`
+            chooses. Other data sets take torch.
+        precision: number format of the engine on photos, as `synseg segment --precision` takes it; auto for fp32 with
+            torch.
         output: folder for `scenes.json` and `scenes.png`, for `photos.json` and `photos.md`, or for a folder per data
             set with `report.md`, `results.json`, `confusion.csv` and figures. Nothing is written where it is empty.
     """
@@ -98,6 +103,8 @@ class EvaluateConfig:
     width: int = 320
     seed: int = 0
     device: str = "auto"
+    engine: str = "torch"
+    precision: str = "auto"
     output: str = "runs/evaluate"
 
 
@@ -108,6 +115,11 @@ def evaluate(segmenter: Segmenter, config: EvaluateConfig) -> tuple[dict, list[t
 
 def main(config: EvaluateConfig) -> dict:
     """Evaluate, print and write the results; returns what the JSON file holds."""
+    if config.dataset != "photos" and (config.engine, config.precision) != ("torch", "auto"):
+        raise ValueError(
+            f"--engine {config.engine} --precision {config.precision} with --dataset {config.dataset}: expected torch "
+            "and auto; only photos are measured with other engines"
+        )
     measure = {"scenes": _on_scenes, "photos": _on_photographs}.get(config.dataset, _on_dataset)
     return measure(config)
 
@@ -129,13 +141,19 @@ def _on_scenes(config: EvaluateConfig) -> dict:
 def _on_photographs(config: EvaluateConfig) -> dict:
     if not config.root:
         raise ValueError("no --root for photos: expected the folder that training.prepare_photos wrote")
-    rows = measure_classes(config.model, choose_device(config.device), config.root, config.images)
-    results = {"model": config.model, "command": command(config), "classes": [list(row) for row in rows]}
+    model = config.model
+    if (config.engine, config.precision) != ("torch", "auto"):
+        options = {"precision": config.precision} if config.precision != "auto" else {}  # not all engines have it
+        model = load_engine(config.model, config.engine, config.device, **options)
+    rows = measure_classes(model, choose_device(config.device), config.root, config.images)
+    means = mean_of_sets(rows)
+    results = {"model": config.model, "command": command(config), "miou": means, "classes": [list(row) for row in rows]}
     table = "\n".join(
         ["| set | class | IoU (%) | photographs |", "|---|---|---|---|"]
         + [f"| {name} | {label} | {iou} | {images} |" for name, label, iou, images in rows]
     )
     print(table)
+    print("mIoU (%) over these classes: " + ", ".join(f"{name} {mean}" for name, mean in means.items()))
     if config.output:
         folder = Path(config.output)
         folder.mkdir(parents=True, exist_ok=True)
