@@ -17,7 +17,9 @@ def resize(pixels: Tensor, height: int, width: int) -> Tensor:
     matrices made from the sizes. They are a small part of the image encoder's work.
     """
     rows, columns = resize_weights(*pixels.shape[-2:], height, width, pixels.device)
-    return rows @ pixels @ columns.T
+    # One matrix for each image: for a single one on the left of many, onnxruntime on a GPU passes addresses through
+    # memory of the host, which a CUDA graph would read again when others have used it.
+    return rows.expand(*pixels.shape[:-2], *rows.shape) @ pixels @ columns.T
 
 
 def resize_weights(

@@ -33,7 +33,10 @@ UNKNOWN_THERE = {
 def nodes_that_leave(model):
     """Name the nodes of a graph for which onnxruntime would copy arrays between a GPU and the host."""
     graph = onnx.shape_inference.infer_shapes(model).graph
-    types = {value.name: value.type.tensor_type.elem_type for value in (*graph.value_info, *graph.input)}
+    values = [*graph.value_info, *graph.input]
+    types = {value.name: value.type.tensor_type.elem_type for value in values}
+    ranks = {value.name: len(value.type.tensor_type.shape.dim) for value in values}
+    ranks |= {each.name: len(each.dims) for each in graph.initializer}
     constant, host, found = {each.name for each in graph.initializer} | {""}, set(), []
     for node in graph.node:
         read_there = ON_THE_HOST.get(node.op_type, set())
@@ -45,6 +48,8 @@ def nodes_that_leave(model):
             host.update(node.output)
         elif any((name in host) != (i in read_there) for i, name in given.items()):
             found.append(f"{node.op_type} {node.name}")
+        elif node.op_type == "MatMul" and ranks[node.input[0]] < ranks[node.input[1]]:
+            found.append(f"{node.op_type} {node.name}")  # addresses of each matrix go through memory of the host
         elif types.get(node.input[0]) in UNKNOWN_THERE.get(node.op_type, ()):
             found.append(f"{node.op_type} {node.name}")
     return found
@@ -67,10 +72,18 @@ class Named(torch.nn.Module):
         return ids[places]
 
 
+class Multiplied(torch.nn.Module):
+    def forward(self, matrix, values):
+        return matrix @ values
+
+
 def test_what_leaves_the_gpu_is_found():
     rows = torch.export.Dim("rows")
     scaled = to_onnx(Scaled(), {"values": torch.zeros(3, 4)}, ["scaled"], {"values": {0: rows}})
     assert any(found.startswith("Mul") for found in nodes_that_leave(scaled))
+    given = {"matrix": torch.zeros(2, 3), "values": torch.zeros(4, 3, 5)}
+    multiplied = to_onnx(Multiplied(), given, ["product"], {"matrix": {0: rows}, "values": {0: torch.export.Dim("n")}})
+    assert [found.split()[0] for found in nodes_that_leave(multiplied)] == ["MatMul"]
     given = {"ids": torch.zeros(5, dtype=torch.int32), "places": torch.zeros(3, 4, dtype=torch.int64)}
     named = to_onnx(Named(), given, ["named"], {"ids": {0: torch.export.Dim("ids")}, "places": {0: rows}})
     assert [found.split()[0] for found in nodes_that_leave(named)] == ["GatherND"]
