@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import threading
 import weakref
 from collections import OrderedDict
@@ -110,7 +111,7 @@ class OnnxRecordings:
                 self._runs.setdefault(key, []).append(free)
             return None if free is None else self._replay(free, inputs)
         except Exception as error:  # onnxruntime's own kinds, which share no base but Exception
-            self.failure = " ".join(str(error).split())[:300] or type(error).__name__
+            self.failure = reason_of(error)
             logger.warning("cannot record a run as a CUDA graph (%s): going on without", self.failure)
             return None
 
@@ -179,6 +180,13 @@ class OnnxRecordings:
         }
         run.leases[:] = [weakref.ref(array.lease) for array in outputs.values()]
         return outputs
+
+
+def reason_of(error: Exception) -> str:
+    """Say in one line why a run failed: of onnxruntime's long messages about CUDA, what CUDA says."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    said = re.search(r"\b(CUDA|CUDNN|CUBLAS) failure [^;]*[^; ]", text)
+    return said[0] if said else text[:300]
 
 
 def _difference(found: np.ndarray, expected: np.ndarray) -> float:

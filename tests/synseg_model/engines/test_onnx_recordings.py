@@ -13,7 +13,7 @@ from synseg_model.engines import onnx_recordings
 from synseg_model.engines.exported import GPU_DECODER_MEMORY
 from synseg_model.engines.label_sizes import padded
 from synseg_model.engines.load import load_engine
-from synseg_model.engines.onnx_recordings import COPIES, OnnxRecordings, key_of
+from synseg_model.engines.onnx_recordings import COPIES, OnnxRecordings, key_of, reason_of
 from synseg_model.engines.onnx_runs import OnnxArray, check_outputs, output_shapes, run_plainly
 from synseg_model.engines.onnxruntime import OnnxEngine, execution_providers
 from synseg_model.export.parity import draw_image
@@ -238,6 +238,13 @@ def test_where_recording_fails_another_session_takes_over(plain, engine, device)
     assert "previous error" in recordings.failure
     assert IMAGE_ENCODER not in engine._recordings and DECODER in engine._recordings
     assert engine._sessions[IMAGE_ENCODER] is not session
+
+
+def test_the_reason_of_a_failure_is_what_cuda_says():
+    text = "Error in execution: call.cc:154 bool CudaCall(int) CUDA failure 900: not while capturing ; GPU=0 ; expr=x; "
+    assert reason_of(RuntimeError(text)) == "CUDA failure 900: not while capturing"
+    assert reason_of(RuntimeError("its output\nsums differs")) == "its output sums differs"
+    assert reason_of(MemoryError()) == "MemoryError"
 
 
 def test_recordings_keep_to_their_memory_and_say_so_once(exported_small, caplog):
