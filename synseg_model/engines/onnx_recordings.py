@@ -14,7 +14,15 @@ from typing import NamedTuple
 import numpy as np
 import onnxruntime as ort
 
-from synseg_model.engines.onnx_runs import Given, Lease, OnnxArray, bind_inputs, graph_options, run_plainly
+from synseg_model.engines.onnx_runs import (
+    Given,
+    Lease,
+    OnnxArray,
+    bind_inputs,
+    graph_options,
+    output_bytes,
+    run_plainly,
+)
 from synseg_model.engines.recordings import KEPT, SEEN
 
 logger = logging.getLogger(__name__)
@@ -40,7 +48,7 @@ def key_of(inputs: Mapping[str, Given]) -> Hashable | None:
     """
     parts = []
     for name, given in sorted(inputs.items()):
-        host = given if isinstance(given, np.ndarray) else given.host
+        host = _host(given)
         if host is not None:
             parts.append((name, host.shape, host.dtype.str))
         elif given.stays:
@@ -48,6 +56,11 @@ def key_of(inputs: Mapping[str, Given]) -> Hashable | None:
         else:
             return None
     return tuple(parts)
+
+
+def _host(given: Given) -> np.ndarray | None:
+    """Return what comes from the host; None for an array that lies on the device only."""
+    return given if isinstance(given, np.ndarray) else given.host
 
 
 class _Run(NamedTuple):
@@ -106,7 +119,7 @@ class OnnxRecordings:
         runs = self._runs.get(key, [])
         free = next((run for run in runs if not any(lease() for lease in run.leases)), None)
         try:
-            if free is None and len(runs) < COPIES and self._comes_again(key) and self._has_room():
+            if free is None and len(runs) < COPIES and self._comes_again(key) and self._has_room(inputs):
                 free = self._record(inputs)
                 self._runs.setdefault(key, []).append(free)
             return None if free is None else self._replay(free, inputs)
@@ -124,8 +137,8 @@ class OnnxRecordings:
             self._seen.popitem(last=False)
         return False
 
-    def _has_room(self) -> bool:
-        if self.count < MOST and self._bytes < self._memory:
+    def _has_room(self, inputs: Mapping[str, Given]) -> bool:
+        if self.count < MOST and self._bytes + self._bytes_of(inputs) <= self._memory:
             return True
         if not self._full:
             self._full = True
@@ -134,6 +147,11 @@ class OnnxRecordings:
             )
         return False
 
+    def _bytes_of(self, inputs: Mapping[str, Given]) -> int:
+        """Count the bytes that a recording keeps: its outputs, and what comes from the host."""
+        own = sum(host.nbytes for host in map(_host, inputs.values()) if host is not None)
+        return own + output_bytes(self._session, {name: given.shape for name, given in inputs.items()})
+
     def _record(self, inputs: Mapping[str, Given]) -> _Run:
         """Record a run; raise RuntimeError where it gives something else than a plain one."""
         plain = run_plainly(self._session, inputs, self._place, own_memory=True)
@@ -141,8 +159,7 @@ class OnnxRecordings:
         del plain
         binding, own = self._session.io_binding(), {}
         for name, given in inputs.items():
-            host = given if isinstance(given, np.ndarray) else given.host
-            if host is not None:
+            if (host := _host(given)) is not None:
                 own[name] = ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(host), *self._place)
         there = {name: OnnxArray(value, tuple(value.shape())) for name, value in own.items()}
         bind_inputs(binding, {**inputs, **there}, self._place)
@@ -152,7 +169,7 @@ class OnnxRecordings:
         }
         for name, value in outputs.items():
             binding.bind_ortvalue_output(name, value)
-        self._bytes += sum(value.tensor_size_in_bytes() for value in (*own.values(), *outputs.values()))
+        self._bytes += self._bytes_of(inputs)
         self.count += 1
         run = _Run(binding, graph_options(self._place, str(self.count)), own, {}, outputs, [])
         self._session.run_with_iobinding(binding, run.options)  # some runs in one: the last of them is recorded
@@ -167,8 +184,7 @@ class OnnxRecordings:
 
     def _replay(self, run: _Run, inputs: Mapping[str, Given]) -> dict[str, OnnxArray]:
         for name, value in run.inputs.items():
-            given = inputs[name]
-            host = np.ascontiguousarray(given if isinstance(given, np.ndarray) else given.host)
+            host = np.ascontiguousarray(_host(inputs[name]))
             if host.nbytes > SMALL or not np.array_equal(run.copied.get(name), host):
                 value.update_inplace(host)
                 if host.nbytes <= SMALL:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -147,6 +148,12 @@ def shapes_of(session: ort.InferenceSession, given: Mapping[str, tuple[int, ...]
     """Work out the shapes of a session's outputs; see `output_shapes`."""
     inputs = {value.name: value.shape for value in session.get_inputs()}
     return output_shapes(inputs, {value.name: value.shape for value in session.get_outputs()}, given)
+
+
+def output_bytes(session: ort.InferenceSession, given: Mapping[str, tuple[int, ...]]) -> int:
+    """Count the bytes of a session's outputs; see `output_shapes`."""
+    sizes = {value.name: np.dtype(TYPES[value.type]).itemsize for value in session.get_outputs()}
+    return sum(sizes[name] * math.prod(shape) for name, shape in shapes_of(session, given).items())
 
 
 def check_outputs(session: ort.InferenceSession) -> None:

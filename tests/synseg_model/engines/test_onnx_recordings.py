@@ -250,7 +250,7 @@ def test_the_reason_of_a_failure_is_what_cuda_says():
 def test_recordings_keep_to_their_memory_and_say_so_once(exported_small, caplog):
     caplog.set_level(logging.INFO, "synseg_model")
     engine = OnnxEngine(exported_small, "cpu")
-    recordings = OnnxRecordings(engine._sessions[MASKS], ("cpu", 0), memory=1)
+    recordings = OnnxRecordings(engine._sessions[MASKS], ("cpu", 0), memory=500)  # the first one has 384
     for side in (8, 9, 10):
         rows, thresholds = np.arange(side, dtype=np.int32), np.zeros(2, np.float32)
         given = {"activations": np.ones((1, 2, 4, 4), np.float32), "thresholds": thresholds, "rows": rows}
