@@ -50,7 +50,7 @@ class ExportedEngine(ABC, Generic[Array]):
         self.fingerprint = self._export.fingerprint
         self._positions = np.load(self._export.check_file(folder, POSITIONS), allow_pickle=False)
         self._positions_at: dict[tuple[int, int], Array] = {}
-        self._canvases: dict[tuple[int, int], dict[str, Array]] = {}
+        self._canvases: dict[tuple[int, int, int], dict[str, Array]] = {}
 
     @property
     def independent_labels(self) -> bool:
@@ -90,8 +90,12 @@ class ExportedEngine(ABC, Generic[Array]):
         """Wait for an array and copy it to the host; the copy is valid until the next download."""
 
     @abstractmethod
-    def part(self, array: Array, row: int, start: int, stop: int) -> Array:
-        """Name array[row:row+1, start:stop] without copying; array: (B,K,h,w)."""
+    def part(self, array: Array, rows: slice, labels: slice) -> Array:
+        """Name array[rows, labels] without copying: of several rows all labels; array: (B,K,h,w)."""
+
+    def takes_batches(self, graph: str) -> bool:
+        """Tell whether a graph takes several frames in one run: label maps and masks of older exports do not."""
+        return False
 
     def _segment(self, frames: list[np.ndarray], text: np.ndarray) -> np.ndarray:
         """Encode frames of one size once and decode text embeddings (K,D); returns activations (B,K,h,w) float32."""
@@ -135,8 +139,8 @@ class ExportedEngine(ABC, Generic[Array]):
     def _decode(self, encoded: Mapping[str, np.ndarray | Array], text: np.ndarray) -> Iterator[Array]:
         """Decode text embeddings (K,D) in passes of k: (B,k,h,w) float32 each.
 
-        All passes have one size, for which libraries of a GPU prepare once. What the last one has beyond K is of no
-        meaning.
+        All passes have one size, for which libraries of a GPU prepare once. What the last one has beyond K repeats
+        label K.
         """
         batch, tokens = self._outputs.count(encoded)
         per_label = batch * self.config.decoder.bytes_per_label(tokens, self._export.patch)
@@ -160,17 +164,17 @@ class ExportedEngine(ABC, Generic[Array]):
         """Return rows and columns of a frame's activations."""
         return tuple(side // self.config.decoder.stride for side in self._input_size(frame))
 
-    def canvas(self, size: tuple[int, int]) -> dict[str, Array]:
-        """Return what graphs take for a frame of size (H,W): label maps before the first label, rows and columns."""
+    def canvas(self, frames: int, size: tuple[int, int]) -> dict[str, Array]:
+        """Return what graphs take for frames of size (H,W): label maps before the first label, rows and columns."""
 
         def make() -> dict[str, Array]:
-            largest = np.zeros((1, *size), np.float32)
+            largest = np.zeros((frames, *size), np.float32)
             rows, columns = (np.arange(side, dtype=np.int32) for side in size)
             label_map = np.zeros(largest.shape, np.int32)
             begin = {"label_map": label_map, "winning": largest - 1, "largest": largest}
             return {name: self.keep(array) for name, array in {**begin, "rows": rows, "columns": columns}.items()}
 
-        return remembered(self._canvases, size, make)
+        return remembered(self._canvases, (frames, *size), make)
 
     def _positions_of(self, rows: int, columns: int) -> Array:
         """Return the position embeddings of a token grid, on the device; computed when a grid is first met."""

@@ -6,6 +6,7 @@ import bisect
 
 SIZES = (1, 2, 5, 10, 20, 30, 40, 50, 64, 80, 96, 112, 128)
 STEP = 16  # between larger sizes, whose time is mostly their labels'
+NO_LABEL = 2.0  # threshold of a place that no label takes: no activation reaches it
 
 
 def padded(labels: int) -> int:

@@ -4,61 +4,36 @@ from __future__ import annotations
 
 import logging
 import math
+import re
+import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import onnxruntime as ort
 
+from synseg_model.engines.onnx_runs import (
+    Given,
+    Lease,
+    OnnxArray,
+    bind_inputs,
+    graph_options,
+    output_bytes,
+    run_plainly,
+)
+from synseg_model.engines.recordings import KEPT, SEEN
+
 logger = logging.getLogger(__name__)
 
-MOST = 32  # recordings of one session: onnxruntime keeps a CUDA graph until its session ends
 COPIES = 2  # recordings of one key: the next frame is segmented while the last one's results are still read
-SEEN = 64  # keys that have come once
+# Recordings of one session. A key of the decoder has two outputs in turn, of which the label map reads each. Those used
+# last do not take the place of others: onnxruntime keeps a CUDA graph until its session ends.
+MOST = 2 * COPIES * KEPT
+MEMORY = 2**29  # bytes of inputs and outputs that the recordings of one session keep
 SMALL = 4096  # bytes of a host array that is compared with the last one before it is copied to the device
 LARGEST_DIFFERENCE = 1e-3  # in the mean, between a recorded run and a plain one, over the mean magnitude
-NO_GRAPH = "-1"  # of `gpu_graph_id`: neither record nor replay
-
-
-class Lease:
-    """Says for as long as it lives that the memory of a recording's outputs is in use."""
-
-
-@dataclass(frozen=True, eq=False)
-class OnnxArray:
-    """An array on an engine's device, or a part of one.
-
-    Attributes:
-        value: What holds it.
-        shape: Its own shape.
-        offset: Elements of `value` before its first one.
-        stays: Whether its memory is used for nothing else while the engine lives, so that a recording may read it.
-        host: Its elements, where they are few: they are copied into a recording's own memory.
-        lease: Of the recording whose output it is.
-    """
-
-    value: ort.OrtValue
-    shape: tuple[int, ...]
-    offset: int = 0
-    stays: bool = False
-    host: np.ndarray | None = None
-    lease: Lease | None = None
-
-    @property
-    def is_part(self) -> bool:
-        """Whether `value` has more elements."""
-        return tuple(self.value.shape()) != self.shape
-
-    @property
-    def address(self) -> int:
-        """Where its first element lies on the device. All arrays that have parts are of float32."""
-        return self.value.data_ptr() + 4 * self.offset
-
-
-Given = np.ndarray | OnnxArray
 
 
 def key_of(inputs: Mapping[str, Given]) -> Hashable | None:
@@ -73,7 +48,7 @@ def key_of(inputs: Mapping[str, Given]) -> Hashable | None:
     """
     parts = []
     for name, given in sorted(inputs.items()):
-        host = given if isinstance(given, np.ndarray) else given.host
+        host = _host(given)
         if host is not None:
             parts.append((name, host.shape, host.dtype.str))
         elif given.stays:
@@ -83,21 +58,9 @@ def key_of(inputs: Mapping[str, Given]) -> Hashable | None:
     return tuple(parts)
 
 
-def bind_inputs(binding: ort.IOBinding, inputs: Mapping[str, Given], place: tuple[str, int]) -> None:
-    """Bind what a run is given, where it lies.
-
-    Args:
-        binding: Of the session.
-        inputs: By name; host arrays are copied to the device by the run.
-        place: Kind and number of the device.
-    """
-    for name, given in inputs.items():
-        if isinstance(given, np.ndarray):
-            binding.bind_cpu_input(name, np.ascontiguousarray(given))
-        elif given.is_part:
-            binding.bind_input(name, *place, np.float32, given.shape, given.address)
-        else:
-            binding.bind_ortvalue_input(name, given.value)
+def _host(given: Given) -> np.ndarray | None:
+    """Return what comes from the host; None for an array that lies on the device only."""
+    return given if isinstance(given, np.ndarray) else given.host
 
 
 class _Run(NamedTuple):
@@ -118,18 +81,24 @@ class OnnxRecordings:
     used. Its outputs have the same memory each time. So it is not replayed while somebody still has the last ones: then
     a second recording of the key runs, or the plain run.
 
-    Use it from one thread at a time.
+    Use it from one thread at a time. Each thread has recordings of its own, as onnxruntime records for a thread.
 
     Args:
         session: It was made with `enable_cuda_graph` where the device is a GPU. On the CPU nothing is recorded, and all
             else is the same, so that it can be tested.
         place: Kind and number of the device.
+        memory: Bytes that recordings may keep.
+
+    Attributes:
+        count: How many recordings were made.
+        failure: Why there are no more; the session is then of no use, because its stream may still be recording.
     """
 
-    def __init__(self, session: ort.InferenceSession, place: tuple[str, int]) -> None:
-        self._session, self._place = session, place
+    def __init__(self, session: ort.InferenceSession, place: tuple[str, int], memory: int = MEMORY) -> None:
+        self._session, self._place, self._memory = session, place, memory
         self._runs: dict[Hashable, list[_Run]] = {}
         self._seen: OrderedDict[Hashable, None] = OrderedDict()
+        self._bytes, self._full = 0, False
         self.count = 0
         self.failure = ""
 
@@ -140,45 +109,57 @@ class OnnxRecordings:
             inputs: By name.
 
         Returns:
-            The outputs by name; None where no recording has its memory free. Then the caller runs the session.
+            The outputs by name; None where no recording has its memory free, or recording has failed. Then the caller
+            runs a session.
         """
         key = key_of(inputs)
         if key is None or self.failure:
             return None
+        key = threading.get_ident(), key
         runs = self._runs.get(key, [])
         free = next((run for run in runs if not any(lease() for lease in run.leases)), None)
-        if free is None and len(runs) < COPIES and self._comes_again(key):
-            free = self._make(key, inputs)
-        return None if free is None else self._replay(free, inputs)
+        try:
+            if free is None and len(runs) < COPIES and self._comes_again(key) and self._has_room(inputs):
+                free = self._record(inputs)
+                self._runs.setdefault(key, []).append(free)
+            return None if free is None else self._replay(free, inputs)
+        except Exception as error:  # onnxruntime's own kinds, which share no base but Exception
+            self.failure = reason_of(error)
+            logger.warning("cannot record a run as a CUDA graph (%s): going on without", self.failure)
+            return None
 
     def _comes_again(self, key: Hashable) -> bool:
         """Tell whether a key came before; sizes that come only once, such as those of photographs, are not worth it."""
-        if key in self._runs:
-            return self.count < MOST
-        if key not in self._seen:
-            self._seen[key] = None
-            if len(self._seen) > SEEN:
-                self._seen.popitem(last=False)
-            return False
-        return self.count < MOST
+        if key in self._runs or key in self._seen:
+            return True
+        self._seen[key] = None
+        if len(self._seen) > SEEN:
+            self._seen.popitem(last=False)
+        return False
 
-    def _make(self, key: Hashable, inputs: Mapping[str, Given]) -> _Run | None:
-        try:
-            run = self._record(inputs)
-        except Exception as error:  # onnxruntime's own kinds, which share no base but Exception
-            self.failure = " ".join(str(error).split())[:300] or type(error).__name__
-            logger.warning("cannot record a run as a CUDA graph (%s): going on without", self.failure)
-            return None
-        self._runs.setdefault(key, []).append(run)
-        return run
+    def _has_room(self, inputs: Mapping[str, Given]) -> bool:
+        if self.count < MOST and self._bytes + self._bytes_of(inputs) <= self._memory:
+            return True
+        if not self._full:
+            self._full = True
+            logger.info(
+                "%d CUDA graphs are recorded, with %d MiB: further sizes run without", self.count, self._bytes >> 20
+            )
+        return False
+
+    def _bytes_of(self, inputs: Mapping[str, Given]) -> int:
+        """Count the bytes that a recording keeps: its outputs, and what comes from the host."""
+        own = sum(host.nbytes for host in map(_host, inputs.values()) if host is not None)
+        return own + output_bytes(self._session, {name: given.shape for name, given in inputs.items()})
 
     def _record(self, inputs: Mapping[str, Given]) -> _Run:
         """Record a run; raise RuntimeError where it gives something else than a plain one."""
-        expected = self._run_plainly(inputs)
+        plain = run_plainly(self._session, inputs, self._place, own_memory=True)
+        expected = {name: array.value.numpy().copy() for name, array in plain.items()}
+        del plain
         binding, own = self._session.io_binding(), {}
         for name, given in inputs.items():
-            host = given if isinstance(given, np.ndarray) else given.host
-            if host is not None:
+            if (host := _host(given)) is not None:
                 own[name] = ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(host), *self._place)
         there = {name: OnnxArray(value, tuple(value.shape())) for name, value in own.items()}
         bind_inputs(binding, {**inputs, **there}, self._place)
@@ -188,6 +169,7 @@ class OnnxRecordings:
         }
         for name, value in outputs.items():
             binding.bind_ortvalue_output(name, value)
+        self._bytes += self._bytes_of(inputs)
         self.count += 1
         run = _Run(binding, graph_options(self._place, str(self.count)), own, {}, outputs, [])
         self._session.run_with_iobinding(binding, run.options)  # some runs in one: the last of them is recorded
@@ -200,19 +182,9 @@ class OnnxRecordings:
                 raise RuntimeError(f"its output {name} differs from that of a plain run by {difference:.3g}")
         return run
 
-    def _run_plainly(self, inputs: Mapping[str, Given]) -> dict[str, np.ndarray]:
-        binding = self._session.io_binding()
-        bind_inputs(binding, inputs, self._place)
-        names = [output.name for output in self._session.get_outputs()]
-        for name in names:
-            binding.bind_output(name, *self._place)
-        self._session.run_with_iobinding(binding, graph_options(self._place, NO_GRAPH))
-        return {name: value.numpy().copy() for name, value in zip(names, binding.get_outputs(), strict=True)}
-
     def _replay(self, run: _Run, inputs: Mapping[str, Given]) -> dict[str, OnnxArray]:
         for name, value in run.inputs.items():
-            given = inputs[name]
-            host = np.ascontiguousarray(given if isinstance(given, np.ndarray) else given.host)
+            host = np.ascontiguousarray(_host(inputs[name]))
             if host.nbytes > SMALL or not np.array_equal(run.copied.get(name), host):
                 value.update_inplace(host)
                 if host.nbytes <= SMALL:
@@ -226,17 +198,11 @@ class OnnxRecordings:
         return outputs
 
 
-def graph_options(place: tuple[str, int], graph: str) -> ort.RunOptions:
-    """Make the options of a run.
-
-    Args:
-        place: Kind and number of the device.
-        graph: Which CUDA graph is recorded, or replayed where it is recorded; NO_GRAPH for none.
-    """
-    options = ort.RunOptions()
-    if place[0] != "cpu":
-        options.add_run_config_entry("gpu_graph_id", graph)
-    return options
+def reason_of(error: Exception) -> str:
+    """Say in one line why a run failed: of onnxruntime's long messages about CUDA, what CUDA says."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    said = re.search(r"\b(CUDA|CUDNN|CUBLAS) failure [^;]*[^; ]", text)
+    return said[0] if said else text[:300]
 
 
 def _difference(found: np.ndarray, expected: np.ndarray) -> float:

@@ -16,14 +16,8 @@ import onnxruntime as ort
 
 from synseg_model.config import DECODER_MEMORY, ModelError
 from synseg_model.engines.exported import GPU_DECODER_MEMORY, ExportedEngine
-from synseg_model.engines.onnx_recordings import (
-    NO_GRAPH,
-    SMALL,
-    OnnxArray,
-    OnnxRecordings,
-    bind_inputs,
-    graph_options,
-)
+from synseg_model.engines.onnx_recordings import SMALL, OnnxRecordings
+from synseg_model.engines.onnx_runs import OnnxArray, check_outputs, run_plainly
 from synseg_model.engines.text_encoder import TextEncoder
 from synseg_model.weights.exported_folder import GPU_GRAPHS, TEXT_ENCODER, Export
 
@@ -34,7 +28,7 @@ class OnnxEngine(ExportedEngine[OnnxArray]):
     """Run an exported folder's graphs with onnxruntime.
 
     decoder_memory: bytes, see `ExportedEngine`; None for what is usual on the device. A GPU has more: every pass of the
-    decoder makes one more run of the label map's graph for each frame, and runs, not sums, take a GPU's time.
+    decoder makes one more run of the label map's graph, and runs, not sums, take a GPU's time.
     cuda_graphs: record runs that come again as CUDA graphs, and replay them; None for wherever that is possible.
     """
 
@@ -70,40 +64,38 @@ class OnnxEngine(ExportedEngine[OnnxArray]):
 
     def _load(self, name: str, path: Path, device: str) -> None:
         """Load a graph, so that its runs can be recorded where that is possible."""
-        recorded = self._records
-        if recorded and self.device != "cpu":
+        session = None
+        if self._records:
             try:
-                self._sessions[name] = _session(path, self.device, recorded=True)
-            except ModelError as error:  # one with a part that onnxruntime leaves to the CPU, say
-                logger.info("%s runs without CUDA graphs: %s", name, error)
-                recorded = False
-        if name not in self._sessions:
-            self._sessions[name] = _session(path, self.device)
-        if self.device != "cpu" and "CUDAExecutionProvider" not in self._sessions[name].get_providers():
+                session = _session(path, self.device, recorded=True)
+                check_outputs(session)
+            except (ModelError, ValueError) as error:
+                session = None
+                logger.info("%s runs without CUDA graphs, which a new export may allow: %s", name, error)
+        recorded = session is not None
+        session = session or _session(path, self.device)
+        if self.device != "cpu" and "CUDAExecutionProvider" not in session.get_providers():
             if device != "auto":
                 raise ValueError(f"device {device!r}: onnxruntime cannot use it (CUDA or cuDNN is missing)")
             logger.warning("onnxruntime cannot use the GPU (CUDA or cuDNN is missing): running on the CPU")
             self.device, recorded = "cpu", False
+        self._sessions[name] = session
         if recorded:
-            self._recordings[name] = OnnxRecordings(self._sessions[name], _place(self.device))
+            self._recordings[name] = OnnxRecordings(session, _place(self.device))
 
     def turn(self) -> contextlib.AbstractContextManager:
         return self._turn if self._recordings else contextlib.nullcontext()
 
     def run(self, graph: str, inputs: dict[str, np.ndarray | OnnxArray]) -> dict[str, OnnxArray]:
         recordings = self._recordings.get(graph)
-        replayed = None if recordings is None else recordings.run(inputs)
-        if replayed is not None:
-            return replayed
-        session, place = self._sessions[graph], _place(self.device)
-        binding = session.io_binding()
-        bind_inputs(binding, inputs, place)
-        names = [output.name for output in session.get_outputs()]
-        for name in names:
-            binding.bind_output(name, *place)
-        session.run_with_iobinding(binding, graph_options(place, NO_GRAPH))
-        values = zip(names, binding.get_outputs(), strict=True)
-        return {name: OnnxArray(value, tuple(value.shape())) for name, value in values}
+        if recordings is not None:
+            replayed = recordings.run(inputs)
+            if replayed is not None:
+                return replayed
+            if recordings.failure:
+                del self._recordings[graph]
+                self._sessions[graph] = _session(self.folder / graph, self.device)
+        return run_plainly(self._sessions[graph], inputs, _place(self.device), graph in self._recordings)
 
     def keep(self, array: np.ndarray) -> OnnxArray:
         value = ort.OrtValue.ortvalue_from_numpy(array, *_place(self.device))
@@ -113,10 +105,17 @@ class OnnxEngine(ExportedEngine[OnnxArray]):
         flat = array.value.numpy().reshape(-1)
         return flat[array.offset : array.offset + math.prod(array.shape)].reshape(array.shape)
 
-    def part(self, array: OnnxArray, row: int, start: int, stop: int) -> OnnxArray:
-        _, labels, height, width = array.shape
-        shape, offset = (1, stop - start, height, width), (row * labels + start) * height * width
-        return dataclasses.replace(array, shape=shape, offset=offset, host=None)
+    def part(self, array: OnnxArray, rows: slice, labels: slice) -> OnnxArray:
+        _, every, height, width = array.shape
+        shape = (rows.stop - rows.start, labels.stop - labels.start, height, width)
+        offset = array.offset + (rows.start * every + labels.start) * height * width
+        # Single labels lie at too many places to record a run for each.
+        stays = array.stays and shape[1] == every
+        return dataclasses.replace(array, shape=shape, offset=offset, host=None, stays=stays)
+
+    def takes_batches(self, graph: str) -> bool:
+        shape = next(each.shape for each in self._sessions[graph].get_inputs() if each.name == "activations")
+        return not isinstance(shape[0], int)
 
 
 def make_text_encoder(folder: Path, export: Export, context_length: int, device: str = "cpu") -> TextEncoder:
@@ -149,15 +148,24 @@ def _place(device: str) -> tuple[str, int]:
 
 
 def _session(path: Path, device: str, recorded: bool = False) -> ort.InferenceSession:
-    options = ort.SessionOptions()
-    options.log_severity_level = 3  # errors: a warning about every node placed on the CPU helps nobody
     try:
         with _no_warning_of_plug_ins(device):
             # Of bytes, not of a path, it would keep a copy.
-            return ort.InferenceSession(str(path), options, execution_providers(device, recorded))
+            return ort.InferenceSession(str(path), session_options(recorded), execution_providers(device, recorded))
     except Exception as error:  # onnxruntime's own kinds, which share no base but Exception
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelError(f"onnxruntime {ort.__version__} cannot run {path}: {reason}") from None
+
+
+def session_options(recorded: bool = False) -> ort.SessionOptions:
+    """Make the options of a session.
+
+    What it logs is not shown but for errors: it warns that sums over shapes are done on the CPU, as they should be. Of
+    a session whose runs are recorded not even those are shown: each is raised, and a plain session then takes over.
+    """
+    options = ort.SessionOptions()
+    options.log_severity_level = 4 if recorded else 3
+    return options
 
 
 def execution_providers(device: str, recorded: bool = False) -> list[str | tuple[str, dict[str, str]]]:

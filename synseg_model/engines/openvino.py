@@ -70,8 +70,8 @@ class OpenVinoEngine(ExportedEngine[np.ndarray]):
     def download(self, array: np.ndarray) -> np.ndarray:
         return array
 
-    def part(self, array: np.ndarray, row: int, start: int, stop: int) -> np.ndarray:
-        return array[row : row + 1, start:stop]
+    def part(self, array: np.ndarray, rows: slice, labels: slice) -> np.ndarray:
+        return array[rows, labels]
 
     def encode(self, frames: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
         return self.run(IMAGE_ENCODER, self.encoder_inputs(frames))

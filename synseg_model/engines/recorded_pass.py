@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from synseg_model.engines.segment_pass import NO_LABEL, PassOutput
+from synseg_model.engines.label_sizes import NO_LABEL
+from synseg_model.engines.segment_pass import PassOutput
 from synseg_model.engines.torch_batch import HostMeasures
 from synseg_model.vocabulary import Vocabulary
 

@@ -15,7 +15,6 @@ from synseg_model.network.synseg import SynSeg
 
 RULED_OUT = -30.0  # logit of a label that is not decoded; finite, as logits are resampled and summed
 PLANES_MEMORY = 2**27  # bytes
-NO_LABEL = 2.0  # threshold of a place in a vocabulary that no label takes
 
 
 class PassOutput(NamedTuple):

@@ -17,35 +17,47 @@ def resize(pixels: Tensor, height: int, width: int) -> Tensor:
     matrices made from the sizes. They are a small part of the image encoder's work.
     """
     rows, columns = resize_weights(*pixels.shape[-2:], height, width, pixels.device)
-    return rows @ pixels @ columns.T
+    # One matrix for each image: for a single one on the left of many, onnxruntime on a GPU passes addresses through
+    # memory of the host, which a CUDA graph would read again when others have used it.
+    return rows.expand(*pixels.shape[:-2], *rows.shape) @ pixels @ columns.T
 
 
 def resize_weights(
     source_height: int, source_width: int, height: int, width: int, device: torch.device | str = "cpu"
 ) -> tuple[Tensor, Tensor]:
     """Weigh rows (height,source_height) and columns (width,source_width): areas where both shrink, else linear."""
-    scalar = [torch.scalar_tensor(side, device=device) for side in (height, source_height, width, source_width)]
-    shrinks = (scalar[0] <= scalar[1]) & (scalar[2] <= scalar[3])
-    rows, columns = (
-        torch.where(shrinks, _area_weights(source, target, device), _linear_weights(source, target, device))
-        for source, target in ((source_height, height), (source_width, width))
-    )
+    pairs = [
+        tuple(torch.arange(side, dtype=torch.float32, device=device) for side in sides)
+        for sides in ((source_height, height), (source_width, width))
+    ]
+    (source_rows, rows), (source_columns, columns) = ((_count(source), _count(target)) for source, target in pairs)
+    shrinks = (rows <= source_rows) & (columns <= source_columns)
+    rows, columns = (torch.where(shrinks, _area_weights(*pair), _linear_weights(*pair)) for pair in pairs)
     return rows, columns
 
 
-def _area_weights(source: int, target: int, device: torch.device | str) -> Tensor:
-    """Weigh (target, source) samples by the share of each output pixel that they cover."""
+def _count(places: Tensor) -> Tensor:
+    """Count places 0, 1, ... n-1 as (1,), on their device.
+
+    A number that an exported graph takes from a shape is on the host. What mixes it with arrays of a GPU has
+    onnxruntime copy it in the middle of a run, which then cannot become a CUDA graph.
+    """
+    return places[-1:] + 1
+
+
+def _area_weights(source: Tensor, target: Tensor) -> Tensor:
+    """Weigh (target, source) places by the share of each output pixel that they cover."""
     # In units of 1/target pixel: whole numbers, which float32 holds exactly up to 16 million.
-    start = torch.arange(target, dtype=torch.float32, device=device)[:, None] * source
-    own = torch.arange(source, dtype=torch.float32, device=device) * target
-    return (torch.minimum(start + source, own + target) - torch.maximum(start, own)).clamp(min=0) / source
+    sources, targets = _count(source), _count(target)
+    start, own = target[:, None] * sources, source * targets
+    return (torch.minimum(start + sources, own + targets) - torch.maximum(start, own)).clamp(min=0) / sources
 
 
-def _linear_weights(source: int, target: int, device: torch.device | str) -> Tensor:
-    """Weigh (target, source) samples by their distance to the centre of each output pixel."""
-    center = (torch.arange(target, dtype=torch.float32, device=device)[:, None] + 0.5) * source / target - 0.5
-    center = center.clamp(min=0).clamp(max=source - 1)
-    return (1 - (torch.arange(source, dtype=torch.float32, device=device) - center).abs()).clamp(min=0)
+def _linear_weights(source: Tensor, target: Tensor) -> Tensor:
+    """Weigh (target, source) places by their distance to the centre of each output pixel."""
+    center = (target[:, None] + 0.5) * _count(source) / _count(target) - 0.5
+    center = torch.minimum(center.clamp(min=0), source[-1:])
+    return (1 - (source - center).abs()).clamp(min=0)
 
 
 def begin_label_map(batch: int, height: int, width: int, device: torch.device | str = "cpu") -> State:
@@ -68,7 +80,7 @@ def _take(planes: Tensor, thresholds: Tensor, ids: Tensor, state: State) -> Stat
     label_map, winning, largest = state
     reaching = planes.masked_fill(planes < thresholds[:, None, None], -1.0)
     best, first = _best(reaching)
-    label_map = torch.where(best > winning, ids[first], label_map)
+    label_map = torch.where(best > winning, _named(ids, first), label_map)
     return label_map, torch.maximum(winning, best), torch.maximum(largest, planes.amax(1))
 
 
@@ -76,10 +88,20 @@ def _best(planes: Tensor) -> tuple[Tensor, Tensor]:
     """Return the largest of planes (B,k,H,W) and the first k that has it."""
     if not torch.compiler.is_exporting():
         return planes.max(1)
-    # By hand in exported graphs: TensorRT sorts for an arg-max, which takes longer than all else.
+    # By hand in exported graphs: TensorRT sorts for an arg-max, which takes longer than all else. In float32, to which
+    # onnxruntime on a GPU would turn integers for their minimum.
     best = planes.amax(1)
-    places = torch.arange(planes.shape[1], dtype=torch.int32, device=planes.device)[:, None, None]
-    return best, torch.where(planes == best.unsqueeze(1), places, places[-1:]).amin(1).long()
+    places = torch.arange(planes.shape[1], dtype=torch.float32, device=planes.device)[:, None, None]
+    return best, torch.where(planes == best.unsqueeze(1), places, places[-1:]).amin(1).to(torch.int32)
+
+
+def _named(ids: Tensor, places: Tensor) -> Tensor:
+    """Return ids[places], for ids (k) and places of any shape.
+
+    Exported, an index of several dimensions is GatherND, which onnxruntime has for no int32 on a GPU: each image would
+    go to the host and back.
+    """
+    return ids.index_select(0, places.flatten()).view(places.shape)
 
 
 def confidence(state: State) -> Tensor:
@@ -145,7 +167,7 @@ def decide(
         planes = _at_size(activations[:, part], *size)
         if uniform:
             best, first = _best(planes)
-            label_map = torch.where(best > winning, ids[part][first], label_map)
+            label_map = torch.where(best > winning, _named(ids[part], first), label_map)
             winning = torch.maximum(winning, best)
         else:
             label_map, winning, largest = _take(planes, thresholds[part], ids[part], (label_map, winning, largest))

@@ -84,7 +84,8 @@ def embed_tokens(text: nn.Module, tokens: Tensor) -> Tensor:
     length = tokens.shape[1]
     x = text.token_embedding(tokens) + text.positional_embedding[:length]
     x = text.transformer(x, attn_mask=text.attn_mask[:length, :length])
-    x = text.ln_final(x)[torch.arange(x.shape[0], device=x.device), tokens.argmax(dim=-1)]
+    # As float32, which holds every id: onnxruntime has no arg-max of integers on a GPU.
+    x = text.ln_final(x)[torch.arange(x.shape[0], device=x.device), tokens.float().argmax(dim=-1)]
     return text.text_projection(x) if isinstance(text.text_projection, nn.Linear) else x @ text.text_projection
 
 

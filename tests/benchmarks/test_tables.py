@@ -38,12 +38,16 @@ def test_figures_stand_in_their_cells_with_a_link(tmp_path):
 def test_a_target_is_met_by_the_better_of_two_and_rates_from_below(tmp_path):
     write(tmp_path, "gpu_vit_1", {"20": {GRAPH: 0.002}}, after_change_seconds={"20": {GRAPH: 0.003}})
     write(tmp_path, "gpu_vit_1_compiled", {"20": {COMPILED: 0.001}})
-    write(tmp_path, "gpu_everyday_8", {"20": {GRAPH: 0.004}})
+    onnx = "onnxruntime, CUDA graph"
+    write(tmp_path, "gpu_everyday_1", {"20": {onnx: 0.001}})
+    write(tmp_path, "gpu_everyday_8", {"20": {GRAPH: 0.004, onnx: 0.003}})
     rows = {line.split(" |")[0]: line for line in TABLES["gpu-targets"](Results(tmp_path, tmp_path))}
     assert "[1 ms](gpu_vit_1_compiled.json)" in rows["| ViT-B/16, K = 20, one frame"]
     assert rows["| ViT-B/16, K = 20, one frame"].endswith("| yes |")
     everyday = rows["| synseg-everyday, K = 20, eight frames"]
     assert "2,000 frames/s" in everyday and everyday.endswith("| no |")
+    ratio = rows["| synseg-everyday, K = 20, onnxruntime: eight frames over one"]
+    assert "[3 ×](gpu_everyday_8.json)" in ratio and ratio.endswith("| yes |")
     assert "0.5 frames" in rows["| a new vocabulary of about the size, beyond a frame's own time"]
 
 

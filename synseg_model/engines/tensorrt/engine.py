@@ -96,10 +96,14 @@ class TensorRtEngine(ExportedEngine[DeviceArray]):
     def download(self, array: DeviceArray) -> np.ndarray:
         return self._gpu.download(array)
 
-    def part(self, array: DeviceArray, row: int, start: int, stop: int) -> DeviceArray:
-        _, labels, height, width = array.shape
-        offset = array.dtype.itemsize * (row * labels + start) * height * width
-        return DeviceArray((1, stop - start, height, width), array.dtype, array.memory, offset)
+    def part(self, array: DeviceArray, rows: slice, labels: slice) -> DeviceArray:
+        _, every, height, width = array.shape
+        offset = array.dtype.itemsize * (rows.start * every + labels.start) * height * width
+        shape = (rows.stop - rows.start, labels.stop - labels.start, height, width)
+        return DeviceArray(shape, array.dtype, array.memory, offset)
+
+    def takes_batches(self, graph: str) -> bool:
+        return self._runners[graph].is_dynamic("activations", 0)
 
     def _check(self, frames: Sequence[np.ndarray]) -> None:
         for frame in frames:

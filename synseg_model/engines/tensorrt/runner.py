@@ -138,6 +138,10 @@ class Runner:
             if engine.get_tensor_mode(name) == trt.TensorIOMode.OUTPUT
         }
 
+    def is_dynamic(self, name: str, axis: int) -> bool:
+        """Tell whether an axis of a tensor takes several sizes."""
+        return self._engine.get_tensor_shape(name)[axis] == -1
+
     def run(self, inputs: Mapping[str, np.ndarray | DeviceArray]) -> dict[str, DeviceArray]:
         """Enqueue the engine on arrays of the host or the device; returns device arrays, from the pool.
 

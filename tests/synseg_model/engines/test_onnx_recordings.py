@@ -2,15 +2,19 @@
 
 import gc
 import logging
+import threading
 
 import numpy as np
 import onnxruntime
 import pytest
 
 from synseg_model import Result, Vocabulary
+from synseg_model.engines import onnx_recordings
 from synseg_model.engines.exported import GPU_DECODER_MEMORY
+from synseg_model.engines.label_sizes import padded
 from synseg_model.engines.load import load_engine
-from synseg_model.engines.onnx_recordings import MOST, OnnxArray, key_of
+from synseg_model.engines.onnx_recordings import COPIES, OnnxRecordings, key_of, reason_of
+from synseg_model.engines.onnx_runs import OnnxArray, check_outputs, output_shapes, run_plainly
 from synseg_model.engines.onnxruntime import OnnxEngine, execution_providers
 from synseg_model.export.parity import draw_image
 from synseg_model.weights.exported_folder import DECODER, GPU_GRAPHS, IMAGE_ENCODER, LABEL_MAP, MASKS
@@ -104,6 +108,59 @@ def test_replayed_runs_give_what_plain_runs_give(plain, engine, device):
     assert counts(engine) == before
 
 
+def test_another_vocabulary_of_the_same_padded_size_records_nothing(plain, engine, device, monkeypatch):
+    monkeypatch.setattr(RecordingEngine, "_pads", True)
+    assert padded(7) == padded(9) == 10
+    frames = [draw_image(0, 90, 120)]
+    for _ in range(6):
+        for result in segment(engine, frames, vocabulary_of(engine)):
+            answers(result)
+    before = counts(engine)
+    assert min(before.values()) >= 1
+    nine = tuple(f"other {i}" for i in range(9))
+    ours = segment(engine, frames, vocabulary_of(engine, nine))
+    theirs = segment(plain, frames, vocabulary_of(plain, nine))
+    for found, other in zip(ours, theirs, strict=True):
+        assert (found.label_map == other.label_map).mean() > 0.99
+        np.testing.assert_allclose(found.presence, other.presence, atol=1e-3)
+        np.testing.assert_allclose(found.activations, other.activations, atol=1e-3)
+    assert counts(engine) == before
+
+
+def test_a_plain_run_changes_no_result_of_a_recorded_one(plain, engine, device):
+    ours, theirs = vocabulary_of(engine), vocabulary_of(plain)
+    usual = [draw_image(0, 90, 120)]
+    for _ in range(5):
+        answers(segment(engine, usual, ours)[0])
+    rare = [draw_image(1, 64, 96)]  # comes once: it runs plainly, in the same session
+    for _ in range(3):
+        kept = segment(engine, rare, ours)
+        assert_equal(segment(engine, usual, ours), segment(plain, usual, theirs), device)
+        assert_equal(kept, segment(plain, rare, theirs), device)
+        rare = [draw_image(1, 64, rare[0].shape[1] + 32)]
+
+
+def test_each_thread_has_recordings_of_its_own(plain, engine, device):
+    ours, theirs = vocabulary_of(engine), vocabulary_of(plain)
+    frames = [draw_image(0, 90, 120)]
+
+    def work():
+        for _ in range(4):
+            found.append(answers(segment(engine, frames, ours)[0]))
+
+    found = []
+    work()
+    before = counts(engine)[IMAGE_ENCODER]
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert counts(engine)[IMAGE_ENCODER] == 2 * before
+    expected = answers(segment(plain, frames, theirs)[0])
+    for each in found:
+        for one, other in zip(each, expected, strict=True):
+            assert (np.abs(one.astype(float) - other) <= (0 if device == "cpu" else 1e-3)).mean() > 0.99
+
+
 def test_results_that_are_kept_stay_what_they_are(plain, engine, device):
     ours, theirs = vocabulary_of(engine), vocabulary_of(plain)
     frames = [draw_image(seed, 90, 120) for seed in range(8)]
@@ -121,12 +178,14 @@ def test_sizes_that_come_once_are_not_recorded(engine):
     assert counts(engine)[IMAGE_ENCODER] == 0
 
 
-def test_memory_of_recordings_is_bounded(plain, engine, device):
+def test_recordings_are_bounded_in_number(plain, engine, device, monkeypatch):
+    most = 6
+    monkeypatch.setattr(onnx_recordings, "MOST", most)
     vocabulary, kept = vocabulary_of(engine), []
-    for side in range(64, 64 + MOST + 8):
+    for side in range(64, 64 + most + 2):
         frames = [draw_image(side, side, 64)]
         kept += [segment(engine, frames, vocabulary)[0] for _ in range(3)]
-    assert counts(engine)[IMAGE_ENCODER] <= MOST
+    assert counts(engine)[IMAGE_ENCODER] == most
     assert_equal([kept[-1]], segment(plain, frames, vocabulary_of(plain)), device)
 
 
@@ -159,6 +218,75 @@ def test_a_recording_that_gives_something_else_is_not_taken(plain, engine, devic
     assert [record.message for record in caplog.records].count(
         f"cannot record a run as a CUDA graph ({recordings.failure}): going on without"
     ) == 1
+
+
+def test_where_recording_fails_another_session_takes_over(plain, engine, device):
+    recordings, session = engine._recordings[IMAGE_ENCODER], engine._sessions[IMAGE_ENCODER]
+    ours, theirs = vocabulary_of(engine), vocabulary_of(plain)
+    frames = [draw_image(0, 90, 120)]
+    expected = segment(plain, frames, theirs)
+    for _ in range(3):
+        assert_equal(segment(engine, frames, ours), expected, device)
+    assert recordings.count
+
+    def fail(*given):
+        raise RuntimeError("operation failed due to a previous error during capture")
+
+    recordings._replay = fail
+    for _ in range(3):
+        assert_equal(segment(engine, frames, ours), expected, device)
+    assert "previous error" in recordings.failure
+    assert IMAGE_ENCODER not in engine._recordings and DECODER in engine._recordings
+    assert engine._sessions[IMAGE_ENCODER] is not session
+
+
+def test_the_reason_of_a_failure_is_what_cuda_says():
+    text = "Error in execution: call.cc:154 bool CudaCall(int) CUDA failure 900: not while capturing ; GPU=0 ; expr=x; "
+    assert reason_of(RuntimeError(text)) == "CUDA failure 900: not while capturing"
+    assert reason_of(RuntimeError("its output\nsums differs")) == "its output sums differs"
+    assert reason_of(MemoryError()) == "MemoryError"
+
+
+def test_recordings_keep_to_their_memory_and_say_so_once(exported_small, caplog):
+    caplog.set_level(logging.INFO, "synseg_model")
+    engine = OnnxEngine(exported_small, "cpu")
+    recordings = OnnxRecordings(engine._sessions[MASKS], ("cpu", 0), memory=500)  # the first one has 384
+    for side in (8, 9, 10):
+        rows, thresholds = np.arange(side, dtype=np.int32), np.zeros(2, np.float32)
+        given = {"activations": np.ones((1, 2, 4, 4), np.float32), "thresholds": thresholds, "rows": rows}
+        for _ in range(COPIES + 2):
+            recordings.run({**given, "columns": rows})
+    assert recordings.count == 1
+    assert [record.message for record in caplog.records if "further sizes" in record.message] == [
+        "1 CUDA graphs are recorded, with 0 MiB: further sizes run without"
+    ]
+
+
+def test_shapes_of_outputs_follow_from_those_of_inputs():
+    inputs = {"frames": ["batch", "height", "width", 3], "positions": ["rows", "columns", 24]}
+    given = {"frames": (2, 90, 120, 3), "positions": (3, 4, 24)}
+    outputs = {"tokens": ["batch", "2*rows", "2*columns", 16], "numbers": ["batch", 5]}
+    assert output_shapes(inputs, outputs, given) == {"tokens": (2, 6, 8, 16), "numbers": (2, 5)}
+    for size in ("labels", "rows + 1", None):
+        with pytest.raises(ValueError, match=r"of an output: expected a number, or a multiple of one of \['batch'"):
+            output_shapes(inputs, {"tokens": [size]}, given)
+
+
+def test_outputs_in_memory_of_their_own_are_the_same(folder):
+    engine = OnnxEngine(folder, "cpu")
+    for graph in GPU_GRAPHS:
+        check_outputs(engine._sessions[graph])
+    session = engine._sessions[MASKS]
+    given = {
+        "activations": np.random.default_rng(0).uniform(size=(2, 3, 8, 6)).astype(np.float32),
+        "thresholds": np.array([0.2, 0.5, 0.8], np.float32),
+        "rows": np.arange(16, dtype=np.int32),
+        "columns": np.arange(12, dtype=np.int32),
+    }
+    ours, theirs = (run_plainly(session, given, ("cpu", 0), own) for own in (True, False))
+    assert ours.keys() == theirs.keys() == {"masks", "numbers", "sums", "peaks"}
+    for name, array in ours.items():
+        np.testing.assert_array_equal(array.value.numpy(), theirs[name].value.numpy())
 
 
 def test_a_key_has_shapes_of_the_host_and_addresses_of_the_device():

@@ -10,10 +10,11 @@ from torch.utils._pytree import tree_leaves
 
 from synseg_model import Result, Segmenter, Vocabulary
 from synseg_model.engines.half_precision import halve_products, halve_throughout
+from synseg_model.engines.label_sizes import NO_LABEL
 from synseg_model.engines.load import load_engine
 from synseg_model.engines.recorded_pass import RecordedPass, Sizes
 from synseg_model.engines.recordings import Recordings
-from synseg_model.engines.segment_pass import NO_LABEL, Arithmetic, InputPass, SegmentPass
+from synseg_model.engines.segment_pass import Arithmetic, InputPass, SegmentPass
 from synseg_model.export.parity import draw_image
 from synseg_model.weights.model_folder import load_model
 
