@@ -68,5 +68,6 @@ def test_a_large_vocabulary_fits():
     maps = np.zeros((count, 4, 4), np.float32)
     maps[::100] = 1
     result, header = Result(vocabulary, maps, (13, 17)), Header(frame_id="lens")
-    written, expected = serialize_class_masks(result, header, 1), serialize_message(MAKER.class_masks(result, header, 1))
+    written = serialize_class_masks(result, header, 1)
+    expected = serialize_message(MAKER.class_masks(result, header, 1))
     assert deserialize_message(written, ClassMasks) == deserialize_message(expected, ClassMasks)
