@@ -34,7 +34,7 @@ class Worker(JobThread):
         super().__init__("synseg-engine")
         self._segment = segment
         self._on_error = on_error
-        self._slots: dict[str, Frame] = {}  # by camera
+        self._slots: dict[str, Frame] = {}  # by camera, the oldest frame first: its masks are the most urgent
         self._tasks: deque[Callable[[], None]] = deque()
         self._paused = False
         self._owing = False  # whether waiting frames come before tasks
@@ -51,10 +51,10 @@ class Worker(JobThread):
             False when it replaced a frame that still waited there.
         """
         with self._changed:
-            free = frame.camera not in self._slots
+            free = self._slots.pop(frame.camera, None) is None
             at_once = not self._paused and not self._working and self.round_seconds < QUICK_SECONDS
             if not self._paused:
-                self._slots[frame.camera] = frame
+                self._slots[frame.camera] = frame  # behind those that came before
                 self._rested.clear()
                 self._changed.notify_all()
         if at_once:

@@ -159,6 +159,15 @@ def test_the_worker_says_how_long_the_last_frames_took(recorder):
     assert 0 < recorder.worker.round_seconds < PATIENCE
 
 
+def test_the_oldest_frame_of_a_round_comes_first(recorder):
+    recorder.hold()
+    for camera in ("front", "rear", "left", "front"):
+        recorder.offer(camera, "second")
+    recorder.finish()
+    settle(recorder)
+    assert list(recorder.seen[1])[:3] == ["rear", "left", "front"]
+
+
 def test_a_frame_is_done_when_it_has_been_offered_where_frames_are_quick(recorder, monkeypatch):
     monkeypatch.setattr(worker_module, "QUICK_SECONDS", PATIENCE)
     recorder.gate.set()
