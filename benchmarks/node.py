@@ -40,6 +40,7 @@ class NodeBenchmarkConfig:
         slow: milliseconds that the slow engine takes.
         model: for the change of the vocabulary. engine: for it. labels: how many unknown ones it has.
         rerun: the node's parameter of this name, for the latency.
+        serialized_echo: whether the echo node does without message objects, see `benchmarks.echo_node`.
         parts: what to measure. output: JSON file.
     """
 
@@ -53,6 +54,7 @@ class NodeBenchmarkConfig:
     engine: str = "auto"
     labels: int = 50
     rerun: str = ""
+    serialized_echo: bool = False
     parts: tuple[Literal["latency", "cameras", "age", "vocabulary"], ...] = ("latency", "cameras", "age", "vocabulary")
     output: str = "benchmarks/results/node.json"
 
@@ -92,7 +94,7 @@ def latency(config: NodeBenchmarkConfig) -> dict:
     """
     bare = bare_calls(config)
     with Robot(["camera"], config.width, config.height, config.rate, echoed=["echoed"]) as robot:
-        robot.start_echo_node()
+        robot.start_echo_node(config.serialized_echo)
         robot.start_node(engine="null", labels=list(LABELS), rerun=config.rerun)
         _play(robot, config)
         node, echo = (percentiles(robot.latencies(camera)) for camera in ("camera", "echoed"))

@@ -96,9 +96,9 @@ class Robot:
         topics = [f"/{camera}/image_raw" for camera in self.segmented]
         return self.start("synseg_ros.node", camera_topics=topics, camera_names=list(self.segmented), **parameters)
 
-    def start_echo_node(self) -> Child:
+    def start_echo_node(self, serialized: bool = False) -> Child:
         """Start the node that publishes the frames of the cameras that are echoed again."""
-        return self.start("benchmarks.echo_node", cameras=list(self.echoed))
+        return self.start("benchmarks.echo_node", cameras=list(self.echoed), serialized=serialized)
 
     def play(self) -> None:
         """Let the cameras play, each at its rate and shifted against the others, until the end."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 import cv2
@@ -17,6 +17,9 @@ __all__ = ["NOTHING", "HostMaps", "Measures"]
 _ROUNDING = 1e-5
 
 _KEPT_PIXELS = 1920 * 1080  # largest image whose buffers are kept for the next one: 23 MB
+
+# Columns are resampled in blocks of so many: OpenCV computes the last few of a row in another way than the others.
+_BLOCK = 32
 
 
 class Measures(NamedTuple):
@@ -76,9 +79,8 @@ class HostMaps:
         label_map, winning = np.zeros(self.shape, np.uint16), np.zeros(self.shape, np.float32)
         buffers = _scratch(self.shape)  # once: those of very large images are new at every call
         for index in self.candidates:
-            self.resize(index, buffers[0])
-            box = self._reach(index)
-            plane, reaching, number, wins, best, chosen = (buffer[box] for buffer in (*buffers, winning, label_map))
+            box, plane = self._resize_reach(index, buffers)
+            reaching, number, wins, best, chosen = (buffer[box] for buffer in (*buffers[1:], winning, label_map))
             cv2.threshold(plane, self._below(index), 0, cv2.THRESH_TOZERO, dst=reaching)
             cv2.compare(reaching, best, cv2.CMP_GT, dst=wins)  # ties go to the first label
             cv2.max(best, reaching, dst=best)
@@ -109,8 +111,7 @@ class HostMaps:
         Returns:
             The measures, and the mask (h,w) uint8, 0 or 255, which may be a view of a somewhat larger one.
         """
-        rows, columns = self._reach(index)
-        plane = self.resize(index, _scratch(self.shape)[0])[rows, columns]
+        (rows, columns), plane = self._resize_reach(index, _scratch(self.shape))
         mask = np.empty(plane.shape, np.uint8)  # its caller's: a buffer would have to be copied again
         threshold = self.vocabulary.thresholds[index]
         if plane.size > 1:
@@ -125,6 +126,27 @@ class HostMaps:
         x, y, width, height = cv2.boundingRect(mask)
         roi = (columns.start + x, rows.start + y, width, height)
         return Measures(area, score, roi), mask[y : y + height, x : x + width]
+
+    def _resize_reach(self, index: int, buffers: tuple[np.ndarray, ...]) -> tuple[tuple[slice, slice], np.ndarray]:
+        """Resample the part of a map that can reach its threshold; every bit is as from `resize`.
+
+        Memory takes more time than arithmetic here. So a map is first stretched to the image's width, and then only the
+        columns of the part are stretched to its height. Returns rows, columns and activation (h,w) of the part, which
+        is a view of the first buffer.
+        """
+        rows, columns = self._reach(index)
+        height, width = self.shape
+        plane, spare, *_ = buffers
+        block = _whole_blocks(columns, width)
+        size = self.maps.shape[1:]
+        work = size[0] / height + (block.stop - block.start) / width  # of the two steps; 1: resample all at once
+        if work > 0.9 or not _separable(size, self.shape):
+            return (rows, columns), self.resize(index, plane)[rows, columns]
+        wide = spare.reshape(-1)[: size[0] * width].reshape(size[0], width)
+        part = plane.reshape(-1)[: height * (block.stop - block.start)].reshape(height, -1)
+        _resample(self.maps[index], wide)
+        _resample(wide[:, block], part)
+        return (rows, columns), part[rows, columns.start - block.start : columns.stop - block.start]
 
     def _below(self, index: int) -> float:
         """Return the number just below a threshold, because THRESH_TOZERO keeps only what is above its limit."""
@@ -142,6 +164,43 @@ class HostMaps:
                 (x, width, self.shape[1], self.shape[1] / samples.shape[1]),
             )
         )
+
+
+def _resample(source: np.ndarray, out: np.ndarray) -> None:
+    """Resample an array (h,w) float32 bilinearly to the size of another one."""
+    cv2.resize(source, out.shape[::-1], dst=out, interpolation=cv2.INTER_LINEAR)
+
+
+def _whole_blocks(columns: slice, width: int) -> slice:
+    """Return the columns of all blocks that some columns touch, at least as many as a block has."""
+    start, stop = columns.start // _BLOCK * _BLOCK, min(width, -(-columns.stop // _BLOCK) * _BLOCK)
+    if stop - start < _BLOCK:  # the last block of the image may be narrow
+        start = max(0, start - _BLOCK)
+    return slice(start, stop)
+
+
+@lru_cache(maxsize=64)
+def _separable(size: tuple[int, int], shape: tuple[int, int]) -> bool:
+    """Tell whether resampling one side after the other, in blocks, gives the same bits with this build of OpenCV.
+
+    Args:
+        size: (h,w) of the maps.
+        shape: (H,W) of the image.
+    """
+    width = shape[1]
+    if min(size) < 2 or size[0] > shape[0] or size[1] > width or width < 2 * _BLOCK:
+        return False
+    noise = np.random.default_rng(0).random(size, np.float32)
+    whole, wide = np.empty(shape, np.float32), np.empty((size[0], width), np.float32)
+    _resample(noise, whole)
+    _resample(noise, wide)
+    for columns in (slice(0, 1), slice(width // 2, width // 2 + 1), slice(width - 1, width)):
+        block = _whole_blocks(columns, width)
+        part = np.empty((shape[0], block.stop - block.start), np.float32)
+        _resample(wide[:, block], part)
+        if not np.array_equal(part, whole[:, block]):
+            return False
+    return True
 
 
 _threads = threading.local()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import array
+from functools import cache
 from importlib import import_module
 
 import numpy as np
+from rclpy.serialization import serialize_message
 from sensor_msgs.msg import Image
-from std_msgs.msg import Header
+from std_msgs.msg import Header, UInt32
 
 from synseg_ros.interfaces.message_maker import MESSAGES, MessageMaker
 from synseg_ros.interfaces.object_messages import ObjectMessageMaker
@@ -46,3 +48,9 @@ def image_from_array(pixels: np.ndarray, encoding: str, header: Header) -> Image
         ValueError: The encoding does not fit the array.
     """
     return MAKER.image(pixels, encoding, header)
+
+
+@cache
+def cdr_is_used() -> bool:
+    """Tell whether the middleware in use serialises messages as little-endian CDR, so that it takes such bytes."""
+    return bytes(serialize_message(UInt32(data=0x04030201))) == b"\0\1\0\0\1\2\3\4"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -49,8 +50,14 @@ class NullEngine:
     def activations(self, frames: Sequence[np.ndarray], text: np.ndarray) -> list[np.ndarray]:
         if self.seconds:
             time.sleep(self.seconds)
-        count = len(text)
-        columns = max(SIDE, count)
-        stripe = np.arange(columns) * count // columns
-        maps = np.repeat((stripe == np.arange(count)[:, None]).astype(np.float32)[:, None], SIDE, axis=1)
-        return [maps] * len(frames)
+        return [_stripes(len(text))] * len(frames)
+
+
+@lru_cache(maxsize=4)
+def _stripes(count: int) -> np.ndarray:
+    """Draw the maps (count,h,w) float32, which frames share."""
+    columns = max(SIDE, count)
+    stripe = np.arange(columns) * count // columns
+    maps = np.repeat((stripe == np.arange(count)[:, None]).astype(np.float32)[:, None], SIDE, axis=1)
+    maps.flags.writeable = False
+    return maps

@@ -12,6 +12,7 @@ import numpy as np
 from synseg_model.io.drawing import overlay
 from synseg_model.result import Result
 from synseg_ros.interfaces.message_maker import MessageMaker
+from synseg_ros.interfaces.serialized_masks import serialize_class_masks
 
 
 class Segmented:
@@ -56,11 +57,14 @@ class FrameOutput:
         name: What follows in the topic synseg/<camera>/<name>.
         type: Type of the message, one of `message_maker.MESSAGES`.
         make: Makes the message; called only where it is wanted.
+        serialize: Writes the message with mono8 masks as CDR, faster than it can be made and serialised; None where
+            that is not worth it.
     """
 
     name: str
     type: str
     make: Callable[[MessageMaker, Segmented], Any]
+    serialize: Callable[[Segmented], bytes] | None = None
 
 
 # In the order in which they are published: the info first, as it says what the others mean.
@@ -74,6 +78,7 @@ FRAME_OUTPUTS = (
         "masks",
         "synseg_ros/msg/ClassMasks",
         lambda maker, frame: maker.class_masks(frame.result, frame.header, frame.version),
+        lambda frame: serialize_class_masks(frame.result, frame.header, frame.version),
     ),
     FrameOutput("label_map", "sensor_msgs/msg/Image", lambda maker, frame: maker.label_map(frame.result, frame.header)),
     FrameOutput(

@@ -16,8 +16,10 @@ from synseg_ros.node.camera_log import CameraLog
 from synseg_ros.node.camera_statistics import MANY_LOST
 from synseg_ros.node.frames import Frame, FrameMessage
 from synseg_ros.node.rate_limit import RateLimit
+from synseg_ros.node.serialized_images import read_image
 from synseg_ros.parameters.tables import NodeSettings
 from synseg_ros.qos import NEWEST_FRAME, OVERRIDABLE, remedy_for_losses, subscriber_events
+from synseg_ros.ros_messages import cdr_is_used
 
 TYPES = {"sensor_msgs/msg/Image": Image, "sensor_msgs/msg/CompressedImage": CompressedImage}
 LOSS_WARNING_SECONDS = 60.0  # from one warning to the next
@@ -102,11 +104,12 @@ class CameraInput:
                 f"{lost:.0%} of the frames of {self.topic} are lost on the way; {remedy_for_losses(self._source()[1])}"
             )
 
-    def _take(self, message: FrameMessage, info: Mapping[str, Any]) -> None:
+    def _take(self, message: FrameMessage | bytes, info: Mapping[str, Any]) -> None:
         """Count a message and, if it is a readable frame that is wanted, offer it to the engine."""
         self._log.statistics.received(info)
         try:
-            frame = Frame(self.name, message, time.monotonic())
+            read = read_image(message) if isinstance(message, bytes) else message
+            frame = Frame(self.name, read, time.monotonic())
             frame.check()
             asked_for = self._asked_for(frame)
             if not (asked_for or self._wanted()):
@@ -138,6 +141,7 @@ class CameraInput:
             copy(NEWEST_FRAME),  # rclpy writes the overrides into the profile that it is given
             event_callbacks=subscriber_events(self._node, topic),
             qos_overriding_options=OVERRIDABLE,
+            raw=kind is Image and cdr_is_used(),
         )
 
     def _source(self) -> tuple[type, str]:

@@ -14,6 +14,7 @@ from std_msgs.msg import Header
 
 from synseg_model.vocabulary import Vocabulary
 from synseg_ros.interfaces.frame_outputs import FRAME_OUTPUTS, FrameOutput
+from synseg_ros.interfaces.mask_kinds import MONO8
 from synseg_ros.interfaces.optional_types import optional_type, required_type
 from synseg_ros.node.class_topics import MOST_CLASS_TOPICS, ClassTopics
 from synseg_ros.node.frames import SegmentedFrame
@@ -21,7 +22,7 @@ from synseg_ros.node.publishers import create_output, has_subscriber
 from synseg_ros.node.viewer_output import ViewerOutput
 from synseg_ros.parameters.tables import NodeSettings
 from synseg_ros.qos import LATCHED, OUTPUT
-from synseg_ros.ros_messages import MAKER, OBJECT_MAKER
+from synseg_ros.ros_messages import MAKER, OBJECT_MAKER, cdr_is_used
 from synseg_ros.space.object_finder import ObjectFinder
 from synseg_ros.space.object_outputs import object_outputs
 
@@ -60,7 +61,11 @@ class OutputTopic:
         """
         if not self.wanted():
             return
-        message = self._output.make(MAKER.with_masks(self._settings().mask_encoding), segmented)
+        encoding, serialize = self._settings().mask_encoding, self._output.serialize
+        if serialize and encoding == MONO8 and cdr_is_used():
+            self._publisher.publish(serialize(segmented))
+            return
+        message = self._output.make(MAKER.with_masks(encoding), segmented)
         if message is not None:
             self._publisher.publish(message)
 

@@ -18,9 +18,9 @@ from synseg_ros.interfaces.image_encodings import (
     image_to_rgb,
     to_rgb,
 )
+from synseg_ros.node.serialized_images import ReceivedImage
 
-FrameMessage = Image | CompressedImage
-_READERS = {Image: image_to_rgb, CompressedImage: compressed_to_rgb}
+FrameMessage = Image | ReceivedImage | CompressedImage
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Frame:
             FrameError: The frame is depth, or its fields do not fit together.
         """
         check_not_depth(self.message)
-        if isinstance(self.message, Image):  # a compressed image shows what it is when it is decoded
+        if not isinstance(self.message, CompressedImage):  # which shows what it is when it is decoded
             check_image_message(self.message)
 
     def to_rgb(self) -> np.ndarray:
@@ -62,7 +62,8 @@ class Frame:
         Raises:
             FrameError: The image cannot be read.
         """
-        return to_rgb(_READERS[type(self.message)], self.message)
+        compressed = isinstance(self.message, CompressedImage)
+        return to_rgb(compressed_to_rgb if compressed else image_to_rgb, self.message)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -12,6 +13,10 @@ from synseg_ros.node.frames import Frame
 from synseg_ros.node.job_thread import JobThread
 
 Value = TypeVar("Value")
+
+# A round of less than this is waited for where frames come from. Else that thread would go on at once to the next
+# message and keep Python's lock from the worker, which takes longer than the work.
+QUICK_SECONDS = 0.005
 
 
 class Worker(JobThread):
@@ -29,14 +34,15 @@ class Worker(JobThread):
         super().__init__("synseg-engine")
         self._segment = segment
         self._on_error = on_error
-        self._slots: dict[str, Frame] = {}  # by camera
+        self._slots: dict[str, Frame] = {}  # by camera, the oldest frame first: its masks are the most urgent
         self._tasks: deque[Callable[[], None]] = deque()
         self._paused = False
         self._owing = False  # whether waiting frames come before tasks
+        self._working, self._rested = False, threading.Event()  # whether frames are at hand, and when they are done
         self.round_seconds = 0.0  # that the last frames took
 
     def offer(self, frame: Frame) -> bool:
-        """Put a frame into its camera's slot.
+        """Put a frame into its camera's slot; wait until it is done where the last ones took less than QUICK_SECONDS.
 
         Args:
             frame: The frame.
@@ -45,10 +51,14 @@ class Worker(JobThread):
             False when it replaced a frame that still waited there.
         """
         with self._changed:
-            free = frame.camera not in self._slots
+            free = self._slots.pop(frame.camera, None) is None
+            at_once = not self._paused and not self._working and self.round_seconds < QUICK_SECONDS
             if not self._paused:
-                self._slots[frame.camera] = frame
+                self._slots[frame.camera] = frame  # behind those that came before
+                self._rested.clear()
                 self._changed.notify_all()
+        if at_once:
+            self._rested.wait(QUICK_SECONDS)
         return free
 
     def waiting(self, camera: str) -> Frame | None:
@@ -122,7 +132,7 @@ class Worker(JobThread):
     def _next_job(self) -> Callable[[], None]:
         if self._tasks and not (self._owing and self._slots):
             return self._tasks.popleft()
-        frames, self._slots, self._owing = list(self._slots.values()), {}, False
+        frames, self._slots, self._owing, self._working = list(self._slots.values()), {}, False, True
         return lambda: self._segment_in_time(frames)
 
     def _failed(self, error: Exception) -> None:  # whatever an engine throws, the next frame may succeed
@@ -133,4 +143,5 @@ class Worker(JobThread):
         try:
             self._segment(frames)
         finally:
-            self.round_seconds = time.perf_counter() - began
+            self.round_seconds, self._working = time.perf_counter() - began, False
+            self._rested.set()

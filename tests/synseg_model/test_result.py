@@ -45,6 +45,33 @@ def test_outputs_agree_exactly_with_activations_and_thresholds(thresholds, shape
     np.testing.assert_array_equal(result.confidence, np.where(reached.any(axis=0), winner, background))
 
 
+def blobs(random: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
+    """Make four maps of noise in boxes, so that only a part of an image can reach a threshold."""
+    maps = np.zeros((4, *size), np.float32)
+    for plane in maps:
+        y, x = random.integers(0, size)
+        part = plane[y : y + 1 + size[0] // 3, x : x + 1 + size[1] // 3]
+        part[:] = random.random(part.shape)
+    return maps
+
+
+@pytest.mark.parametrize("shape", [(480, 640), (479, 641), (121, 161), (90, 65), (64, 33), (20, 300)])
+def test_every_bit_agrees_where_only_a_part_of_the_image_is_resampled(shape):
+    random = np.random.default_rng(1)
+    for size in [(72, 96), (64, 64), (13, 7), (2, 2), (1, 5), (5, 1), (60, 300)] * 3:
+        maps, thresholds = blobs(random, size), 0.2 + 0.8 * random.random(4)
+        result = make_result(maps, thresholds, shape)
+        activations = np.stack([cv2.resize(plane, shape[::-1]) for plane in maps])
+        reached = activations >= np.float32(thresholds)[:, None, None]
+        host = host_maps.HostMaps(maps, result.vocabulary, shape)
+        for index in range(4):  # masks alone would show a wrong bit only where it lies next to a threshold
+            part, plane = host._resize_reach(index, host_maps._scratch(shape))
+            np.testing.assert_array_equal(plane, activations[index][part])
+            assert not reached[index].any() or result.area(index) == reached[index][part].sum() == reached[index].sum()
+        best = np.where(reached, activations, -1).argmax(axis=0)
+        np.testing.assert_array_equal(result.label_map, np.where(reached.any(axis=0), best + 1, 0))
+
+
 @pytest.mark.parametrize("thresholds", THRESHOLDS)
 def test_very_large_images_whose_buffers_are_not_kept_get_the_same_outputs(thresholds, monkeypatch):
     kept = make_result(random_maps(), thresholds)

@@ -6,6 +6,7 @@ import pytest
 
 pytest.importorskip("rclpy", reason="needs ROS 2")
 
+from synseg_ros.node import worker as worker_module
 from synseg_ros.node.frames import Frame
 from synseg_ros.node.worker import Worker
 
@@ -156,3 +157,40 @@ def test_the_worker_says_how_long_the_last_frames_took(recorder):
     recorder.gate.set()
     settle(recorder)
     assert 0 < recorder.worker.round_seconds < PATIENCE
+
+
+def test_the_oldest_frame_of_a_round_comes_first(recorder):
+    recorder.hold()
+    for camera in ("front", "rear", "left", "front"):
+        recorder.offer(camera, "second")
+    recorder.finish()
+    settle(recorder)
+    assert list(recorder.seen[1])[:3] == ["rear", "left", "front"]
+
+
+def test_a_frame_is_done_when_it_has_been_offered_where_frames_are_quick(recorder, monkeypatch):
+    monkeypatch.setattr(worker_module, "QUICK_SECONDS", PATIENCE)
+    recorder.gate.set()
+    recorder.worker.start()
+    for number in range(3):
+        recorder.offer("front", number)
+        assert recorder.seen[-1] == {"front": number}
+
+
+def test_nobody_waits_for_slow_frames_nor_for_a_worker_that_is_busy(recorder, monkeypatch):
+    recorder.hold()
+    monkeypatch.setattr(worker_module, "QUICK_SECONDS", 10 * PATIENCE)
+    offered = threading.Event()
+    for round_seconds in (0.0, 20 * PATIENCE):  # the worker is busy with the first frame, which the gate holds up
+        recorder.worker.round_seconds = round_seconds
+        thread = threading.Thread(target=lambda: (recorder.offer("front", "second"), offered.set()), daemon=True)
+        thread.start()
+        assert offered.wait(PATIENCE)
+        offered.clear()
+    assert recorder.seen == []
+
+
+def test_a_frame_that_turns_out_slow_is_not_waited_for_to_its_end(recorder):
+    recorder.worker.start()
+    recorder.offer("front", "first")  # would never return: the gate is closed
+    assert recorder.seen == []
