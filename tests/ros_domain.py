@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
-import re
 from collections.abc import Iterator
-from pathlib import Path
 
+from synseg_ros.demo.dead_ports import SHARED_PORTS, ports_of, remove_dead_ports
 from synseg_ros.demo.processes import DOMAINS, lock_domain
 
 # What else would lead out of the machine, or to other processes on it.
@@ -45,7 +43,8 @@ def own_domain() -> Iterator[int]:
     """Take a domain that no other tests on this machine have, and set the environment for it."""
     with contextlib.ExitStack() as stack:
         domain = next((number for number in DOMAINS if _lock(number, stack)), DOMAINS[-1])
-        remove_dead_ports(domain)
+        remove_dead_ports(ports_of(domain), 0.0)
+        remove_dead_ports(SHARED_PORTS)
         variables = isolated(domain)
         before = {name: os.environ.get(name) for name in (*variables, *LEADING_OUT)}
         for name in LEADING_OUT:
@@ -59,39 +58,6 @@ def own_domain() -> Iterator[int]:
                     os.environ.pop(name, None)
                 else:
                     os.environ[name] = value
-
-
-def remove_dead_ports(domain: int, folder: Path = Path("/dev/shm")) -> None:
-    """Remove the shared memory of a domain's processes that were killed.
-
-    Fast DDS leaves it. Participants that find a dead port replace it. Two of them at once may make one each, and then
-    hear nothing of each other.
-
-    Args:
-        domain: Number of the domain.
-        folder: Where Linux has shared memory.
-    """
-    first = 7400 + 250 * domain  # of its ports, as the standard of DDS has it
-    for path in folder.glob("fast*_port*"):
-        port = re.fullmatch(r"fast(?:dds|rtps)_port(\d+)", path.name)
-        if not port or not first <= int(port[1]) < first + 250:
-            continue
-        locks = [path.with_name(f"{path.name}_{kind}") for kind in ("el", "sl")]
-        if not any(map(_is_locked, locks)):
-            for file in (path, path.with_name(f"sem.{path.name}_mutex"), *locks):
-                file.unlink(missing_ok=True)
-
-
-def _is_locked(path: Path) -> bool:
-    """Tell whether a process listens on a port, by its lock file."""
-    try:
-        with path.open() as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except OSError:
-        return True
-    return False
 
 
 def _lock(domain: int, stack: contextlib.ExitStack) -> bool:

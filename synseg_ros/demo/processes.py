@@ -16,6 +16,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import IO
 
+from synseg_ros.demo.dead_ports import ports_of, remove_dead_ports
+
 DOMAINS = range(215, 232)  # above Linux's ephemeral ports, where no robot is; people take those up to 101
 SHARED_MEMORY = "SHM?sockets_size=8MB"  # is 17 MB a process: three fit into the 64 MB of a Docker container
 TAIL_LINES = 15
@@ -102,7 +104,10 @@ def private_domain() -> dict[str, str]:
     Fast DDS uses shared memory alone, made large enough for images: in the half megabyte that a process has by default,
     a best-effort image of 640x480 is mostly lost. Other middlewares use the loopback interface.
     """
-    domain = {"ROS_DOMAIN_ID": str(_free_domain()[0]), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
+    number, lock = _free_domain()
+    if lock is not None:
+        remove_dead_ports(ports_of(number))
+    domain = {"ROS_DOMAIN_ID": str(number), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
     if os.environ.get("RMW_IMPLEMENTATION", "rmw_fastrtps").startswith("rmw_fastrtps"):
         # The range LOCALHOST would make rmw_fastrtps ignore the transport asked for.
         domain["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "SUBNET"

@@ -15,13 +15,13 @@ from synseg_ros.parameters.given import warn_of_other_nodes_files
 from synseg_ros.program import POLL_SECONDS, WRONG_START, ending_with_ros, init_ros, run_ros_program
 
 
-def spin(node: SynSegNode) -> None:
+def spin(node: SynSegNode, executor: SingleThreadedExecutor) -> None:
     """Take messages until ROS is shut down; an error in one, such as a message that cannot be read, ends nothing.
 
     Args:
         node: The node.
+        executor: Takes the messages.
     """
-    executor = SingleThreadedExecutor(context=node.context)
     executor.add_node(node)
     while node.context.ok():
         try:
@@ -46,13 +46,14 @@ def main(args: list[str] | None = None) -> int:
         return WRONG_START
     node, status = None, 0
     try:
+        executor = SingleThreadedExecutor()  # now, as rclpy shows a traceback where ROS is shut down while it is made
         node = SynSegNode()
         warn_of_other_nodes_files(node, sys.argv if args is None else args)
         with ending_with_ros(node.context):
             if node.settings.autostart and not node.start():
                 status = WRONG_START if rclpy.ok() else 0
             else:
-                spin(node)
+                spin(node, executor)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     except ParameterException as error:

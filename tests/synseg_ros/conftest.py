@@ -7,7 +7,7 @@ import time
 import pytest
 
 from synseg_model.engines.null import NullEngine
-from tests.ros_domain import remove_dead_ports
+from synseg_ros.demo.dead_ports import ports_of, remove_dead_ports
 
 PATIENCE = 180.0  # seconds; only ever used up by a failure
 
@@ -19,7 +19,7 @@ class Bench:
         import rclpy
         from rclpy.executors import SingleThreadedExecutor
 
-        remove_dead_ports(int(os.environ["ROS_DOMAIN_ID"]))  # of processes that the tests before have killed
+        remove_dead_ports(ports_of(int(os.environ["ROS_DOMAIN_ID"])), 0.0)  # of processes that tests have killed
         self.context = rclpy.Context()
         rclpy.init(context=self.context, args=[])
         self.executor = SingleThreadedExecutor(context=self.context)

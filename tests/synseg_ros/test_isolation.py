@@ -1,6 +1,5 @@
 """The tests reach no robot: no other domain, no other machine."""
 
-import fcntl
 import os
 import subprocess
 import sys
@@ -13,7 +12,7 @@ pytest.importorskip("rclpy", reason="needs ROS 2")
 from std_msgs.msg import String
 
 from synseg_ros.qos import LATCHED
-from tests.ros_domain import DOMAINS, LEADING_OUT, own_domain, remove_dead_ports
+from tests.ros_domain import DOMAINS, LEADING_OUT, own_domain
 
 pytestmark = pytest.mark.ros
 LOOPBACK = ("0100007F", "00000000000000000000000001000000")
@@ -57,16 +56,3 @@ def test_the_domain_and_the_ways_out_of_the_shell_are_left_and_given_back(monkey
         assert os.environ["ROS_DOMAIN_ID"] == str(domain)
         assert "ROS_STATIC_PEERS" not in os.environ
     assert (os.environ["ROS_DOMAIN_ID"], os.environ["ROS_STATIC_PEERS"]) == (str(DOMAINS[0]), "192.0.2.1")
-
-
-def test_ports_of_killed_processes_are_removed_from_a_domain_that_is_taken_and_no_others(tmp_path):
-    ports = {"dead": 7400 + 250 * 215, "alive": 7400 + 250 * 215 + 10, "other": 7400 + 250 * 216}
-    for port in ports.values():
-        for name in (f"fastdds_port{port}", f"sem.fastdds_port{port}_mutex", f"fastdds_port{port}_el"):
-            (tmp_path / name).touch()
-    with (tmp_path / f"fastdds_port{ports['alive']}_el").open() as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        remove_dead_ports(215, tmp_path)
-    left = {path.name for path in tmp_path.iterdir()}
-    assert not any(str(ports["dead"]) in name for name in left)
-    assert len(left) == 6
