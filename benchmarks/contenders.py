@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 import torch
 
+from benchmarks.peers import PEERS, make_peer
 from synseg_model import Segmenter
 from synseg_model.config import EncoderConfig, ImageConfig, ModelConfig
 from synseg_model.engines.load import load_engine
@@ -82,7 +83,7 @@ def write_models(folder: Path, model: str, contenders: Iterable[str] = CONTENDER
         if is_exported(exported):  # making graphs takes a minute
             graphs = {path.name: onnx.load(path) for path in exported.glob("*.onnx")}
             int8 = [path for path in (exported / INT8_ENCODER, exported / INT8_WEIGHTS) if path.is_file()]
-    if {CONTENDERS[name][0] for name in contenders} <= {"clipseg", "torch"}:
+    if {CONTENDERS[name][0] for name in contenders if name not in PEERS} <= {"clipseg", "torch"}:
         return
     graphs = graphs or make_graphs(network)
     for precision in ("fp32", "fp16"):
@@ -94,7 +95,9 @@ def write_models(folder: Path, model: str, contenders: Iterable[str] = CONTENDER
 
 
 def make_contender(name: str, folder: Path, device: str) -> Contender:
-    """Load one contender; raise ValueError or ImportError where it cannot run here."""
+    """Load one contender, or a peer; raise ValueError or ImportError where it cannot run here."""
+    if name in PEERS:
+        return make_peer(name, device)
     engine, precision = CONTENDERS[name]
     if engine == "clipseg":
         config = ModelConfig.read(folder / "model")

@@ -33,7 +33,8 @@ class SegmenterBenchmark:
 
     Args:
         device: cpu or cuda.
-        contenders: which to compare; those that cannot run here are named in the result.
+        contenders: which to compare, also those of `benchmarks.peers`; those that cannot run here are named in the
+            result.
         labels: numbers of labels.
         cameras: frames of one call.
         model: an open_clip architecture with random weights as NAME@SIZE, a shipped model or a model folder.

@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ pytest.importorskip("jsonargparse", reason="needs the extra train")
 pytest.importorskip("torch", reason="needs the extra torch")
 
 from benchmarks.contenders import EncodingAlone, write_models
+from benchmarks.peers import make_peer
 from benchmarks.segmenter import SegmenterBenchmark, main
 
 ROOT = Path(__file__).parents[2]
@@ -32,6 +34,22 @@ def test_frames_are_timed_for_each_number_of_labels_and_after_a_change(small_mod
     assert "they need a GPU" in result["not_here"]["torch, half, CUDA graph"]
     table = output.with_suffix(".md").read_text()
     assert "2 frame(s) of 640x480 | K = 1 | K = 3 |" in table and "roofline, half" in table
+
+
+def test_a_peer_whose_library_is_not_here_is_named(small_model, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ultralytics", None)
+    output = tmp_path / "out.json"
+    main(SegmenterBenchmark("cpu", ("torch", "YOLOE 11s"), (1,), 1, str(small_model), 1, False, output=str(output)))
+    result = json.loads(output.read_text())
+    assert list(result["seconds"]["1"]) == ["torch"] and "ultralytics" in result["not_here"]["YOLOE 11s"]
+
+
+def test_yoloe_runs_by_its_own_code():
+    pytest.importorskip("ultralytics", reason="needs ultralytics, which is no part of the environment")
+    peer = make_peer("YOLOE 11s", "cpu")
+    for labels in (1, 3):
+        peer.prepare(labels)
+        peer.run([np.zeros((48, 64, 3), np.uint8)], peer.vocabulary)
 
 
 def test_no_graphs_are_made_for_contenders_that_need_none(small_model, tmp_path):
