@@ -92,7 +92,7 @@ class Rig:
         self._nodes = node, listener = rclpy.create_node("outputs"), rclpy.create_node("listener")
         settings, transforms = NodeSettings(), TransformSource(node)
         self.depth = DepthInput(node, DepthTopics("depth", "info", "info"), lambda: settings, transforms)
-        self.finder = ObjectFinder(lambda: settings, self.depth)
+        self.finder = ObjectFinder(lambda: settings, self.depth.of_frames)
         label_map, confidence, self.image, metres = draw(config.frame)
         names = tuple(f"label {index}" for index in range(config.frame.labels))
         self.result = DrawnResult(label_map, confidence, names)
