@@ -6,7 +6,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 
-from synseg_ros.demo.dead_ports import SHARED_PORTS, ports_of, remove_dead_ports
+from synseg_ros.demo.dead_ports import remove_dead_ports
 from synseg_ros.demo.processes import DOMAINS, lock_domain
 
 # What else would lead out of the machine, or to other processes on it.
@@ -23,6 +23,9 @@ LEADING_OUT = (
     "ZENOH_SESSION_CONFIG_URI",
     "ZENOH_CONFIG_OVERRIDE",
 )
+
+SHARED_PORTS = range(7000, 7400)  # of Fast DDS's participants in all domains
+FRESH_SECONDS = 60.0  # a younger one may belong to a process of another domain that is just starting
 
 
 def isolated(domain: int) -> dict[str, str]:
@@ -43,8 +46,7 @@ def own_domain() -> Iterator[int]:
     """Take a domain that no other tests on this machine have, and set the environment for it."""
     with contextlib.ExitStack() as stack:
         domain = next((number for number in DOMAINS if _lock(number, stack)), DOMAINS[-1])
-        remove_dead_ports(ports_of(domain), 0.0)
-        remove_dead_ports(SHARED_PORTS)
+        remove_dead_ports(SHARED_PORTS, FRESH_SECONDS)
         variables = isolated(domain)
         before = {name: os.environ.get(name) for name in (*variables, *LEADING_OUT)}
         for name in LEADING_OUT:

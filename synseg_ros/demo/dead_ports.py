@@ -11,9 +11,6 @@ import re
 import time
 from pathlib import Path
 
-SHARED_PORTS = range(7000, 7400)  # of participants in all domains
-FRESH_SECONDS = 60.0  # a younger port may belong to a process that is just starting
-
 
 def ports_of(domain: int) -> range:
     """Return the ports of a ROS domain, as the standard of DDS has them.
@@ -24,12 +21,12 @@ def ports_of(domain: int) -> range:
     return range(7400 + 250 * domain, 7650 + 250 * domain)
 
 
-def remove_dead_ports(ports: range, fresh_seconds: float = FRESH_SECONDS, folder: Path = Path("/dev/shm")) -> None:
+def remove_dead_ports(ports: range, fresh_seconds: float = 0.0, folder: Path = Path("/dev/shm")) -> None:
     """Remove ports that no process listens on.
 
     Args:
         ports: Their numbers.
-        fresh_seconds: How old a port has to be; 0 where no other process can be starting.
+        fresh_seconds: How old a port has to be, where another process may be starting.
         folder: Where Linux has shared memory.
     """
     for path in folder.glob("fast*_port*"):

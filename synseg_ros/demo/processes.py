@@ -104,10 +104,7 @@ def private_domain() -> dict[str, str]:
     Fast DDS uses shared memory alone, made large enough for images: in the half megabyte that a process has by default,
     a best-effort image of 640x480 is mostly lost. Other middlewares use the loopback interface.
     """
-    number, lock = _free_domain()
-    if lock is not None:
-        remove_dead_ports(ports_of(number))
-    domain = {"ROS_DOMAIN_ID": str(number), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
+    domain = {"ROS_DOMAIN_ID": str(_free_domain()[0]), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
     if os.environ.get("RMW_IMPLEMENTATION", "rmw_fastrtps").startswith("rmw_fastrtps"):
         # The range LOCALHOST would make rmw_fastrtps ignore the transport asked for.
         domain["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "SUBNET"
@@ -118,7 +115,8 @@ def private_domain() -> dict[str, str]:
 def lock_domain(domain: int) -> IO[str] | None:
     """Take a ROS domain on this machine until the returned file is closed.
 
-    It keeps out other demos, benchmarks and tests, which all ask here, and nothing else.
+    It keeps out other demos, benchmarks and tests, which all ask here, and nothing else. What their killed processes
+    left in the domain is removed.
 
     Args:
         domain: Number of the domain.
@@ -133,6 +131,7 @@ def lock_domain(domain: int) -> IO[str] | None:
         except OSError:
             return None
         stack.pop_all()
+        remove_dead_ports(ports_of(domain))
         return file
 
 

@@ -19,7 +19,7 @@ class Bench:
         import rclpy
         from rclpy.executors import SingleThreadedExecutor
 
-        remove_dead_ports(ports_of(int(os.environ["ROS_DOMAIN_ID"])), 0.0)  # of processes that tests have killed
+        remove_dead_ports(ports_of(int(os.environ["ROS_DOMAIN_ID"])))  # of processes that tests have killed
         self.context = rclpy.Context()
         rclpy.init(context=self.context, args=[])
         self.executor = SingleThreadedExecutor(context=self.context)

@@ -21,12 +21,12 @@ def folder(tmp_path):
 
 
 def test_dead_ports_of_the_domain_are_removed(folder):
-    remove_dead_ports(ports_of(215), 0.0, folder)
+    remove_dead_ports(ports_of(215), folder=folder)
     left = {path.name for path in folder.iterdir()}
     assert not any(str(DEAD) in name for name in left)
     assert len(left) == 6
 
 
 def test_ports_of_processes_that_may_be_starting_stay(folder):
-    remove_dead_ports(ports_of(215), folder=folder)
+    remove_dead_ports(ports_of(215), 60.0, folder)
     assert len(list(folder.iterdir())) == 9
