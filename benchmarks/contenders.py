@@ -110,6 +110,7 @@ class Ours:
     """A Segmenter whose text embeddings are made up: encoding labels is no part of a frame's time."""
 
     def __init__(self, folder: Path, engine: str, precision: str, device: str) -> None:
+        self._turns = 3  # what comes a second time is worth to be made, and the third time it is there
         if engine == "torch":
             half = "bf16" if device == "cpu" else "fp16"
             options = {"precision": "fp32" if precision in ("fp32", "kept") else half}
@@ -124,6 +125,7 @@ class Ours:
         elif engine == "onnxruntime":
             kind, _, graph = precision.partition(" ")
             self._engine = load_engine(folder / kind, engine, device, cuda_graphs=bool(graph))
+            self._turns = 8 if graph else 3  # it has three graphs, of which each waits for the one before
         else:
             self._engine = load_engine(folder / precision, engine, device)
         self._segmenter = Segmenter(self._engine)
@@ -137,9 +139,7 @@ class Ours:
         self.vocabulary = Vocabulary(names, thresholds, embeddings, self._engine.fingerprint)
 
     def settle(self, frames: Sequence[np.ndarray]) -> None:
-        # What comes a second time is worth to be made, and the third time it is there. onnxruntime has three graphs, of
-        # which each waits for the one before.
-        for _ in range(8):
+        for _ in range(self._turns):
             self.run(frames, self.vocabulary)
             recordings = getattr(self._engine, "recordings", None)
             if recordings is not None and (not recordings.wait(PATIENCE) or recordings.failure):

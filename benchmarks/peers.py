@@ -11,9 +11,6 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-# Not in the environment: ultralytics is under the AGPL, so that nobody gets it unasked.
-PEERS = ("YOLOE 11s", "SAM 2 tiny")
-
 
 def make_peer(name: str, device: str) -> Yoloe | Sam2:
     """Make a peer.
@@ -27,7 +24,7 @@ def make_peer(name: str, device: str) -> Yoloe | Sam2:
         KeyError: There is no such peer.
     """
     torch.manual_seed(0)
-    return {"YOLOE 11s": Yoloe, "SAM 2 tiny": Sam2}[name](device)
+    return PEERS[name](device)
 
 
 class Yoloe:
@@ -75,3 +72,7 @@ class Sam2:
             ).to(self._device)
             masks = self._model(**given, multimask_output=False).pred_masks.cpu()
             self._processor.post_process_masks(masks, given["original_sizes"])
+
+
+# ultralytics is under the AGPL, so it is no part of the environment: nobody gets it unasked.
+PEERS = {"YOLOE 11s": Yoloe, "SAM 2 tiny": Sam2}

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
-import re
 import threading
 import weakref
-from collections import OrderedDict
 from collections.abc import Hashable, Mapping
 from typing import NamedTuple
 
@@ -23,7 +21,7 @@ from synseg_model.engines.onnx_runs import (
     output_bytes,
     run_plainly,
 )
-from synseg_model.engines.recordings import KEPT, SEEN
+from synseg_model.engines.recordings import KEPT, SeenKeys, reason_of
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +95,7 @@ class OnnxRecordings:
     def __init__(self, session: ort.InferenceSession, place: tuple[str, int], memory: int = MEMORY) -> None:
         self._session, self._place, self._memory = session, place, memory
         self._runs: dict[Hashable, list[_Run]] = {}
-        self._seen: OrderedDict[Hashable, None] = OrderedDict()
+        self._seen: SeenKeys[Hashable] = SeenKeys()
         self._bytes, self._full = 0, False
         self.count = 0
         self.failure = ""
@@ -119,7 +117,8 @@ class OnnxRecordings:
         runs = self._runs.get(key, [])
         free = next((run for run in runs if not any(lease() for lease in run.leases)), None)
         try:
-            if free is None and len(runs) < COPIES and self._comes_again(key) and self._has_room(inputs):
+            again = bool(runs) or self._seen.comes_again(key)
+            if free is None and len(runs) < COPIES and again and self._has_room(inputs):
                 free = self._record(inputs)
                 self._runs.setdefault(key, []).append(free)
             return None if free is None else self._replay(free, inputs)
@@ -127,15 +126,6 @@ class OnnxRecordings:
             self.failure = reason_of(error)
             logger.warning("cannot record a run as a CUDA graph (%s): going on without", self.failure)
             return None
-
-    def _comes_again(self, key: Hashable) -> bool:
-        """Tell whether a key came before; sizes that come only once, such as those of photographs, are not worth it."""
-        if key in self._runs or key in self._seen:
-            return True
-        self._seen[key] = None
-        if len(self._seen) > SEEN:
-            self._seen.popitem(last=False)
-        return False
 
     def _has_room(self, inputs: Mapping[str, Given]) -> bool:
         if self.count < MOST and self._bytes + self._bytes_of(inputs) <= self._memory:
@@ -196,13 +186,6 @@ class OnnxRecordings:
         }
         run.leases[:] = [weakref.ref(array.lease) for array in outputs.values()]
         return outputs
-
-
-def reason_of(error: Exception) -> str:
-    """Say in one line why a run failed: of onnxruntime's long messages about CUDA, what CUDA says."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    said = re.search(r"\b(CUDA|CUDNN|CUBLAS) failure [^;]*[^; ]", text)
-    return said[0] if said else text[:300]
 
 
 def _difference(found: np.ndarray, expected: np.ndarray) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import time
 from collections import OrderedDict
@@ -17,20 +18,51 @@ KEPT = 8  # a camera and a size of vocabulary have one
 SEEN = 64  # keys that have come once
 
 
+class SeenKeys(Generic[Key]):
+    """Tell keys that come again from those that come once, such as the sizes of photographs in a folder.
+
+    Only those are worth a recording that come again.
+    """
+
+    def __init__(self) -> None:
+        self._keys: OrderedDict[Key, None] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def comes_again(self, key: Key) -> bool:
+        """Note a key; return whether it was noted before, among the last SEEN."""
+        if key in self._keys:
+            return True
+        self._keys[key] = None
+        if len(self._keys) > SEEN:
+            self._keys.popitem(last=False)
+        return False
+
+    def forget(self, key: Key) -> None:
+        """Take a key for one that has not come yet."""
+        del self._keys[key]
+
+
+def reason_of(error: Exception) -> str:
+    """Say in one line why a recording failed: of long messages about CUDA, what CUDA says."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    said = re.search(r"\b(CUDA|CUDNN|CUBLAS) failure [^;]*[^; ]", text)
+    return said[0] if said else text[:300]
+
+
 class Recordings(Generic[Key, Made]):
     """Make what a key stands for in the background when the key comes a second time; keep those used last.
 
     make: yields what it makes for a key, each better than the one before; each is taken as soon as it is there. What it
     raises is logged, and what it made before stays.
     most: how many are kept.
-
-    Keys that come only once, such as the sizes of photographs in a folder, are not worth it.
     """
 
     def __init__(self, make: Callable[[Key], Iterator[Made]], most: int = KEPT) -> None:
         self._make, self._most = make, most
         self._made: OrderedDict[Key, Made | None] = OrderedDict()  # None until the first is there; last used last
-        self._seen: OrderedDict[Key, None] = OrderedDict()
+        self._seen: SeenKeys[Key] = SeenKeys()
         self._waiting: list[Key] = []
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
@@ -46,12 +78,9 @@ class Recordings(Generic[Key, Made]):
                 return self._made[key]
             if self._stopping:
                 return None
-            if key not in self._seen:
-                self._seen[key] = None
-                if len(self._seen) > SEEN:
-                    self._seen.popitem(last=False)
+            if not self._seen.comes_again(key):
                 return None
-            del self._seen[key]
+            self._seen.forget(key)
             self._made[key] = None
             if len(self._made) > self._most:
                 self._made.popitem(last=False)
@@ -99,5 +128,5 @@ class Recordings(Generic[Key, Made]):
                         return
                     self._made[key] = made
         except Exception as error:  # of compilers, of the GPU's memory: the work goes on as it was
-            self.failure = " ".join(str(error).split())[:300] or type(error).__name__
+            self.failure = reason_of(error)
             logger.warning("cannot record %s (%s): going on without", key, self.failure)

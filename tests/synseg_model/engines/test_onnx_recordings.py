@@ -13,9 +13,10 @@ from synseg_model.engines import onnx_recordings
 from synseg_model.engines.exported import GPU_DECODER_MEMORY
 from synseg_model.engines.label_sizes import padded
 from synseg_model.engines.load import load_engine
-from synseg_model.engines.onnx_recordings import COPIES, OnnxRecordings, key_of, reason_of
+from synseg_model.engines.onnx_recordings import COPIES, OnnxRecordings, key_of
 from synseg_model.engines.onnx_runs import OnnxArray, check_outputs, output_shapes, run_plainly
 from synseg_model.engines.onnxruntime import OnnxEngine, execution_providers
+from synseg_model.engines.recordings import reason_of
 from synseg_model.export.parity import draw_image
 from synseg_model.weights.exported_folder import DECODER, GPU_GRAPHS, IMAGE_ENCODER, LABEL_MAP, MASKS
 
