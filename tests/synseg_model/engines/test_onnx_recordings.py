@@ -8,7 +8,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from synseg_model import Result, Vocabulary
+from synseg_model import Vocabulary
 from synseg_model.engines import onnx_recordings
 from synseg_model.engines.exported import GPU_DECODER_MEMORY
 from synseg_model.engines.label_sizes import padded
@@ -19,20 +19,7 @@ from synseg_model.engines.onnxruntime import OnnxEngine, execution_providers
 from synseg_model.engines.recordings import reason_of
 from synseg_model.export.parity import draw_image
 from synseg_model.weights.exported_folder import DECODER, GPU_GRAPHS, IMAGE_ENCODER, LABEL_MAP, MASKS
-
-DEVICES = [
-    "cpu",
-    pytest.param(
-        "cuda",
-        marks=[
-            pytest.mark.gpu,
-            pytest.mark.skipif(
-                "CUDAExecutionProvider" not in onnxruntime.get_available_providers(), reason="needs onnxruntime-gpu"
-            ),
-        ],
-    ),
-]
-LABELS = tuple(f"label {i}" for i in range(7))
+from tests.synseg_model.engines.onnx_devices import DEVICES, LABELS, segment, text_of
 
 
 class RecordingEngine(OnnxEngine):
@@ -62,14 +49,7 @@ def engine(folder, device):
 
 
 def vocabulary_of(engine, labels=LABELS, threshold=0.5):
-    text = engine.encode_text(list(labels))
-    text = text / np.linalg.norm(text, axis=1, keepdims=True)
-    return Vocabulary(labels, np.full(len(labels), threshold, np.float32), text, engine.fingerprint)
-
-
-def segment(engine, frames, vocabulary):
-    found = engine.device_maps(frames, vocabulary.embeddings)
-    return [Result(vocabulary, maps, frame.shape[:2]) for maps, frame in zip(found, frames, strict=True)]
+    return Vocabulary(labels, np.full(len(labels), threshold, np.float32), text_of(engine, labels), engine.fingerprint)
 
 
 def answers(result):

@@ -26,15 +26,7 @@ from synseg_model.weights.exported_folder import (
     Export,
     seal,
 )
-
-needs_cuda = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(
-        "CUDAExecutionProvider" not in onnxruntime.get_available_providers(), reason="needs onnxruntime-gpu"
-    ),
-]
-DEVICES = ["cpu", pytest.param("cuda", marks=needs_cuda)]
-LABELS = tuple(f"label {i}" for i in range(7))
+from tests.synseg_model.engines.onnx_devices import DEVICES, LABELS, needs_cuda, segment, text_of
 
 
 class PaddingEngine(OnnxEngine):
@@ -51,14 +43,8 @@ def folder(request):
 def decide(engine, frames, text, thresholds):
     """Segment and ask for what a node asks for; returns label maps, areas and presence of every frame."""
     vocabulary = Vocabulary(LABELS, thresholds, text, engine.fingerprint)
-    found = engine.device_maps(frames, text)
-    results = [Result(vocabulary, maps, frame.shape[:2]) for maps, frame in zip(found, frames, strict=True)]
+    results = segment(engine, frames, vocabulary)
     return [(r.label_map, [r.area(i) for i in range(len(LABELS))], r.presence) for r in results]
-
-
-def text_of(engine):
-    text = engine.encode_text(list(LABELS))
-    return text / np.linalg.norm(text, axis=1, keepdims=True)
 
 
 def count_runs(engine, monkeypatch):
@@ -177,11 +163,9 @@ def test_errors_of_a_plain_session_are_shown_and_those_of_a_recorded_one_are_rai
     assert session_options(recorded=True).log_severity_level == 4
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(
-    "CUDAExecutionProvider" not in onnxruntime.get_available_providers(), reason="needs onnxruntime-gpu"
-)
 class TestOnGpu:
+    pytestmark = needs_cuda
+
     def test_a_session_says_nothing(self, folder, capfd):
         engine = OnnxEngine(folder, "cuda")
         assert engine.device == "cuda:0" and engine.decoder_memory == GPU_DECODER_MEMORY
