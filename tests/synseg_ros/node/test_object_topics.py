@@ -9,96 +9,28 @@ import pytest
 pytest.importorskip("synseg_ros.msg", reason="needs ROS 2 and the built messages: use scripts/with_env")
 
 from builtin_interfaces.msg import Time
-from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.parameter import Parameter
-from rclpy.qos import qos_profile_sensor_data
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
+from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 from synseg_ros.srv import Locate
 
 from synseg_model.instances import POINT
-from synseg_ros.qos import EVERY_MESSAGE, LATCHED
-from synseg_ros.ros_messages import image_from_array, sequence
+from synseg_ros.qos import EVERY_MESSAGE
+from synseg_ros.ros_messages import sequence
 from tests.synseg_ros.node.asking import Asker
+from tests.synseg_ros.node.depth_scene import (
+    DEPTH,
+    FOCAL,
+    LABELS,
+    flat,
+    look_until,
+)
 from tests.synseg_ros.rig import HEIGHT, WIDTH
 
 pytestmark = [pytest.mark.ros, pytest.mark.usefixtures("more_messages")]
 
-DEPTH, INFO, DEPTH_INFO = "/camera/depth/image_raw", "/camera/camera_info", "/camera/depth/camera_info"
-FOCAL = 50.0
 CENTER = (WIDTH - 1) / 2, (HEIGHT - 1) / 2
-LABELS = ("ball", "cup", "box")
 HALF_PIXEL = 0.5 / FOCAL * 2.0 + 1e-3  # metres, at two metres: the engine's stripes are whole pixels wide
-
-
-class Scene:
-    """A rig with depth, camera_info and transforms; labels are in three stripes, side by side."""
-
-    def __init__(self, rig):
-        from tf2_msgs.msg import TFMessage
-        from vision_msgs.msg import Detection2DArray, Detection3DArray
-
-        self.rig, self.bench = rig, rig.bench
-        node = rig.bench.node
-        self.depth = node.create_publisher(Image, DEPTH, qos_profile_sensor_data)
-        self.info = node.create_publisher(CameraInfo, INFO, EVERY_MESSAGE)
-        self.depth_info = node.create_publisher(CameraInfo, DEPTH_INFO, EVERY_MESSAGE)
-        self.tf = node.create_publisher(TFMessage, "/tf", EVERY_MESSAGE)
-        self.tf_static = node.create_publisher(TFMessage, "/tf_static", LATCHED)
-        self.detections = rig.listen(Detection2DArray, "detections")
-        self.objects = rig.listen(Detection3DArray, "objects")
-        self.points = rig.listen(PointCloud2, "points")
-        self.statuses = rig.bench.collect(DiagnosticArray, "/diagnostics", EVERY_MESSAGE)
-        rig.ask(*LABELS)
-        rig.connect()
-        publishers = (self.depth, self.info) if tuple(rig.node.settings.depth_topics) == (DEPTH,) else ()
-        rig.bench.spin_until(lambda: all(p.get_subscription_count() for p in publishers), what="the node's depth")
-
-    def inform(self, publisher=None, frame_id="lens", width=WIDTH, height=HEIGHT, focal=FOCAL, model="", d=()):
-        """Publish camera_info."""
-        publisher = publisher or self.info
-        k = [focal, 0.0, (width - 1) / 2, 0.0, focal, (height - 1) / 2, 0.0, 0.0, 1.0]
-        lens = {"distortion_model": model, "d": list(d)}
-        publisher.publish(CameraInfo(header=Header(frame_id=frame_id), width=width, height=height, k=k, **lens))
-
-    def measure(self, metres, nanosec=0, frame_id="lens"):
-        """Publish depth with the stamp of the next frame, or later by so many nanoseconds."""
-        stamp = Time(sec=1000, nanosec=self.rig.stamp + 1 + nanosec)
-        pixels = np.nan_to_num(metres * 1000).astype(np.uint16)
-        message = image_from_array(pixels, "mono16", Header(stamp=stamp, frame_id=frame_id))
-        message.encoding = "16UC1"
-        self.depth.publish(message)
-
-    def settle(self, *publishers):
-        """Wait until the node has taken what was published: a frame that follows finds it."""
-        camera = self.rig.node._cameras["camera"]
-        inputs = (camera.depth.messages.images, camera.depth.messages.infos)
-        self.bench.spin_until(lambda: all(map(len, inputs)), what="depth and camera_info")
-
-    def look(self):
-        """Show a frame and wait until all of its outputs are published."""
-        before = len(self.detections)
-        stamp = self.rig.show()
-        counts = self.rig.counts()
-        done = counts["segmented"]
-        self.bench.spin_until(lambda: self.rig.counts()["segmented"] > done, what="the frame")
-        self.bench.spin_until(lambda: len(self.detections) > before, what="detections")
-        return stamp
-
-    def problem(self):
-        return self.rig.node._cameras["camera"].objects.statistics.problem
-
-
-def flat(metres=2.0, height=HEIGHT, width=WIDTH):
-    return np.full((height, width), metres, np.float32)
-
-
-@pytest.fixture
-def make_scene(make_rig):
-    def make(**parameters):
-        return Scene(make_rig(**{"depth_topics": [DEPTH], **parameters}))
-
-    return make
 
 
 def by_label(message):
@@ -205,16 +137,6 @@ def transform(parent, child, translation, quaternion=(0.0, 0.0, 0.0, 1.0), stamp
         child_frame_id=child,
         transform=Transform(translation=Vector3(x=x, y=y, z=z), rotation=Quaternion(x=a, y=b, z=c, w=d)),
     )
-
-
-def look_until(scene, condition, metres=None, what=""):
-    """Show frames, each with its depth, until the condition holds."""
-
-    def next_frame():
-        scene.measure(flat() if metres is None else metres)
-        scene.look()
-
-    scene.bench.spin_until(condition, meanwhile=next_frame, what=what)
 
 
 def test_objects_are_in_the_target_frame_once_the_transform_is_there(make_scene):
@@ -341,108 +263,6 @@ def test_objects_without_depth_of_their_own_are_left_out(make_scene):
     assert sorted(by_label(scene.detections[-1])) == sorted(LABELS)
     rows = scene.rig.node._cameras["camera"].objects.statistics.rows()
     assert (rows["objects"], rows["objects with a position (%)"], rows["position problem"]) == ("3", "67", "")
-
-
-def no_depth(scene):
-    scene.inform()
-
-
-def no_info(scene):
-    scene.measure(flat())
-
-
-def old_depth(scene):
-    scene.inform()
-    scene.measure(flat(), nanosec=200_000_000)
-
-
-def uncalibrated(scene):
-    scene.inform(focal=0.0)
-    scene.measure(flat())
-
-
-def info_of_another(scene):
-    scene.inform(frame_id="other")
-    scene.measure(flat())
-
-
-def unknown_lens(scene):
-    scene.inform(model="division", d=(0.1,))
-    scene.measure(flat())
-
-
-def another_shape(scene):
-    scene.inform()
-    scene.measure(flat(height=WIDTH, width=HEIGHT))
-
-
-def no_transform(scene):
-    scene.inform()
-    scene.inform(scene.depth_info, frame_id="depth_lens")
-    scene.measure(flat(), frame_id="depth_lens")
-
-
-def no_depth_info(scene):
-    scene.inform()
-    scene.measure(flat(), frame_id="depth_lens")
-
-
-def not_depth(scene):
-    scene.inform()
-    stamp = Time(sec=1000, nanosec=scene.rig.stamp + 1)
-    scene.depth.publish(image_from_array(np.zeros((4, 4, 3), np.uint8), "rgb8", Header(stamp=stamp, frame_id="lens")))
-
-
-@pytest.mark.parametrize(
-    ("prepare", "reason"),
-    [
-        (no_depth, "no depth image has arrived on /camera/depth/image_raw"),
-        (no_info, "no camera_info has arrived on /camera/camera_info"),
-        (old_depth, "the nearest is 0.200 s newer"),
-        (uncalibrated, "camera is not calibrated: its camera_info has K = 0"),
-        (info_of_another, "is of the frame 'other', and the image of 'lens': set camera_info_topics"),
-        (unknown_lens, "the distortion model 'division' of the camera_info is not known: expected one of plumb_bob"),
-        (another_shape, "does not show the view"),
-        (no_transform, "transform not available: no transform of the frame 'depth_lens' has arrived"),
-        (no_depth_info, "no camera_info of the depth camera has arrived on /camera/depth/camera_info"),
-        (not_depth, "encoding 'rgb8' is not depth"),
-    ],
-)
-def test_without_all_that_is_needed_there_are_detections_and_a_reason_but_no_positions(make_scene, prepare, reason):
-    scene = make_scene()
-    prepare(scene)
-    # What was published arrives in any order: look until the node has it.
-    scene.bench.spin_until(lambda: reason in scene.problem(), meanwhile=lambda: look_again(scene, prepare))
-    assert scene.objects == scene.points == []
-    assert len(scene.detections[-1].detections) == len(LABELS)
-    scene.bench.spin_until(
-        lambda: any(reason in one.message for status in scene.statuses for one in status.status),
-        meanwhile=lambda: look_again(scene, prepare),
-        what="the reason on /diagnostics",
-    )
-
-
-def look_again(scene, prepare):
-    prepare(scene)
-    scene.look()
-
-
-def test_a_node_without_depth_says_which_parameter_is_missing(make_scene):
-    scene = make_scene(depth_topics=[""])
-    scene.look()
-    assert scene.problem() == "no depth images of this camera are taken: set depth_topics"
-
-
-def test_depth_that_comes_back_gives_positions_again(make_scene):
-    scene = make_scene()
-    scene.inform()
-    look_until(scene, lambda: scene.objects, what="objects")
-    scene.rig.stamp += 500_000_000
-    before = len(scene.objects)
-    scene.look()
-    assert len(scene.objects) == before
-    assert "older" in scene.problem()
-    look_until(scene, lambda: len(scene.objects) > before, what="objects again")
 
 
 def test_compressed_depth_is_found_and_read(make_scene):
