@@ -17,7 +17,7 @@ from synseg_ros.qos import EVERY_MESSAGE, LATCHED
 pytestmark = [pytest.mark.ros, pytest.mark.usefixtures("more_messages")]
 
 SEED = 29  # a scene with a green ball in front, which nothing hides
-FRAMES = 100
+FRAMES = 200
 NEAR = 0.02  # metres
 
 
