@@ -11,9 +11,8 @@ import numpy as np
 
 from synseg_model.cli.progress import progress_bar
 from synseg_model.io.image_file import MediaError, read_image
-from synseg_model.io.result_files import ResultFolder, image_names
+from synseg_model.io.result_files import ResultFolder, VideoFile, image_names
 from synseg_model.io.sources import Source
-from synseg_model.io.video_file import VideoFile
 from synseg_model.segmenter import Segmenter
 from synseg_model.viewer.image_view import ImageView
 

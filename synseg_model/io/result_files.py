@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import time
 import unicodedata
@@ -14,11 +15,11 @@ from typing import Any
 import cv2
 import numpy as np
 
-from synseg_model.files import write_whole
+from synseg_model.files import part_of, write_whole
 from synseg_model.io.drawing import overlay
 from synseg_model.result import Result
 
-__all__ = ["ResultFolder", "encode_png", "image_names", "mask_name", "write_file", "write_result"]
+__all__ = ["ResultFolder", "VideoFile", "encode_png", "image_names", "mask_name", "write_file", "write_result"]
 
 KINDS = ("masks", "label_map", "overlay", "video")
 SUMMARY = "summary.json"
@@ -99,6 +100,63 @@ def encode_png(image: np.ndarray) -> bytes:
     if not good:
         raise ValueError(f"cannot encode an image of shape {image.shape} and {image.dtype} as PNG")
     return data.tobytes()
+
+
+class VideoFile:
+    """Write an MPEG-4 video that appears under its name when it is finished.
+
+    It is a context manager. It keeps what was written when the user interrupts, and nothing when writing fails.
+
+    Args:
+        path: the video.
+        fps: frames per second.
+    """
+
+    def __init__(self, path: Path, fps: float) -> None:
+        self._path, self._fps = path, fps
+        self._part = part_of(path, path.suffix)
+        self._writer: cv2.VideoWriter | None = None
+        self._frames = 0
+
+    def write(self, image: np.ndarray) -> None:
+        """Add a frame; the first one opens the video.
+
+        Args:
+            image: (H,W,3) uint8 RGB; all frames have one size.
+
+        Raises:
+            OSError: where no video can be written.
+        """
+        height, width = (max(2, side - side % 2) for side in image.shape[:2])  # MPEG-4 wants even sides
+        if self._writer is None:
+            code = cv2.VideoWriter.fourcc(*"mp4v")
+            self._writer = cv2.VideoWriter(str(self._part), code, self._fps, (width, height))
+            if not self._writer.isOpened():
+                raise OSError(f"cannot write {self._path}: OpenCV opens no MPEG-4 writer for {width}x{height} px")
+        self._writer.write(cv2.cvtColor(image[:height, :width], cv2.COLOR_RGB2BGR))
+        self._frames += 1
+
+    def __enter__(self) -> VideoFile:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._writer is None:
+            return
+        self._writer.release()
+        try:
+            if kind is None or issubclass(kind, (KeyboardInterrupt, ValueError)):
+                self._check()
+                os.replace(self._part, self._path)
+        finally:
+            self._part.unlink(missing_ok=True)
+
+    def _check(self) -> None:
+        """Count the frames in the file: OpenCV does not report a full disk."""
+        capture = cv2.VideoCapture(str(self._part))
+        arrived = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if capture.isOpened() else 0
+        capture.release()
+        if arrived < self._frames:
+            raise OSError(f"cannot write {self._path}: it has {arrived} of {self._frames} frames; is the disk full?")
 
 
 class ResultFolder:

@@ -13,7 +13,9 @@ from tests.synseg_ros.rig import HEIGHT, WIDTH
 
 DEPTH, INFO, DEPTH_INFO = "/camera/depth/image_raw", "/camera/camera_info", "/camera/depth/camera_info"
 FOCAL = 50.0
+CENTER = (WIDTH - 1) / 2, (HEIGHT - 1) / 2
 LABELS = ("ball", "cup", "box")
+HALF_PIXEL = 0.5 / FOCAL * 2.0 + 1e-3  # metres, at two metres: the engine's stripes are whole pixels wide
 
 
 class Scene:
@@ -86,3 +88,14 @@ def look_until(scene, condition, metres=None, what=""):
         scene.look()
 
     scene.bench.spin_until(condition, meanwhile=next_frame, what=what)
+
+
+def stripe_center(index):
+    """Where the middle of a stripe is, in pixels."""
+    width = WIDTH / len(LABELS)
+    return (index + 0.5) * width - 0.5, CENTER[1]
+
+
+def expected(index, metres=2.0):
+    x, y = stripe_center(index)
+    return (x - CENTER[0]) / FOCAL * metres, (y - CENTER[1]) / FOCAL * metres, metres

@@ -19,18 +19,18 @@ from synseg_ros.qos import EVERY_MESSAGE
 from synseg_ros.ros_messages import sequence
 from tests.synseg_ros.node.asking import Asker
 from tests.synseg_ros.node.depth_scene import (
+    CENTER,
     DEPTH,
     FOCAL,
+    HALF_PIXEL,
     LABELS,
+    expected,
     flat,
     look_until,
 )
 from tests.synseg_ros.rig import HEIGHT, WIDTH
 
 pytestmark = [pytest.mark.ros, pytest.mark.usefixtures("more_messages")]
-
-CENTER = (WIDTH - 1) / 2, (HEIGHT - 1) / 2
-HALF_PIXEL = 0.5 / FOCAL * 2.0 + 1e-3  # metres, at two metres: the engine's stripes are whole pixels wide
 
 
 def by_label(message):
@@ -39,17 +39,6 @@ def by_label(message):
 
 def xyz(point):
     return point.x, point.y, point.z
-
-
-def stripe_center(index):
-    """Where the middle of a stripe is, in pixels."""
-    width = WIDTH / len(LABELS)
-    return (index + 0.5) * width - 0.5, CENTER[1]
-
-
-def expected(index, metres=2.0):
-    x, y = stripe_center(index)
-    return (x - CENTER[0]) / FOCAL * metres, (y - CENTER[1]) / FOCAL * metres, metres
 
 
 def test_detections_need_no_depth_and_keep_their_ids(make_scene):

@@ -17,7 +17,7 @@ from synseg_model.viewer import viewer as viewers
 from synseg_model.viewer.target import read_target
 from synseg_ros.node.viewer_output import unused
 from synseg_ros.qos import EVERY_MESSAGE
-from tests.synseg_ros.node.test_object_topics import DEPTH, HALF_PIXEL, LABELS, Scene, expected, flat
+from tests.synseg_ros.node.depth_scene import DEPTH, HALF_PIXEL, LABELS, Scene, expected, flat
 
 pytestmark = pytest.mark.ros
 START = 1000 * 10**9  # nanoseconds: the second in which the rig's frames are
