@@ -11,12 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from synseg_model.config import DEFAULT_MODEL
-from synseg_ros.demo.flow import Demo, DemoError
+from synseg_ros.demo.flow import Demo, DemoError, DemoInterruptedError
 from synseg_ros.demo.plan import SCENES_MODEL, make_plan
 from synseg_ros.demo.processes import ProcessDiedError
 
 DESCRIPTION = "Start the player and the node, change the labels while they run, and show the results."
-ENDING = (signal.SIGTERM, signal.SIGHUP)
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 INTERRUPTED = 130
 IMAGES = (".png", ".jpg", ".jpeg", ".webp")
 
@@ -39,22 +39,26 @@ def main(argv: list[str] | None = None) -> int:
     except ValueError as error:
         print(f"demo: {error}", file=sys.stderr)
         return 2
-    began = time.monotonic()
     model = options.model or plan.model
     shown = "generated scenes" if plan.scenes else plan.source
     print(f"starting the node with {model} and the player with {shown}", flush=True)
     demo = Demo(plan, model, options.output)
+    with _interrupted_by_signals(demo):
+        return _run(demo)
+
+
+def _run(demo: Demo) -> int:
+    began = time.monotonic()
     try:
-        with _interruptible():
-            demo.start()
-            status = demo.run()
+        demo.start()
+        status = demo.run()
     except DemoError as error:
         print(f"demo: {error}\n{demo.last_words()}", file=sys.stderr)
         return 1
     except ProcessDiedError as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
+    except DemoInterruptedError:
         print("\ninterrupted", file=sys.stderr)
         return INTERRUPTED
     finally:
@@ -64,9 +68,12 @@ def main(argv: list[str] | None = None) -> int:
 
 
 @contextmanager
-def _interruptible() -> Iterator[None]:
-    """Let SIGTERM and a terminal that closes act as Ctrl-C does: the demo then ends its processes."""
-    handlers = {number: signal.signal(number, signal.default_int_handler) for number in ENDING}
+def _interrupted_by_signals(demo: Demo) -> Iterator[None]:
+    """Let Ctrl-C, SIGTERM and a terminal that closes interrupt the demo, which then ends its processes.
+
+    No KeyboardInterrupt is raised: within the making of a message, rclpy would turn it into another error.
+    """
+    handlers = {number: signal.signal(number, lambda *_: demo.interrupt()) for number in ENDING}
     try:
         yield
     finally:

@@ -32,6 +32,10 @@ class DemoError(RuntimeError):
     """The demo does not work; the text says what did not happen."""
 
 
+class DemoInterruptedError(Exception):
+    """The demo was interrupted."""
+
+
 class Demo:
     """Run one demo: `start` brings the processes up, `run` gives the exit status, `close` ends everything.
 
@@ -45,6 +49,7 @@ class Demo:
         self._plan, self._model, self._sheet = plan, model, sheet
         self._children: dict[str, Child] = {}
         self._executor: SingleThreadedExecutor | None = None
+        self._interrupted = False
 
     def start(self) -> None:
         """Start the node, the player and the listener in a ROS domain of their own, on this machine only."""
@@ -67,6 +72,7 @@ class Demo:
         Raises:
             DemoError: Something that should happen did not.
             ProcessDiedError: The node or the player ended.
+            DemoInterruptedError: `interrupt` was called.
         """
         listener = self._listener
         if self._plan.scenes:
@@ -91,6 +97,10 @@ class Demo:
         for fault in faults:
             print(f"inconsistent: {fault}", file=sys.stderr)
         return int(bool(faults))
+
+    def interrupt(self) -> None:
+        """Let `run` end soon; a signal handler may call this."""
+        self._interrupted = True
 
     def last_words(self) -> str:
         """Return the last lines of every process's output, under its name."""
@@ -193,6 +203,8 @@ class Demo:
                 raise DemoError(f"{complaint} within {seconds:.0f} s")
 
     def _spin(self, allow_player_end: bool = False) -> None:
+        if self._interrupted:
+            raise DemoInterruptedError
         self._executor.spin_once(timeout_sec=0.05)
         for name, child in self._children.items():
             ended = child.returncode
