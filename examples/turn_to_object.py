@@ -2,8 +2,8 @@
 
     python examples/turn_to_object.py "red ball" --camera front --ros-args -r cmd_vel:=/robot/cmd_vel
 
-The camera must look forward. The robot turns on the spot while the thing is in view, and stops at the end. Ctrl-C stops
-it, too.
+The camera must look forward. The robot turns on the spot while the thing is in view, and stops at the end. Ctrl-C and
+SIGTERM stop it, too.
 
 Exit status: 0 the robot faces the thing; 1 it does not in time; 2 the node refused the request.
 """
@@ -11,13 +11,15 @@ Exit status: 0 the robot faces the thing; 1 it does not in time; 2 the node refu
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import time
 
 import rclpy
 from geometry_msgs.msg import Twist
-from rclpy.executors import ExternalShutdownException
+from rclpy.duration import Duration
 from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
 from rclpy.task import Future
 
 from synseg_ros.client import RequestRefusedError, SynSegClient
@@ -27,15 +29,17 @@ PERIOD = 0.2  # seconds between two requests
 PATIENCE = 1.0  # seconds without an answer, after which the robot stops
 GAIN = 1.0  # rad/s of turning for a thing at the edge of the image, twice that far from its middle
 FASTEST = 0.5  # rad/s
+STOP_SECONDS = 2.0  # for the command to stop to arrive, before the process ends and takes its messages with it
 CENTERED = 0.05  # distance from the image's middle that counts as facing, as a share of its width
 
 
 class Turner(Node):
-    """Turn towards one label. `result` is None meanwhile, then the exit status."""
+    """Turn towards one label. `result` is None meanwhile, then the exit status; `interrupted` ends it without one."""
 
     def __init__(self, label: str, camera: str) -> None:
         super().__init__("turn_to_object")
         self.label, self.camera, self.result = label, camera, None
+        self.interrupted = False
         self._client = SynSegClient(self)
         self._publisher = self.create_publisher(Twist, "cmd_vel", 10)
         self._answer: Future | None = None
@@ -79,6 +83,11 @@ class Turner(Node):
         message.angular.z = speed
         self._publisher.publish(message)
 
+    def stop(self) -> None:
+        """Stop the robot, and wait until its base has the command."""
+        self.turn(0.0)
+        self._publisher.wait_for_all_acked(Duration(seconds=STOP_SECONDS))
+
 
 def turning(x: float) -> float:
     """Return how fast to turn to the left, in rad/s, for a thing at x of the image's width, 0 to 1."""
@@ -94,18 +103,17 @@ def main() -> int:
     parser.add_argument("--camera", default="", help="the camera's name in synseg/<camera>/masks; default: all cameras")
     parser.add_argument("--seconds", type=float, default=30.0, help="how long to try (%(default)s)")
     options = parser.parse_args(rclpy.utilities.remove_ros_args(sys.argv)[1:])
-    rclpy.init()
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)  # its own end ROS at once: nothing could be published
     turner = Turner(" ".join(options.label.split()), options.camera)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: setattr(turner, "interrupted", True))
     deadline = time.monotonic() + options.seconds
     try:
-        while turner.result is None and time.monotonic() < deadline:
+        while turner.result is None and not turner.interrupted and time.monotonic() < deadline:
             rclpy.spin_once(turner, timeout_sec=0.1)
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
     finally:
-        if rclpy.ok():
-            turner.turn(0.0)
-        rclpy.try_shutdown()
+        turner.stop()
+        rclpy.shutdown()
     return NOT_FACING if turner.result is None else turner.result
 
 

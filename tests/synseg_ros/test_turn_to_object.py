@@ -27,13 +27,14 @@ class Robot:
 
     def __init__(self, rig, bearing):
         self.rig, self.bearing, self.heading, self.speed = rig, bearing, 0.0, 0.0
+        self.turns = True  # False: its wheels slip
         self.heard = []
         rig.bench.node.create_subscription(Twist, "/cmd_vel", self.take, 10)
 
     def take(self, message):
         self.heard.append(message)
         self.speed = message.angular.z
-        self.heading += STEP * self.speed
+        self.heading += STEP * self.speed * self.turns
 
     def step(self):
         column = int(WIDTH * (0.5 - (self.bearing - self.heading) / VIEW))
@@ -64,6 +65,19 @@ def test_the_robot_turns_until_it_faces_the_thing_and_stops(make_rig, bearing):
     assert abs(robot.bearing - robot.heading) < 0.15
     speeds = [message.angular.z for message in robot.heard if message.angular.z]
     assert speeds and all(speed * bearing > 0 and abs(speed) <= 0.5 for speed in speeds)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_robot_stops(make_rig, number):
+    rig = make_rig(engine=PaintEngine())
+    robot = Robot(rig, 0.4)
+    robot.turns = False
+    process = start("red", "--seconds", "600")
+    rig.bench.spin_until(lambda: robot.speed > 0, robot.step, "the robot to turn")
+    process.send_signal(number)
+    rig.bench.spin_until(lambda: process.poll() is not None, robot.step, "the example's end")
+    rig.bench.spin_until(lambda: robot.speed == 0, what="the robot to stop")
+    assert (process.returncode, *process.communicate()) == (1, "", "")
 
 
 def test_a_thing_that_is_not_in_view_does_not_move_the_robot(make_rig):
