@@ -222,9 +222,11 @@ class VocabularySwitch:
                 vocabulary = self._segmenter.encode_vocabulary(union.checked)
         except Exception as error:  # whatever an engine throws, the running vocabulary stays
             undo()
-            self._refuse(change, error)
             if change.request is not None:
-                self.refresh()  # what another client asked for meanwhile was prepared together with it
+                # What another client asked for meanwhile was prepared together with it. Before the answer: what its
+                # client asks next must not be in what is prepared again.
+                self.refresh()
+            self._refuse(change, error)
             return
         self._use(vocabulary, union.wanted_by)
         if change.request is not None:
