@@ -9,7 +9,7 @@ readers images are decoded slower than a GPU takes them.
 from __future__ import annotations
 
 import json
-import platform
+import os
 import statistics
 import tempfile
 from dataclasses import asdict, dataclass
@@ -18,6 +18,7 @@ from pathlib import Path
 import jsonargparse
 import torch
 
+from benchmarks.measuring import describe_machine
 from synseg_model.config import CLIP_MEAN, CLIP_STD, DecoderConfig, EncoderConfig, ImageConfig, ModelConfig
 from synseg_model.network.synseg import SynSeg
 from training.datasets.batches import BatchConfig, BatchSource
@@ -37,7 +38,7 @@ class ThroughputConfig:
     Args:
         images: folder of images. captions: their COCO captions file.
         batch: images of a step. steps: measured ones, after two that are not.
-        workers: reading processes to compare.
+        workers: reading processes to compare; None: none and one, on a GPU as many as the machine has processors.
         precision: of the trainer; auto takes bf16 on GPUs.
         output: JSON file.
     """
@@ -46,7 +47,7 @@ class ThroughputConfig:
     captions: str
     batch: int = 8
     steps: int = 8
-    workers: tuple[int, ...] = (0, 1)
+    workers: tuple[int, ...] | None = None
     precision: str = "auto"
     output: str = "benchmarks/results/training_throughput.json"
 
@@ -81,17 +82,16 @@ def measure(config: ThroughputConfig, workers: int, folder: Path) -> dict:
 
 def main(config: ThroughputConfig) -> dict:
     """Measure with every number of readers, side by side in one run, and write the JSON."""
+    gpu = torch.cuda.is_available()
+    workers = config.workers or ((os.cpu_count(),) if gpu else (0, 1))
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         prepare(PrepareConfig(input=config.captions, output=str(folder / "labels"), workers=1))
-        measured = {str(workers): measure(config, workers, folder) for workers in config.workers}
-    gpu = torch.cuda.is_available()
+        measured = {str(count): measure(config, count, folder) for count in workers}
     result = {
         "what": "training steps of ViT-B/16, 224 px, CLIPSeg decoder, paper's objective, medians",
-        "device": torch.cuda.get_device_name() if gpu else f"CPU, {torch.get_num_threads()} threads",
-        "machine": platform.machine(),
-        "torch": torch.__version__,
-        "settings": {k: v for k, v in asdict(config).items() if k not in ("images", "captions", "output")},
+        "machine": describe_machine("cuda" if gpu else "cpu"),
+        "settings": {k: v for k, v in asdict(config).items() if k not in ("images", "captions", "workers", "output")},
         "by_reading_processes": measured,
     }
     path = Path(config.output)

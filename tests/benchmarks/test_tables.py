@@ -41,6 +41,8 @@ def test_a_target_is_met_by_the_better_of_two_and_rates_from_below(tmp_path):
     onnx = "onnxruntime, CUDA graph"
     write(tmp_path, "gpu_everyday_1", {"20": {onnx: 0.001}})
     write(tmp_path, "gpu_everyday_8", {"20": {GRAPH: 0.004, onnx: 0.003}})
+    rates = {"0": {"images_per_second": 90}, "14": {"images_per_second": 1600}}
+    write(tmp_path, "gpu_training", {}, by_reading_processes=rates)
     rows = {line.split(" |")[0]: line for line in TABLES["gpu-targets"](Results(tmp_path, tmp_path))}
     assert "[1 ms](gpu_vit_1_compiled.json)" in rows["| ViT-B/16, K = 20, one frame"]
     assert rows["| ViT-B/16, K = 20, one frame"].endswith("| yes |")
@@ -49,6 +51,8 @@ def test_a_target_is_met_by_the_better_of_two_and_rates_from_below(tmp_path):
     ratio = rows["| synseg-everyday, K = 20, onnxruntime: eight frames over one"]
     assert "[3 ×](gpu_everyday_8.json)" in ratio and ratio.endswith("| yes |")
     assert "0.5 frames" in rows["| a new vocabulary of about the size, beyond a frame's own time"]
+    trained = rows["| a training step, ViT-B/16 at 224 px, reading included"]
+    assert "[1,600 images/s](gpu_training.json)" in trained and trained.endswith("| yes |")
 
 
 def test_a_table_that_nobody_makes_and_a_damaged_file_are_named(tmp_path):
