@@ -266,10 +266,11 @@ def test_installation_is_tried_again_after_a_failure_of_the_network_only(module,
     assert len(calls) == attempts
 
 
-@pytest.mark.parametrize("own", [None, "/somewhere/else"])
+@pytest.mark.parametrize("is_set", [False, True])
 def test_where_no_compiled_files_are_wanted_among_the_sources_they_lie_in_the_environment(
-    module, monkeypatch, tmp_path, own
+    module, monkeypatch, tmp_path, is_set
 ):
+    own = str(tmp_path / "own") if is_set else None
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
     monkeypatch.delenv("PYTHONPYCACHEPREFIX", raising=False)
     if own:
