@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Test and measure all that needs a GPU, in under nine minutes:
 #
-#   benchmarks/gpu.sh [--wheels FOLDER] [--output FOLDER] [--photos IMAGES CAPTIONS] [--cpu]
+#   benchmarks/gpu.sh [--wheels FOLDER] [--output FOLDER] [--photos IMAGES CAPTIONS LABELS] [--cpu]
 #
 # --wheels: where the wheels of benchmarks/gpu_wheels.txt lie that this machine lacks. --output: for JSON files and logs,
-# benchmarks/results by default; `python -m benchmarks.tables` puts them into docs/performance.md. --photos: a folder of
-# images and a COCO captions file, for the training throughput. --cpu: the same steps on a CPU with small models, to see
-# that they work. PYTHON and SECONDS_IN_ALL are taken from the environment.
+# benchmarks/results by default; `python -m benchmarks.tables` puts them into docs/performance.md. --photos: for the
+# training throughput, a folder of images, a COCO captions file, and what training.prepare made of it on a machine with
+# spaCy. --cpu: the same steps on a CPU with small models, to see that they work. PYTHON and SECONDS_IN_ALL are taken from
+# the environment.
 #
 # What matters most comes first; each step has a limit of its own, and what it found is there even if a later one fails.
 set -uo pipefail
@@ -23,10 +24,10 @@ while (($#)); do
   case $1 in
     --wheels) [[ -d ${2-} ]] || stop "--wheels ${2-}: expected a folder of wheels"; wheels=$(absolute "$2"); shift 2 ;;
     --output) [[ -n ${2-} ]] || stop "--output: expected a folder"; output=$(absolute "$2"); shift 2 ;;
-    --photos) (($# >= 3)) || stop "--photos: expected a folder of images and a captions file"
-      photos=("$(absolute "$2")" "$(absolute "$3")"); shift 3 ;;
+    --photos) (($# >= 4)) || stop "--photos: expected a folder of images, a captions file and its labels' folder"
+      photos=("$(absolute "$2")" "$(absolute "$3")" "$(absolute "$4")"); shift 4 ;;
     --cpu) cpu=1; shift ;;
-    *) stop "unknown argument $1: expected --wheels FOLDER, --output FOLDER, --photos IMAGES CAPTIONS or --cpu" ;;
+    *) stop "unknown argument $1: expected --wheels FOLDER, --output FOLDER, --photos IMAGES CAPTIONS LABELS or --cpu" ;;
   esac
 done
 mkdir -p "$output" || stop "cannot make the folder $output"
@@ -101,7 +102,8 @@ step gpu_engines 80 "$python" -m benchmarks.engines "--device=$device" --model=s
   '--engines=["torch","onnxruntime"]' "--output=$output/gpu_engines.json"
 if ((${#photos[@]})); then
   step gpu_training 80 "$python" -m benchmarks.training_throughput "--images=${photos[0]}" "--captions=${photos[1]}" \
-    --batch=64 "--output=$output/gpu_training.json"
+    "--labels=${photos[2]}" "--batch=$((cpu ? 2 : 64))" "--steps=$((cpu ? 2 : 40))" \
+    "--output=$output/gpu_training.json"
 fi
 if ((!cpu)); then
   step gpu_compile_tests 120 "$python" -m pytest -q -m "gpu and slow" -p no:cacheprovider "${tests[@]}"
