@@ -73,7 +73,7 @@ def test_an_encoding_alone_runs_without_labels(exported_small, tmp_path):
     [
         (["--gpu"], "unknown argument --gpu: expected --wheels FOLDER"),
         (["--wheels", "/no/such"], "--wheels /no/such: expected a folder of wheels"),
-        (["--photos", "one"], "expected a folder of images and a captions file"),
+        (["--photos", "one", "two"], "expected a folder of images, a captions file and its labels' folder"),
     ],
 )
 def test_the_script_for_a_gpu_refuses_what_it_does_not_know(arguments, said, tmp_path):
