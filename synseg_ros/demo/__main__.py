@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from synseg_model.config import DEFAULT_MODEL
-from synseg_ros.demo.flow import Demo, DemoError, DemoInterruptedError
+from synseg_ros.demo.flow import Demo, DemoError
 from synseg_ros.demo.plan import SCENES_MODEL, make_plan
 from synseg_ros.demo.processes import ProcessDiedError
 
@@ -58,7 +58,7 @@ def _run(demo: Demo) -> int:
     except ProcessDiedError as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1
-    except DemoInterruptedError:
+    except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
         return INTERRUPTED
     finally:
@@ -71,7 +71,7 @@ def _run(demo: Demo) -> int:
 def _interrupted_by_signals(demo: Demo) -> Iterator[None]:
     """Let Ctrl-C, SIGTERM and a terminal that closes interrupt the demo, which then ends its processes.
 
-    No KeyboardInterrupt is raised: within the making of a message, rclpy would turn it into another error.
+    They only leave word: a KeyboardInterrupt within the making of a message would become another error in rclpy.
     """
     handlers = {number: signal.signal(number, lambda *_: demo.interrupt()) for number in ENDING}
     try:

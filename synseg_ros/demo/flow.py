@@ -32,10 +32,6 @@ class DemoError(RuntimeError):
     """The demo does not work; the text says what did not happen."""
 
 
-class DemoInterruptedError(Exception):
-    """The demo was interrupted."""
-
-
 class Demo:
     """Run one demo: `start` brings the processes up, `run` gives the exit status, `close` ends everything.
 
@@ -72,7 +68,7 @@ class Demo:
         Raises:
             DemoError: Something that should happen did not.
             ProcessDiedError: The node or the player ended.
-            DemoInterruptedError: `interrupt` was called.
+            KeyboardInterrupt: `interrupt` was called.
         """
         listener = self._listener
         if self._plan.scenes:
@@ -204,7 +200,7 @@ class Demo:
 
     def _spin(self, allow_player_end: bool = False) -> None:
         if self._interrupted:
-            raise DemoInterruptedError
+            raise KeyboardInterrupt
         self._executor.spin_once(timeout_sec=0.05)
         for name, child in self._children.items():
             ended = child.returncode
